@@ -1,14 +1,14 @@
-//! What is remembered of revocations, so that a verification that began before one cannot outlive it.
+//! Fences: the memory of revocations, so that no verification that began before a revocation outlives it.
 //!
-//! The verifier knows every revocation that came before it was asked. One that comes while it is at work is known to the
-//! session alone, which holds the verdict against its [`Fence`]. It may forget the revocation when no verdict is awaited any
-//! more that began before it, however long that takes: a process may be stopped for hours between any two steps, so no
-//! deadline says when. [`Verifications`] counts them. It belongs to the process, for before its verdict nobody knows whose a
-//! credential is.
+//! The verifier knows every revocation that happened before it was asked. A revocation that happens during a
+//! verification is known to the session alone, which checks the verdict against its [`Fence`]. The session may forget
+//! the revocation once no verdict is awaited that began before it. No deadline bounds that time, because a process may
+//! be stopped for hours between any two steps. [`Verifications`] therefore counts the verdicts. It belongs to the
+//! process, because before the verdict the credential's user is unknown.
 //!
-//! * **AUTH-3** A revocation has a [`RevocationGeneration`] of its own, and so has the beginning of each verification. A fence falls
-//!   when every verification that is awaited began after the newest revocation that it knows.
-//! * **LIVE-1** Each connection awaits its newest verdict alone, and its machine bounds how long, so every fence falls.
+//! * **AUTH-3** Each revocation has a [`RevocationGeneration`] of its own, and so has the beginning of each verification. A fence
+//!   falls when every awaited verification began after the fence's newest revocation.
+//! * **LIVE-1** Each connection awaits only its newest verdict, and its machine bounds the wait, so every fence falls.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -28,7 +28,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Whether it names this grant.
+    /// Whether this grant is revoked.
     #[must_use]
     pub fn covers(&self, grant: Grant) -> bool {
         match self {
@@ -37,7 +37,7 @@ impl Scope {
         }
     }
 
-    /// The generation of the revocation: what is verified from then on is verified by one who knows it.
+    /// The generation of the revocation: verifications that begin from then on know it.
     #[must_use]
     pub const fn generation(&self) -> RevocationGeneration {
         match self {
@@ -46,7 +46,7 @@ impl Scope {
     }
 }
 
-/// The revocations that a grant must be held against.
+/// The revocations that a grant must be checked against.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Fence {
@@ -62,7 +62,7 @@ impl Fence {
         self.raised.is_some()
     }
 
-    /// How many single credentials are remembered.
+    /// The number of single credentials that are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
         self.credentials.len()
@@ -74,8 +74,8 @@ impl Fence {
         self.credentials.is_empty()
     }
 
-    /// Remembers a revocation. One more than [`Bounds::revoked`] single ones keeps out whatever was verified before:
-    /// forgetting one would let it in.
+    /// Remembers a revocation. If [`Bounds::revoked`] single credentials are remembered already, the fence refuses
+    /// every grant that was verified before, because forgetting a credential would admit it.
     pub fn raise(&mut self, bounds: &Bounds, scope: Scope) {
         self.raised = self.raised.max(Some(scope.generation()));
         match scope {
@@ -90,14 +90,14 @@ impl Fence {
         }
     }
 
-    /// Whether the grant passes.
+    /// Whether the grant is not revoked.
     #[must_use]
     pub fn admits(&self, grant: Grant) -> bool {
         grant.generation >= self.oldest && !self.credentials.contains(&grant.credential)
     }
 
-    /// No verdict is awaited that began before `oldest`. Forgets everything, unless it knows a later revocation: the verifier
-    /// knows it by now. False if nothing changes.
+    /// Lowers the fence because no awaited verdict began before `oldest`. Forgets everything, unless a remembered
+    /// revocation is later than that: the verifier knows all others by now. Returns whether anything changed.
     pub fn lower(&mut self, oldest: RevocationGeneration) -> bool {
         let falls = self.raised.is_some_and(|raised| raised <= oldest);
         if falls {
@@ -107,7 +107,7 @@ impl Fence {
     }
 }
 
-/// Which verdicts a process awaits, and which fences stand until they have come.
+/// The verdicts that a process awaits, and the fences that stand until they have come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Verifications {
     newest: RevocationGeneration,
@@ -117,7 +117,7 @@ pub struct Verifications {
 }
 
 impl Verifications {
-    /// None, and nothing was revoked.
+    /// Creates a value without verifications and revocations.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -128,7 +128,8 @@ impl Verifications {
         }
     }
 
-    /// A verification begins. The verdict on an earlier one of this connection is stale from now on.
+    /// Begins a verification and returns its generation. The verdict of an earlier one of this connection is stale from
+    /// now on.
     pub fn begin(&mut self, connection: ConnectionId) -> RevocationGeneration {
         self.forget(connection);
         self.awaited.insert(connection, self.newest);
@@ -136,8 +137,8 @@ impl Verifications {
         self.newest
     }
 
-    /// The connection's machine awaits no verdict any more: what came of the last one has taken effect. Returns the users whose
-    /// fences may fall, and how far.
+    /// Ends a connection's verification: its machine no longer awaits a verdict, and the last one has taken effect.
+    /// Returns the users whose fences may fall, and the generation up to which they may.
     pub fn end(&mut self, connection: ConnectionId) -> Vec<(UserId, RevocationGeneration)> {
         self.forget(connection);
         let oldest = self.oldest();
@@ -149,13 +150,14 @@ impl Verifications {
         fallen.into_iter().map(|user| (user, oldest)).collect()
     }
 
-    /// Credentials are revoked, which whoever verifies from now on knows. The generation of the revocation.
+    /// Begins a revocation that every later verification knows, and returns its generation.
     pub fn revoke(&mut self) -> RevocationGeneration {
         self.newest = self.newest.next();
         self.newest
     }
 
-    /// A user's fence was raised for the revocation of this generation. How far it may fall at once, if it may.
+    /// Registers a user's fence that was raised for the revocation of this generation. If it may fall at once, returns
+    /// the generation up to which it may.
     pub fn fence(&mut self, user: UserId, raised: RevocationGeneration) -> Option<RevocationGeneration> {
         let oldest = self.oldest();
         if raised <= oldest {
@@ -166,14 +168,14 @@ impl Verifications {
         None
     }
 
-    /// Whether a revocation of this generation needs a fence: a verification that began before it may still find the
-    /// credential good. Without one, only the connections that are live already are concerned.
+    /// Whether a revocation of this generation needs a fence, because a verification that began before it may still
+    /// accept the credential. If not, only live connections are affected.
     #[must_use]
     pub fn must_fence(&self, revocation: RevocationGeneration) -> bool {
         self.oldest() < revocation
     }
 
-    /// Every verification that began before this generation is over.
+    /// Returns a generation: every verification that began before it is over.
     #[must_use]
     pub fn oldest(&self) -> RevocationGeneration {
         self.oldest.first().map_or(self.newest, |(generation, _)| *generation)
@@ -185,7 +187,7 @@ impl Verifications {
         self.awaited.contains_key(&connection)
     }
 
-    /// The connections for which verdicts are awaited.
+    /// The connections for which a verdict is awaited.
     pub fn awaited(&self) -> impl Iterator<Item = ConnectionId> {
         self.awaited.keys().copied()
     }

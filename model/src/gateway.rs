@@ -1,19 +1,20 @@
-//! All machines of one process, composed: whose output is whose input.
+//! All machines of one process, composed: each output of one machine becomes an input of another, or goes to the
+//! driver.
 //!
-//! A connection begins *unattached*: no session knows it. Its verified credential takes it to the session of
-//! its user, which is opened if there is none; when it begins to close, it is unattached again and ends so. A
-//! session's answers from the log and its agents carry the session's [`Generation`], so that an answer to one that has
-//! retired does not reach its successor.
+//! A connection starts *unattached*: no session knows it. Its verified credential attaches it to its user's session,
+//! which is opened if there is none. When it starts to close, it is unattached again, and ends there. Answers from the
+//! log and from agents carry the session's [`Generation`], so an answer for a session that has retired does not reach
+//! its successor.
 //!
-//! The runtime shards this value: each session is behind a lock of its own, each unattached connection belongs to one task,
-//! the node has its own lock. The parts of one step here that touch different locks are separate steps there, and
-//! nothing another user can see lies between them.
+//! The runtime shards this value: each session is behind a lock of its own, each unattached connection belongs to one
+//! task, and the node has its own lock. The parts of one step here that touch different locks are separate steps there,
+//! and other users can observe nothing between them.
 //!
-//! * **AUTH-3** What came of a verdict has taken effect before the fences fall that waited for it: see [`Verifications`].
-//! * **ISO-1** An input names one connection, or one user's session; its step reaches no other user's. With the end of the
-//!   last run that a node awaits the node leaves, which every session is told.
-//! * **NODE-2** Draining tells every unattached connection and every session. The log is released when no session is left, and nothing is
-//!   written after that.
+//! * **AUTH-3** A verdict has taken effect before the fences that waited for it fall: see [`Verifications`].
+//! * **ISO-1** An input names one connection, or one user's session; its step reaches no other user's. The one
+//!   exception is the end of the last run that a draining node awaits: the node then leaves, and every session is told.
+//! * **NODE-2** Draining notifies every unattached connection and every session. The log is released when no session is
+//!   left, and nothing is written after that.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -47,7 +48,7 @@ pub struct Gateway<P, S = Session<P>> {
 }
 
 impl<P: Piece> Gateway<P> {
-    /// A process that does not serve yet.
+    /// Creates a process that does not serve yet.
     #[must_use]
     pub const fn new() -> Self {
         Self::hosting()
@@ -55,7 +56,7 @@ impl<P: Piece> Gateway<P> {
 }
 
 impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
-    /// [`Gateway::new`], with sessions held in another way.
+    /// Like [`Gateway::new`], but with another representation of sessions: see [`Hosted`].
     #[must_use]
     pub const fn hosting() -> Self {
         Self {
@@ -74,7 +75,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         &self.node
     }
 
-    /// Connections that are in no session: before their verdict, and while closing.
+    /// Connections that are in no session: before their verdict, and while they close.
     #[must_use]
     pub const fn unattached(&self) -> &LiteMap<ConnectionId, Connection<P>> {
         &self.unattached
@@ -92,13 +93,13 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         &self.verifications
     }
 
-    /// Whose session a connection is in.
+    /// Returns the user whose session the connection is in.
     #[must_use]
     pub fn user_of(&self, connection: ConnectionId) -> Option<UserId> {
         self.members.get(&connection).copied()
     }
 
-    /// A connection, wherever it is.
+    /// Returns a connection, attached or not.
     #[must_use]
     pub fn connection(&self, id: ConnectionId) -> Option<&Connection<P>> {
         let member = || {
@@ -112,8 +113,9 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
     ///
     /// # Errors
     ///
-    /// As [`Session::step`] for [`Input::Session`], [`Input::Notice`] and [`Input::Delete`], and [`Refusal::Misuse`] for a
-    /// connection id that is in use. Nothing changes then, but that a notice or a deletion opens its user's session.
+    /// As [`Session::step`] for [`Input::Session`], [`Input::Notice`] and [`Input::Delete`], and [`Refusal::Misuse`]
+    /// for a connection id that is in use. A refused input changes nothing, except that a notice or a deletion opens
+    /// its user's session.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
         let handled = self.take(bounds, input, out);
         self.lower_fences(bounds, out);
@@ -178,11 +180,11 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         Ok(Handled::Done)
     }
 
-    /// Which property this value breaks, if any.
+    /// Checks the invariants of this value.
     ///
     /// # Errors
     ///
-    /// The id of the property.
+    /// The id of the property that the value violates.
     pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
         self.node.check(bounds)?;
         for (id, connection) in &self.unattached {
@@ -209,7 +211,8 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         ensure(self.node.connections() as usize == self.unattached.len() + members, "NODE-2")
     }
 
-    /// A connection that awaits no verdict any more holds up no fence: what came of its last one has taken effect.
+    /// Lowers the fences that waited for connections that no longer await a verdict; their last verdicts have taken
+    /// effect.
     fn lower_fences(&mut self, bounds: &Bounds, out: &mut Orders<P>) {
         let waits = |id: &ConnectionId| self.connection(*id).is_some_and(|connection| connection.auth().is_verifying());
         let over: Vec<ConnectionId> = self.verifications.awaited().filter(|id| !waits(id)).collect();
@@ -221,10 +224,10 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
     }
 
     fn accept(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
-        let mut answers = core::mem::take(&mut out.node);
-        let _ = self.node.step(bounds, node::Input::Accept, &mut answers);
-        let admitted = routing::admission(answers.drain(..));
-        out.node = answers;
+        let mut outputs = core::mem::take(&mut out.node);
+        let _ = self.node.step(bounds, node::Input::Accept, &mut outputs);
+        let admitted = routing::admission(outputs.drain(..));
+        out.node = outputs;
         if let Err(cause) = admitted {
             return out.list.push(Output::Refused { connection: id, cause });
         }
@@ -233,7 +236,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         self.dispatch_connection(bounds, id, out);
     }
 
-    /// Feeds an unattached connection and dispatches its outputs.
+    /// Steps an unattached connection and dispatches its outputs.
     fn unattached_step(
         &mut self,
         bounds: &Bounds,
@@ -271,7 +274,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         Output::Verify { connection, attempt, token, generation }
     }
 
-    /// Takes a verified connection to its user's session.
+    /// Moves a verified connection into its user's session.
     fn attach(&mut self, bounds: &Bounds, id: ConnectionId, grant: Grant, out: &mut Orders<P>) {
         let Some(connection) = self.unattached.remove(&id) else { return };
         self.open(bounds, grant.user, out);
@@ -281,7 +284,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         debug_assert!(joined.is_ok(), "an open session takes a connection in, or releases it with a cause");
     }
 
-    /// What the embedding service has for a user, whose session is opened if there is none.
+    /// Passes an input of the embedding service to a user's session, opening it if there is none.
     fn announce(
         &mut self,
         bounds: &Bounds,
@@ -296,7 +299,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         self.session(bounds, user, input, out)
     }
 
-    /// Makes sure that the user has a session.
+    /// Opens the user's session if there is none.
     fn open(&mut self, bounds: &Bounds, user: UserId, out: &mut Orders<P>) {
         if self.slots.contains_key(&user) {
             return;
@@ -309,7 +312,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         self.dispatch_session(bounds, user, generation, out);
     }
 
-    /// Feeds a session and acts on what it orders.
+    /// Steps a session and dispatches its outputs.
     fn session(
         &mut self,
         bounds: &Bounds,
@@ -353,7 +356,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         out.session.list = outputs;
     }
 
-    /// A closed connection is held no longer, and leaves the node's count.
+    /// Drops a closed connection and removes it from the node's count.
     fn leave(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
         if let Some(connection::State::Closed { cause }) = self.unattached.get(&id).map(Connection::state) {
             out.list.push(Output::Closed { connection: id, cause: *cause });
@@ -362,7 +365,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         }
     }
 
-    /// Feeds the node and dispatches its outputs.
+    /// Steps the node and dispatches its outputs.
     fn steer(&mut self, bounds: &Bounds, input: node::Input, out: &mut Orders<P>) -> Handled {
         let mut outputs = core::mem::take(&mut out.node);
         let handled = self.node.step(bounds, input, &mut outputs);

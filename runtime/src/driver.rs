@@ -1,17 +1,17 @@
-//! The driver: it dispatches what the machines order, and decides nothing.
+//! The driver: it executes the outputs of the machines, and makes no decision.
 //!
 //! | file | what it does |
 //! | --- | --- |
-//! | [`connection`] | one task a connection: reads, steps, pulls and writes in batches |
-//! | [`instruments`] | what is counted and measured |
-//! | [`measure`] | what is measured of the process |
-//! | [`journal`] | one queue a user between a session and its log |
-//! | [`runs`] | agents, and how far their runs have come |
-//! | [`notices`] | what the embedding service has for users |
-//! | [`revocations`] | orders of revocation, until sessions have them |
+//! | [`connection`] | one task per connection: reads, steps, pulls and writes in batches |
+//! | [`instruments`] | metrics |
+//! | [`measure`] | measurements of the process |
+//! | [`journal`] | one queue per user between a session and its log |
+//! | [`runs`] | agents, and the progress of their runs |
+//! | [`notices`] | notices and deletions by the embedding service |
+//! | [`revocations`] | revocations, until sessions have them |
 //!
-//! The rest is here: verification, timers, probes. Orders arrive under the core's locks, so none of this blocks or calls
-//! the core; it spawns, or wakes who does.
+//! This file has the rest: verification, timers, probes. Outputs arrive under the core's locks, so nothing here blocks
+//! or calls the core. It spawns a task, or wakes one.
 
 use core::hash::Hash;
 use std::collections::HashMap;
@@ -61,16 +61,16 @@ use self::runs::Runs;
 /// The machines of a process, driven by this crate.
 pub(crate) type Core = crate::core::Core<Payload, Driver>;
 
-/// How far a node has come with its end.
+/// How far a node has progressed towards its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum End {
-    /// It serves, or waits for open runs.
+    /// The node serves, or waits for open runs.
     NotYet,
-    /// Every client is told to go.
+    /// Every client is told to leave.
     Leaving,
-    /// No session is left, so nothing is written any more.
+    /// No session is left, so nothing is written any longer.
     Released,
-    /// It is over.
+    /// The node has stopped.
     Stopped,
 }
 
@@ -78,15 +78,15 @@ pub(crate) enum End {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     names: Mutex<Names>,
-    /// Why the connection was closed, once it is.
+    /// Why the connection was closed; unset while it is open.
     pub(crate) closed: OnceLock<Cause>,
-    /// Whoever waits for a connection is told when one is live.
+    /// Notified when a connection becomes live.
     pub(crate) arrivals: Arc<Notify>,
 }
 
-/// The names, at their issuer, of the users whom verdicts on one connection have found. The verdicts come in any order; which
-/// of them counts, and so who the connection is, the machine decides. Until it has, there are at most as many as attempts
-/// without a verdict.
+/// The users, with their names at the issuer, that verdicts on one connection have found. Verdicts come in any order;
+/// the machine decides which one counts, and so which user the connection belongs to. Until then, there are at most as
+/// many users as attempts without a verdict.
 #[derive(Debug, Default)]
 struct Names {
     found: Vec<(UserId, Arc<str>)>,
@@ -94,7 +94,7 @@ struct Names {
 }
 
 impl Shared {
-    /// A verifier has found this user.
+    /// Records a user that a verifier has found.
     fn found(&self, user: UserId, subject: Arc<str>) {
         let mut names = lock(&self.names);
         if !names.pinned && names.found.iter().all(|(known, _)| *known != user) {
@@ -102,12 +102,12 @@ impl Shared {
         }
     }
 
-    /// The user of this name, if a verdict has found it.
+    /// Returns the user of this name if a verdict has found it.
     fn named(&self, subject: &str) -> Option<UserId> {
         lock(&self.names).found.iter().find(|(_, found)| **found == *subject).map(|(user, _)| *user)
     }
 
-    /// The machine says that the connection is this user's. The name, and from now on the only one.
+    /// Returns the name of this user, which the machine has chosen, and forgets all others.
     pub(crate) fn pin(&self, user: UserId) -> Option<Arc<str>> {
         let mut names = lock(&self.names);
         names.pinned = true;
@@ -116,7 +116,7 @@ impl Shared {
     }
 }
 
-/// Carries out orders.
+/// Executes outputs.
 pub(crate) struct Driver {
     core: Weak<Core>,
     runtime: Handle,
@@ -129,7 +129,7 @@ pub(crate) struct Driver {
     notices: Runs,
     connections: Sharded<ConnectionId, Arc<Shared>>,
     revocations: Arc<Revocations>,
-    /// How far the node has come with its end.
+    /// How far the node has progressed towards its end.
     end: watch::Sender<End>,
     pub(crate) arrivals: Arc<Notify>,
     trace: Option<Trace>,
@@ -174,7 +174,7 @@ impl Driver {
         }
     }
 
-    /// Begins to serve the timers.
+    /// Starts to serve the timers.
     pub(crate) fn start(&self) {
         for shard in 0..self.timers.shards() {
             let core = Weak::clone(&self.core);
@@ -186,24 +186,24 @@ impl Driver {
         }
     }
 
-    /// A connection is about to ask for admission.
-    pub(crate) fn meet(&self, connection: ConnectionId) -> Arc<Shared> {
+    /// Creates the entry of a connection that is about to ask for admission.
+    pub(crate) fn register(&self, connection: ConnectionId) -> Arc<Shared> {
         let shared = Arc::new(Shared { arrivals: Arc::clone(&self.arrivals), ..Shared::default() });
         self.connections.lock(&connection).insert(connection, Arc::clone(&shared));
         shared
     }
 
-    /// It was not admitted, or is closed.
+    /// Removes the entry of a connection that was not admitted or is closed.
     pub(crate) fn forget(&self, connection: ConnectionId) {
         self.connections.lock(&connection).remove(&connection);
     }
 
-    /// How far the node has come with its end.
+    /// How far the node has progressed towards its end.
     pub(crate) fn end(&self) -> watch::Receiver<End> {
         self.end.subscribe()
     }
 
-    /// Ends the trace, if there is one, and waits until it is written.
+    /// Closes the trace, if there is one, and waits until it is written.
     #[cfg(feature = "gateway")]
     pub(crate) fn close_trace(&self) {
         if let Some(trace) = &self.trace {
@@ -211,12 +211,12 @@ impl Driver {
         }
     }
 
-    /// Agents at work.
+    /// The number of runs that have an agent.
     pub(crate) fn runs(&self) -> usize {
         self.runs.len()
     }
 
-    /// Does something that is to be done even if whoever waits for it does not wait any more.
+    /// Runs `work` to completion even if the caller's future is dropped.
     pub(crate) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
         self.runtime.spawn(work)
     }
@@ -228,7 +228,7 @@ impl Driver {
         let instruments = Arc::clone(&self.instruments);
         let verifications = Arc::clone(&self.verifications);
         self.runtime.spawn(async move {
-            let verdict = judge(&core, &*verifier, &log, &token, generation, shared.as_deref(), &reports).await;
+            let verdict = verdict_for(&core, &*verifier, &log, &token, generation, shared.as_deref(), &reports).await;
             instruments.verdicts.of(&verdict).increment(1);
             match verdict {
                 Verdict::Unavailable => verifications.unavailable(),
@@ -240,7 +240,7 @@ impl Driver {
         });
     }
 
-    /// The last measurement of the process.
+    /// Returns the last measurement of the process.
     pub(crate) fn measured(&self) -> Measured {
         *lock(&self.measured)
     }
@@ -274,8 +274,8 @@ impl Driver {
 }
 
 impl Effects<Payload> for Driver {
-    fn apply(&self, order: Output<Payload>) {
-        match order {
+    fn apply(&self, output: Output<Payload>) {
+        match output {
             Output::Verify { connection, attempt, token, generation } => {
                 self.verify(connection, attempt, token, generation);
             }
@@ -322,7 +322,7 @@ impl Effects<Payload> for Driver {
             Output::Arm(place, timer, after) => self.timers.arm(place, timer, after),
             Output::Disarm(place, timer) => self.timers.disarm(place, timer),
             Output::Wake { .. } | Output::Send { .. } | Output::Refused { .. } => {
-                debug_assert!(false, "the core keeps these to itself");
+                debug_assert!(false, "the core handles these itself");
             }
         }
     }
@@ -338,7 +338,7 @@ impl Effects<Payload> for Driver {
 
     fn fault(&self, user: UserId, generation: Generation, fault: Fault) {
         self.instruments.faults.increment(1);
-        // Whoever writes the log may block.
+        // Writing the log line may block.
         self.runtime.spawn(async move {
             tracing::error!(user = user.0, generation = generation.0, ?fault, "a session broke an invariant");
         });
@@ -362,8 +362,8 @@ impl Effects<Payload> for Driver {
     }
 }
 
-/// What the verifier says, as a verdict.
-async fn judge(
+/// Turns the verifier's answer into a verdict.
+async fn verdict_for(
     core: &Weak<Core>,
     verifier: &dyn Verifier,
     log: &Guarded,
@@ -398,21 +398,21 @@ async fn judge(
     }
     let Some(core) = core.upgrade() else { return Verdict::Unavailable };
     match core.effects().revocations.before(&identity.subject, generation) {
-        Before::Orders(orders) => orders.into_iter().for_each(|scope| core.revoke(user, scope)),
+        Before::Orders(scopes) => scopes.into_iter().for_each(|scope| core.revoke(user, scope)),
         Before::Unknown => return Verdict::Unavailable,
     }
     Verdict::Valid { grant: Grant { user, credential: identity.credential, generation }, lifetime }
 }
 
-/// Leaves a verdict or an expiry in a connection's mailbox, where each has a place of its own.
+/// Sends a verdict or an expiry to a connection's inbox, which has a reserved place for each.
 fn deliver(core: &Core, connection: ConnectionId, input: machine::Input<Payload>) {
     if let Some(inbox) = core.inbox(connection) {
-        // A mailbox that is closed is that of a connection which needs nothing any more.
+        // A closed inbox belongs to a connection that needs nothing more.
         let _ = inbox.send(input);
     }
 }
 
-/// Takes an expiry to its machine.
+/// Delivers an expiry to its machine.
 fn expired(core: &Arc<Core>, place: Place, timer: Timer) {
     match place {
         Place::Node => {
@@ -428,7 +428,8 @@ fn expired(core: &Arc<Core>, place: Place, timer: Timer) {
     }
 }
 
-/// Maps behind several locks, by key. Nothing is called while one is held.
+/// A map split into shards by key, each behind its own lock. No other code runs while a lock is held, except in
+/// [`Sharded::each`].
 pub(crate) struct Sharded<K, V> {
     shards: Box<[Mutex<HashMap<K, V>>]>,
     hasher: RandomState,

@@ -1,4 +1,4 @@
-//! What a gateway is made of, what happens to it and what it orders.
+//! A gateway's parts, inputs and outputs.
 
 use alloc::vec::Vec;
 use core::borrow::Borrow;
@@ -20,17 +20,17 @@ use crate::stream::Event;
 use crate::timer::Timer;
 use crate::{Handled, Refusal, Violation};
 
-/// A user's place in a gateway, from the opening of the session to its retirement.
+/// A user's slot in a gateway, from the opening of the session to its retirement.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Slot<S> {
-    /// Which of this user's sessions it is.
+    /// The generation among this user's sessions.
     pub generation: Generation,
     /// The session.
     pub session: S,
 }
 
-/// A session as a gateway holds it: the machine itself, or what stands for it and gives the same answers. A step is a
-/// function of the session and its input, so a checker may remember the answers that it has had.
+/// A session as a gateway holds it: the machine itself, or a substitute that gives the same answers. A step is a
+/// function of the session and its input, so a checker may cache answers.
 pub trait Hosted<P>: From<Session<P>> + Borrow<Session<P>> {
     /// As [`Session::step`].
     ///
@@ -67,7 +67,7 @@ impl<P: Piece> Hosted<P> for Session<P> {
     }
 }
 
-/// What happens to a gateway.
+/// An input of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input<P> {
     /// A connection asks to be admitted.
@@ -75,164 +75,164 @@ pub enum Input<P> {
         /// A fresh id.
         connection: ConnectionId,
     },
-    /// Something happened to a connection.
+    /// An input for a connection.
     Connection {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
-        /// What.
+        /// The input.
         input: connection::Input<P>,
     },
     /// A connection's socket can take frames.
     Pull {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
-        /// At most this many.
+        /// The maximum number of frames.
         budget: usize,
     },
-    /// The log, an agent or a timer has something for a session.
+    /// The log, an agent or a timer has an input for a session.
     Session {
-        /// Whose.
+        /// The session's user.
         user: UserId,
-        /// Which of the user's sessions.
+        /// The generation among the user's sessions.
         generation: Generation,
-        /// What.
+        /// The input.
         input: session::Input<P>,
     },
-    /// Credentials of a user were revoked, and whoever verifies from now on knows it.
+    /// Credentials of a user were revoked, and every later verification knows the revocation.
     Revoke {
-        /// Whose.
+        /// The user.
         user: UserId,
-        /// Which; all of them, unless it is one.
+        /// The credential; `None` for all of the user's.
         credential: Option<CredentialId>,
     },
-    /// The embedding service has something for a user. If the user has no session, one is opened, and the notice is
-    /// refused until the stream is there ([`crate::Refusal::Backpressure`]); a node that drains opens none and refuses it
-    /// for good ([`crate::Refusal::Retired`]).
+    /// The embedding service has a notice for a user. If the user has no session, one is opened, and the notice is
+    /// refused until the stream is restored ([`crate::Refusal::Backpressure`]). A draining node opens no session and
+    /// refuses the notice for good ([`crate::Refusal::Retired`]).
     Notice {
-        /// Whose.
+        /// The user.
         user: UserId,
         /// A fresh id.
         notice: RunId,
-        /// The thread that it is of, if it is of one.
+        /// The thread that the notice belongs to, if any.
         thread: Option<ThreadId>,
-        /// What it says.
+        /// The notice's payload.
         payload: P,
     },
     /// The embedding service deletes a thread of a user. A session is opened as for [`Input::Notice`].
     Delete {
-        /// Whose.
+        /// The user.
         user: UserId,
         /// The thread.
         thread: ThreadId,
         /// A fresh id.
         deletion: RunId,
-        /// What goes with `thread_deleted`.
+        /// The payload of `thread_deleted`.
         payload: P,
         /// See [`session::Input::Delete`].
         as_of: Option<Offset>,
     },
-    /// Something happened to the node. [`node::Input::Accept`] and the counts are the gateway's own.
+    /// An input for the node. [`node::Input::Accept`] and the counts belong to the gateway.
     Node(node::Input),
 }
 
-/// Whose timer it is.
+/// The owner of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
-    /// The node's.
+    /// The node.
     Node,
-    /// A connection's, wherever it is.
+    /// A connection, attached or not.
     Connection(ConnectionId),
-    /// A session's.
+    /// A session.
     Session(UserId, Generation),
-    /// A run's.
+    /// A run.
     Run(UserId, Generation, RunId),
 }
 
-/// What must be done.
+/// An output of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Output<P> {
     /// The connection is not admitted.
     Refused {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
-        /// Why.
+        /// The cause.
         cause: Cause,
     },
     /// Ask the verifier.
     Verify {
-        /// For which connection.
+        /// The connection that presented the credential.
         connection: ConnectionId,
-        /// To be quoted with the verdict.
+        /// The attempt that the verdict must quote.
         attempt: Attempt,
         /// The credential.
         token: P,
-        /// When the verification begins: what its grant must say.
-        generation: RevocationGeneration,
+        /// The generation at which the verification begins. The grant must carry it.
+        generation: Generation,
     },
     /// There is something to pull.
     Wake {
-        /// For which connection.
+        /// The connection.
         connection: ConnectionId,
     },
     /// Put this frame on the socket.
     Send {
-        /// Of which connection.
+        /// The connection.
         connection: ConnectionId,
         /// The frame.
         frame: Frame<P>,
     },
     /// Drop the socket.
     Closed {
-        /// Of which connection.
+        /// The connection.
         connection: ConnectionId,
-        /// Why.
+        /// The cause.
         cause: Cause,
     },
-    /// An order of a session to the log or to an agent.
+    /// An output of a session for the log or for an agent.
     Session {
-        /// Whose.
+        /// The session's user.
         user: UserId,
-        /// Which of the user's sessions, to be quoted with the answer.
+        /// The generation among the user's sessions, to be quoted with the answer.
         generation: Generation,
         /// The output.
         output: SessionOutput<P>,
     },
     /// Measure the node's health.
     Probe,
-    /// Accept no socket any more: who comes now is for the next process.
+    /// Accept no more sockets: new connections are for the next process.
     Leaving,
-    /// No session is left, and none writes any more: the log may be closed and given to another process.
+    /// No session is left, so nothing is written any longer: the log may be closed and given to another process.
     Released,
     /// The process may end.
     Stopped,
     /// Set a timer.
     Arm(Place, Timer, Duration),
-    /// Call a timer off.
+    /// Cancel a timer.
     Disarm(Place, Timer),
 }
 
-/// What a session wants of the log and of agents.
+/// An output of a session for the log or for agents.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SessionOutput<P> {
     /// See [`session::Output::Restore`].
     Restore {
-        /// To be quoted with the answer.
+        /// The attempt that the answer must quote.
         attempt: Attempt,
     },
     /// See [`session::Output::Lookup`].
     Lookup {
-        /// For which connection.
+        /// The connection that asked.
         connection: ConnectionId,
-        /// To be quoted with the answer.
+        /// The attempt that the answer must quote.
         attempt: Attempt,
-        /// What.
+        /// The look-up.
         lookup: Lookup<P>,
     },
     /// See [`session::Output::Write`].
     Write {
-        /// By which right.
+        /// The tenure under which it is written.
         tenure: Tenure,
-        /// To be quoted with the answer.
+        /// The batch that the answer must quote.
         batch: BatchId,
         /// The log's head as the session knows it.
         after: Offset,
@@ -241,34 +241,34 @@ pub enum SessionOutput<P> {
     },
     /// See [`session::Output::Trim`].
     Trim {
-        /// By which right.
+        /// The tenure.
         tenure: Tenure,
-        /// The offset.
+        /// The last offset that may be forgotten.
         through: Offset,
     },
-    /// Readers have come so far.
+    /// See [`session::Output::Read`].
     Read {
-        /// By which right.
+        /// The tenure.
         tenure: Tenure,
-        /// The offset.
+        /// The furthest offset that a reader has pulled.
         through: Offset,
     },
     /// See [`session::Output::Launch`].
     Launch {
         /// The run.
         run: RunId,
-        /// What the agent is asked.
+        /// The message for the agent.
         payload: Option<P>,
-        /// Whether the agent is the one to say `agent_started`.
+        /// Whether the agent must emit `agent_started`.
         schedule: Schedule,
     },
     /// See [`session::Output::Durable`].
     Durable {
         /// The run.
         run: RunId,
-        /// Where the event is.
+        /// The event's offset.
         offset: Offset,
-        /// Whether the run ends with it.
+        /// Whether the event ends the run.
         last: bool,
     },
     /// See [`session::Output::Halt`].
@@ -280,15 +280,15 @@ pub enum SessionOutput<P> {
     Lose,
     /// See [`session::Output::Relinquish`].
     Relinquish {
-        /// The right; `None` if the log has not given one.
+        /// The tenure; `None` if the log has not granted one.
         tenure: Option<Tenure>,
     },
 }
 
-/// Orders of a step, and the buffers that a step needs. The caller owns it and reuses it.
+/// The outputs of a step, and the buffers that a step needs. The caller owns and reuses this value.
 #[derive(Clone, Debug)]
 pub struct Orders<P> {
-    /// What must be done, in order. The caller drains it after each step.
+    /// The outputs, in order. The caller drains them after each step.
     pub list: Vec<Output<P>>,
     pub(super) session: session::Orders<P>,
     pub(super) connection: Vec<connection::Output<P>>,
@@ -296,7 +296,7 @@ pub struct Orders<P> {
 }
 
 impl<P> Orders<P> {
-    /// Empty buffers.
+    /// Creates empty buffers.
     #[must_use]
     pub const fn new() -> Self {
         Self { list: Vec::new(), session: session::Orders::new(), connection: Vec::new(), node: Vec::new() }

@@ -1,8 +1,8 @@
-//! Which part of a process an output of one machine is for.
+//! Routing: the destination of each output of a machine.
 //!
-//! [`Gateway`](super::Gateway), which is explored, and the concurrent core of the runtime, which serves, hold the same machines
-//! in different ways: the one as one value, the other each behind a lock. Both pass every output through these functions
-//! and take these rules from here, so an output that goes to the wrong part, or a rule that admits too much, is a
+//! [`Gateway`](super::Gateway), which is model-checked, and the runtime's concurrent core, which serves, hold the same
+//! machines differently: one as a single value, the other each behind a lock. Both pass every output through these
+//! functions and take these rules from here. A misrouted output, or a rule that admits too much, is therefore a
 //! counterexample and not only a bug in production.
 //!
 //! | from | to |
@@ -24,12 +24,12 @@ use crate::session;
 use crate::timer::Owner;
 use crate::{Handled, Refusal};
 
-/// Where an output of a session goes.
+/// The destination of a session's output.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FromSession<P> {
-    /// To the driver.
+    /// The driver.
     Driver(Output<P>),
-    /// To the node. With [`node::Input::SessionRetired`] the session is over and is dropped.
+    /// The node. With [`node::Input::SessionRetired`], the session has ended and is dropped.
     Node(node::Input),
     /// The connection is unattached again.
     Release(Box<Connection<P>>),
@@ -37,31 +37,31 @@ pub enum FromSession<P> {
     Wake(ConnectionId),
     /// A pull found this frame.
     Frame(ConnectionId, Frame<P>),
-    /// To the verifier. [`Verifications::begin`](crate::Verifications::begin) gives its generation.
+    /// The verifier. [`Verifications::begin`](crate::Verifications::begin) gives the generation.
     Verify(ConnectionId, Attempt, P),
 }
 
-/// Where an output of an unattached connection goes.
+/// The destination of an unattached connection's output.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FromConnection<P> {
-    /// To the driver.
+    /// The driver.
     Driver(Output<P>),
-    /// It has something to pull.
+    /// The connection has something to pull.
     Wake,
-    /// To the verifier. [`Verifications::begin`](crate::Verifications::begin) gives its generation.
+    /// The verifier. [`Verifications::begin`](crate::Verifications::begin) gives the generation.
     Verify(Attempt, P),
-    /// The connection joins the session of this user, once its other outputs are dispatched.
+    /// The connection joins the session of this user, after its other outputs have been dispatched.
     Attach(Grant),
 }
 
-/// Where an output of the node goes.
+/// The destinations of a node's output.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FromNode<P> {
-    /// To the driver.
+    /// The output for the driver.
     pub driver: Option<Output<P>>,
-    /// To every unattached connection.
+    /// What every unattached connection is told.
     pub connections: Option<ToConnections>,
-    /// To every session.
+    /// What every session is told.
     pub sessions: Option<ToSessions>,
 }
 
@@ -117,7 +117,7 @@ pub fn session<P>(user: UserId, generation: Generation, output: session::Output<
     FromSession::Driver(Output::Session { user, generation, output })
 }
 
-/// Routes one output of an unattached connection. `None` for what only a session acts on.
+/// Routes one output of an unattached connection. Returns `None` for outputs that only a session acts on.
 pub fn connection<P>(id: ConnectionId, output: connection::Output<P>) -> Option<FromConnection<P>> {
     let place = Place::Connection(id);
     match output {
@@ -130,13 +130,13 @@ pub fn connection<P>(id: ConnectionId, output: connection::Output<P>) -> Option<
     }
 }
 
-/// Routes one output of the node. An answer to an admission goes nowhere: see [`admission`].
+/// Routes one output of the node. The answer to an admission has no destination: see [`admission`].
 #[must_use]
 pub fn node<P>(output: node::Output) -> FromNode<P> {
     let mut route = FromNode { driver: None, connections: None, sessions: None };
     match output {
         node::Output::Announce(mode) => {
-            // The other modes concern sessions alone.
+            // The other modes concern only sessions.
             if matches!(mode, Mode::Draining) {
                 route.connections = Some(ToConnections::Drain);
             }
@@ -160,7 +160,7 @@ pub fn node<P>(output: node::Output) -> FromNode<P> {
     route
 }
 
-/// The node's answer to [`node::Input::Accept`].
+/// Returns the node's answer to [`node::Input::Accept`].
 ///
 /// # Errors
 ///
@@ -181,7 +181,7 @@ pub fn admission(outputs: impl IntoIterator<Item = node::Output>) -> Result<(), 
     refused.map_or(Ok(()), Err)
 }
 
-/// Whether a notice or a deletion may open its user's session in this mode.
+/// Checks whether a notice or a deletion may open its user's session in this mode.
 ///
 /// # Errors
 ///
@@ -194,11 +194,11 @@ pub const fn announcement(mode: Mode) -> Result<(), Refusal> {
 }
 
 impl ToConnections {
-    /// What each of them takes.
+    /// The input that each connection takes.
     #[must_use]
     pub const fn input<P>(self) -> connection::Input<P> {
         match self {
-            // Without a session it is not live: it closes, whether or not there is something to come back to.
+            // An unattached connection is not live, so it closes whether or not there is a successor.
             Self::Drain => connection::Input::Drain { successor: Successor::Absent },
             Self::Stop => connection::Input::Close(Cause::GoingAway),
         }
@@ -206,7 +206,7 @@ impl ToConnections {
 }
 
 impl ToSessions {
-    /// What each of them takes.
+    /// The input that each session takes.
     #[must_use]
     pub const fn input<P>(self) -> session::Input<P> {
         match self {
@@ -216,7 +216,7 @@ impl ToSessions {
         }
     }
 
-    /// What the node takes once every session was told.
+    /// The input that the node takes after every session has been told.
     #[must_use]
     pub const fn answer(self) -> Option<node::Input> {
         match self {
@@ -227,7 +227,7 @@ impl ToSessions {
 }
 
 impl node::Input {
-    /// Whether it comes from outside. Admissions and counts are the composition's own.
+    /// Whether the input comes from outside. Admissions and counts belong to the composition.
     #[must_use]
     pub const fn is_external(&self) -> bool {
         match self {
@@ -249,7 +249,8 @@ impl node::Input {
 }
 
 impl<P> session::Input<P> {
-    /// Whether the log, an agent or a timer may send it to a session. Everything else has an input of the composition.
+    /// Whether the log, an agent or a timer may send this input to a session. Every other input has its own input of
+    /// the composition.
     #[must_use]
     pub const fn is_external(&self) -> bool {
         match self {
@@ -276,11 +277,11 @@ impl<P> session::Input<P> {
         }
     }
 
-    /// The answer when the session that it names is gone.
+    /// Returns the answer if the session is gone.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Retired`] for a command of our own side: an event of a run, a notice or a deletion.
+    /// [`Refusal::Retired`] for a command from our own side: an event of a run, a notice or a deletion.
     pub const fn without_session(&self) -> Result<Handled, Refusal> {
         match self {
             Self::Run { .. } | Self::Notice { .. } | Self::Delete { .. } => Err(Refusal::Retired),

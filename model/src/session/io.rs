@@ -1,4 +1,4 @@
-//! What a session is made of, what happens to it and what it orders.
+//! A session's parts, inputs and outputs.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -16,28 +16,29 @@ use crate::run::{self, Schedule};
 use crate::stream::{self, Cursor, Event, Snapshot, Stream};
 use crate::timer::{Owner, Timer};
 
-/// Where the session is in its life.
+/// The state of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
-    /// The log has yet to give the stream back; connections wait.
+    /// The log has not returned the stream yet; connections wait.
     Restoring {
-        /// Which asking counts.
+        /// The attempt whose answer counts.
         attempt: Attempt,
-        /// Whether it is under way. The log could not answer it otherwise, and is asked again after a pause.
+        /// Whether the attempt is in progress. If not, the log could not answer, and is asked again after a pause.
         asked: bool,
     },
-    /// Nobody is here and nothing is under way.
+    /// There is no connection, and nothing is in progress.
     Vacant,
-    /// There is a connection, or an open run that this process is to end: one that drains leaves queued runs to the next.
+    /// There is a connection, or an open run that this process must end: a draining process leaves queued runs to the
+    /// next.
     Occupied,
-    /// Nothing is under way and nothing begins any more. It waits until the log has what is pending, or until its fence may
-    /// fall.
+    /// Nothing is in progress and nothing new begins. The session waits until the log has the pending events, or until
+    /// its fence may fall.
     Leaving {
-        /// Why, which is what a connection that still comes is told.
+        /// The cause that later connections are told.
         cause: Cause,
     },
-    /// Over. Final: whoever still wants this user needs a new session.
+    /// Final. The user's next connection needs a new session.
     Retired,
 }
 
@@ -47,26 +48,27 @@ pub enum State {
 pub struct Member<P> {
     /// The connection: attaching, live or draining, never closing.
     pub connection: Connection<P>,
-    /// Where it reads; `None` until it is live.
+    /// The read position; `None` until the connection is live.
     pub cursor: Option<Cursor>,
-    /// Where it resumed: what the client had seen before. `None` before that, for whoever began elsewhere, and again once
-    /// what follows it is not retained, for then nothing can be told from it.
+    /// Where the connection resumed: the client had seen everything before. `None` until then, for a connection that
+    /// started elsewhere, and again once the entries after that offset are no longer retained, because then it proves
+    /// nothing.
     pub start: Option<Offset>,
-    /// Whether its writer waits to be woken.
+    /// Whether the writer waits to be woken.
     pub parked: bool,
-    /// What it has the log look up.
+    /// The connection's look-ups in the log.
     pub lookups: Lookups<P>,
 }
 
 impl<P> Member<P> {
-    /// A connection that has yet to be told where it reads.
+    /// Creates a member that has no read position yet.
     pub(super) fn new(connection: Connection<P>) -> Self {
         Self { connection, cursor: None, start: None, parked: true, lookups: Lookups::default() }
     }
 }
 
 impl<P: Piece> Member<P> {
-    /// Whether it has not read all that is readable.
+    /// Whether there are readable entries that it has not read.
     pub(super) fn is_behind(&self, stream: Option<&Stream<P>>) -> bool {
         match (stream, self.cursor) {
             (Some(stream), Some(cursor)) => stream.is_behind(cursor),
@@ -81,18 +83,18 @@ impl<P: Piece> Member<P> {
 pub struct Known {
     /// The run that it started.
     pub run: RunId,
-    /// Where its `message_received` is; `None` until the log has it.
+    /// The offset of its `message_received`; `None` until the log has it.
     pub offset: Option<Offset>,
 }
 
-/// A run of which the log has the first event and not yet the last: the log must not forget where it begins, or a
-/// restart would not find it.
+/// A run whose first event is in the log and whose last event is not. The log must not forget its start, or a restart
+/// would not find the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Unsettled {
     /// The message that started it.
     pub message: MessageId,
-    /// Where its `message_received` is.
+    /// The offset of its `message_received`.
     pub offset: Offset,
 }
 
@@ -102,63 +104,63 @@ pub struct Unsettled {
 pub struct Waiting<P> {
     /// The run.
     pub run: RunId,
-    /// What its agent will be asked; `None` until the log has it.
+    /// The message for its agent; `None` until the log has it.
     pub payload: Option<P>,
 }
 
-/// What happens to a session.
+/// An input of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input<P> {
     /// The log answers: the session owns the user, and this is the stream.
     Restored {
-        /// Which asking it answers.
+        /// The attempt that is answered.
         attempt: Attempt,
-        /// What the log has, and the right to write on.
+        /// The log's contents, and the tenure for further writes.
         snapshot: Snapshot<P>,
     },
     /// The log could not answer.
     NotRestored {
-        /// Which asking it answers.
+        /// The attempt that is answered.
         attempt: Attempt,
     },
-    /// A connection whose credential was verified.
+    /// A connection whose credential was verified joins.
     Join {
         /// The connection, in [`connection::State::Attaching`].
         connection: Box<Connection<P>>,
-        /// What the node admits now.
+        /// The node's current mode.
         mode: Mode,
     },
-    /// Something happened to a connection of this session.
+    /// An input for a connection of this session.
     Connection {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
-        /// What.
+        /// The input.
         input: connection::Input<P>,
     },
     /// A connection's socket can take frames.
     Pull {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
-        /// At most this many.
+        /// The maximum number of frames.
         budget: usize,
     },
-    /// The agent of a run says something, or its run is ended by us.
+    /// A run's agent emits an event, or we end the run.
     Run {
-        /// Which run.
+        /// The run.
         run: RunId,
-        /// What.
+        /// The input.
         input: run::Input,
-        /// What goes with the event.
+        /// The event's payload.
         payload: Option<P>,
     },
-    /// The embedding service has something for the user, outside any run.
+    /// The embedding service has a notice for the user, outside any run.
     Notice {
         /// A fresh id, made at the edge: the notice's run id in the stream.
         notice: RunId,
-        /// The thread that it is of, if it is of one.
+        /// The thread that the notice belongs to, if any.
         thread: Option<ThreadId>,
-        /// What it says.
+        /// The notice's payload.
         payload: P,
     },
     /// The embedding service deletes a thread of the user, as [`Request::Delete`](crate::Request::Delete) does.
@@ -167,145 +169,147 @@ pub enum Input<P> {
         thread: ThreadId,
         /// A fresh id, made at the edge: the run id of `thread_deleted`.
         deletion: RunId,
-        /// What goes with `thread_deleted`.
+        /// The payload of `thread_deleted`.
         payload: P,
-        /// Nothing is deleted if something happened in the thread since, or is under way: behind this place of the stream.
+        /// If given, the deletion is refused if the thread may have changed since this offset: it has a later event, a
+        /// pending event or an open run, or entries after the offset are no longer retained.
         as_of: Option<Offset>,
     },
-    /// The log has looked something up.
+    /// The log has completed a look-up.
     Found {
-        /// For which connection.
+        /// The connection that asked.
         connection: ConnectionId,
-        /// Which lookup it answers.
+        /// The attempt that is answered.
         attempt: Attempt,
-        /// What it has found.
+        /// The result.
         found: Found<P>,
     },
-    /// The log could not look something up.
+    /// The log could not complete a look-up.
     NotFound {
-        /// For which connection.
+        /// The connection that asked.
         connection: ConnectionId,
-        /// Which lookup it answers.
+        /// The attempt that is answered.
         attempt: Attempt,
     },
     /// The log has the oldest event of a batch.
     Persisted {
-        /// Which batch.
+        /// The batch.
         batch: BatchId,
-        /// Where it is.
+        /// The event's offset.
         offset: Offset,
-        /// What the log has made of the payload, if anything: with the time, say, at which it was written. It is what
-        /// every reader gets, now and after a restart.
+        /// The payload as the log stored it, if it was changed, for example with the time of writing. Every reader gets
+        /// it, now and after a restart.
         record: Option<P>,
     },
-    /// The log refused what is left of a batch.
+    /// The log refused the rest of a batch.
     Failed {
-        /// Which batch.
+        /// The batch.
         batch: BatchId,
     },
-    /// The log has a newer owner for the user, or has erased the user. Final: it takes nothing more from this session.
+    /// The log has a newer owner for the user, or has erased the user. Final: it accepts nothing more from this
+    /// session.
     Fenced,
-    /// The log has broken its contract. What it says about this user cannot be relied on.
+    /// The log violated its contract, so its answers about this user are unreliable.
     Broken,
     /// Credentials were revoked.
     Revoke(Scope),
     /// Every verification that began before this generation is over: see [`Verifications`](crate::Verifications).
-    Verified(RevocationGeneration),
-    /// The node's mode changed. [`Mode::Draining`] cannot be taken back.
+    Verified(Generation),
+    /// The node's mode changed. [`Mode::Draining`] cannot be reverted.
     Mode(Mode),
-    /// The node leaves: end every run that is not queued, and tell every client to go.
+    /// The node leaves: end every run that is not queued, and tell every client to leave.
     Leave(Successor),
-    /// The time for leaving is over: close every connection, and wait for nothing more, the log included.
+    /// The time for leaving is over: close every connection, and wait for nothing more, including the log.
     Stop,
     /// A timer fired.
     Expired(Owner, Timer),
 }
 
-/// What must be done, in this order, before the step's lock is released.
+/// An output of a session. A step's outputs take effect, in order, before the session's lock is released.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Output<P> {
     /// Acquire the user, and ask the log for the stream.
     Restore {
-        /// To be quoted with the answer.
+        /// The attempt that the answer must quote.
         attempt: Attempt,
     },
     /// Ask the verifier.
     Verify {
-        /// For which connection.
+        /// The connection that presented the credential.
         connection: ConnectionId,
-        /// To be quoted with the verdict.
+        /// The attempt that the verdict must quote.
         attempt: Attempt,
         /// The credential.
         token: P,
     },
     /// Put this frame on the connection's socket.
     Send {
-        /// Which connection.
+        /// The connection.
         connection: ConnectionId,
         /// The frame.
         frame: Frame<P>,
     },
     /// There is something to pull.
     Wake {
-        /// For which connection.
+        /// The connection.
         connection: ConnectionId,
     },
-    /// The connection is closing and takes no place here any more: it belongs to its task again.
+    /// The connection is closing and leaves the session: it belongs to its task again.
     Release {
         /// The connection.
         connection: Box<Connection<P>>,
     },
-    /// Have the log look something up.
+    /// Ask the log for a look-up.
     Lookup {
-        /// For which connection.
+        /// The connection that asked.
         connection: ConnectionId,
-        /// To be quoted with the answer.
+        /// The attempt that the answer must quote.
         attempt: Attempt,
-        /// What.
+        /// The look-up.
         lookup: Lookup<P>,
     },
     /// Write an event to the log. See [`stream::Output::Write`].
     Write {
-        /// By which right.
+        /// The tenure under which it is written.
         tenure: Tenure,
-        /// To be quoted with the answer.
+        /// The batch that the answer must quote.
         batch: BatchId,
         /// The log's head as the session knows it.
         after: Offset,
         /// The event.
         event: Event<P>,
     },
-    /// The log may forget what is at or before this offset.
+    /// The log may forget everything at or before this offset.
     Trim {
-        /// By which right.
+        /// The tenure.
         tenure: Tenure,
         /// The offset.
         through: Offset,
     },
-    /// Readers have come so far.
+    /// Record how far readers have pulled.
     Read {
-        /// By which right.
+        /// The tenure.
         tenure: Tenure,
-        /// The offset.
+        /// The furthest offset that a reader has pulled.
         through: Offset,
     },
-    /// Its turn has come, and what says so is durable: let an agent work on it.
+    /// Start an agent: the run's turn has come, and the event that says so is durable.
     Launch {
         /// The run.
         run: RunId,
-        /// What the agent is asked.
+        /// The message for the agent.
         payload: Option<P>,
-        /// Whether the agent is the one to say `agent_started`: that of a run that was queued is in the stream.
+        /// Whether the agent must emit `agent_started`: for a run that was queued, it is already in the stream.
         schedule: Schedule,
     },
     /// An event of the run, or a notice, is durable.
     Durable {
         /// The run.
         run: RunId,
-        /// Where it is.
+        /// The event's offset.
         offset: Offset,
-        /// Whether the run ends with it.
+        /// Whether the event ends the run.
         last: bool,
     },
     /// Tell the run's agent to stop.
@@ -313,30 +317,30 @@ pub enum Output<P> {
         /// The run.
         run: RunId,
     },
-    /// What was accepted and is not durable comes to nothing here: tell everyone who waits for it that it is lost.
+    /// Events that were accepted and are not durable are lost here: tell all that wait for them.
     Lose,
-    /// The session is over: what it still asks of the log need not be answered, and nothing more is written by its right.
+    /// The session has ended: its requests to the log need no answer, and nothing more is written under its tenure.
     Relinquish {
-        /// The right; `None` if the log has not given one.
+        /// The tenure; `None` if the log has not granted one.
         tenure: Option<Tenure>,
     },
-    /// Tell the node that a run is open, as it is about to leave ([`Mode::awaits_runs`]).
+    /// Tell the node, which is about to leave ([`Mode::awaits_runs`]), that a run is open.
     Busy,
-    /// Tell it that none is open any more, and that the ends are durable.
+    /// Tell the node that no run is open any longer, and that their ends are durable.
     Quiet,
     /// Set a timer.
     Arm(Owner, Timer, Duration),
-    /// Call a timer off.
+    /// Cancel a timer.
     Disarm(Owner, Timer),
     /// The session has retired: forget it.
     Retire,
 }
 
-/// Orders of a step, and what a step needs to work. The caller owns it and reuses it, so that a step allocates nothing
-/// once the buffers have grown.
+/// The outputs of a step, and the buffers that a step needs. The caller owns and reuses this value, so a step allocates
+/// nothing once the buffers have grown.
 #[derive(Clone, Debug)]
 pub struct Orders<P> {
-    /// What must be done, in order. The caller drains it after each step.
+    /// The outputs, in order. The caller drains them after each step.
     pub list: Vec<Output<P>>,
     pub(super) connection: Vec<connection::Output<P>>,
     pub(super) stream: Vec<stream::Output<P>>,
@@ -344,7 +348,7 @@ pub struct Orders<P> {
 }
 
 impl<P> Orders<P> {
-    /// Empty buffers.
+    /// Creates empty buffers.
     #[must_use]
     pub const fn new() -> Self {
         Self { list: Vec::new(), connection: Vec::new(), stream: Vec::new(), run: Vec::new() }

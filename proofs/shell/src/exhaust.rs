@@ -1,4 +1,4 @@
-//! Runs a scenario under loom, in every interleaving, and says what was found.
+//! Runs a scenario under loom, in every interleaving, and reports the finding.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;
@@ -8,36 +8,36 @@ use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// When to give up. The default is never.
+/// When to stop early. The default is never.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
     /// Set from outside to stop.
     pub stop: Arc<AtomicBool>,
-    /// No longer than this.
+    /// The maximum time.
     pub max_time: Option<Duration>,
-    /// Counts the interleavings that are run, of all that share it.
+    /// Counts the interleavings of all explorations that share it.
     pub interleavings: Arc<AtomicUsize>,
 }
 
-/// What loom did and found.
+/// The result of an exploration.
 #[derive(Clone, Debug)]
 pub struct Explored {
     /// Interleavings that were run.
     pub interleavings: usize,
-    /// How long that took.
+    /// The time that they took.
     pub time: Duration,
-    /// What was found.
+    /// The finding.
     pub finding: Finding,
 }
 
-/// What loom found.
+/// What an exploration found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// Every interleaving was run, and none fails.
     Holds,
-    /// This interleaving fails: an assertion, or a deadlock.
+    /// An interleaving fails with this message: an assertion, or a deadlock.
     Fails(String),
-    /// It was stopped, and none of those that were run fails.
+    /// The exploration was stopped, and no interleaving has failed so far.
     Incomplete,
 }
 
@@ -45,18 +45,18 @@ const STOPPED: &str = "stopped before the last interleaving";
 
 thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
-    /// The scenario that this thread runs, and what its first panic said.
+    /// The scenario that this thread runs, and the message of its first panic.
     static RUNNING: RefCell<(&'static str, String)> = const { RefCell::new(("", String::new())) };
 }
 
-/// What the runtime says when it must abort: a panic while another one unwinds.
+/// The runtime's message when it must abort because of a panic during unwinding.
 const TWICE: &str = "panic in a destructor during cleanup";
 
-/// Runs `scenario` in every interleaving: loom leaves out only those that differ in nothing but the order of operations
-/// on different locks, and there is no bound on preemptions.
+/// Runs `scenario` in every interleaving. loom omits only those that differ in nothing but the order of operations on
+/// different locks, and the number of preemptions is not bounded.
 ///
-/// A scenario that panics once more while it unwinds would abort the process. Then this says which it was, and ends the
-/// process with exit code 1: a counterexample.
+/// A scenario that panics again while it unwinds would abort the process. In that case, this function prints the first
+/// panic and ends the process with exit code 1: it is a counterexample.
 pub fn exhaust(name: &'static str, scenario: impl Fn() + Send + Sync + 'static, limits: &Limits) -> Explored {
     hush();
     let interleavings = Arc::new(AtomicUsize::new(0));
@@ -64,7 +64,7 @@ pub fn exhaust(name: &'static str, scenario: impl Fn() + Send + Sync + 'static, 
     let deadline = limits.max_time.map(|time| began + time);
     let (counter, counter_of_all) = (Arc::clone(&interleavings), Arc::clone(&limits.interleavings));
     let stop = Arc::clone(&limits.stop);
-    // A thread of its own, for loom is not fit for another run after one that failed.
+    // A thread of its own, because loom cannot be reused on a thread after a failed run.
     let exploring = thread::spawn(move || {
         QUIET.set(true);
         RUNNING.set((name, String::new()));
@@ -93,7 +93,7 @@ pub fn exhaust(name: &'static str, scenario: impl Fn() + Send + Sync + 'static, 
     Explored { interleavings: interleavings.load(Ordering::Relaxed), time: began.elapsed(), finding }
 }
 
-/// A failing interleaving is a result here, and does not belong on standard error.
+/// Suppresses the panic output of failing interleavings: they are results, and do not belong on standard error.
 fn hush() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

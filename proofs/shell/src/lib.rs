@@ -1,7 +1,7 @@
-//! The core's source, compiled against loom, and what loom finds in it and in broken variants.
+//! The core's source, compiled against loom, and loom's findings in it and in broken variants.
 //!
-//! The same scenarios are compiled against shuttle and against `std`, beside the core as production links it, in this
-//! crate's tests: so that asking loom needs neither shuttle nor the runtime.
+//! This crate's tests compile the same scenarios against shuttle and against `std`, with the core as production links
+//! it. Running loom therefore needs neither shuttle nor the runtime.
 
 #![forbid(unsafe_code)]
 

@@ -1,17 +1,17 @@
-//! What loom is asked: the obligations, and the variants that it must refuse.
+//! What loom explores: the obligations, and the variants that it must refuse.
 
 use crate::exhaust::{Explored, Limits, exhaust};
 use crate::under_loom::scenario::{self, Scenario, Size};
 use crate::under_loom::variant::{self, Variant};
 
-/// One scenario of an obligation, at the size that loom can exhaust.
+/// One scenario of an obligation, at a size that loom can exhaust.
 #[derive(Clone, Copy, Debug)]
 pub struct Obligation {
     scenario: Scenario,
     size: Size,
 }
 
-/// Every scenario that loom exhausts, in the order of the obligations.
+/// Returns every scenario that loom exhausts, in the order of the obligations.
 #[must_use]
 pub fn obligations() -> Vec<Obligation> {
     let mut all: Vec<_> = scenario::all()
@@ -23,7 +23,7 @@ pub fn obligations() -> Vec<Obligation> {
 }
 
 impl Obligation {
-    /// `SH-1`.
+    /// The obligation's id, such as `SH-1`.
     #[must_use]
     pub const fn id(&self) -> &'static str {
         self.scenario.obligation
@@ -35,13 +35,13 @@ impl Obligation {
         self.scenario.name
     }
 
-    /// Who races with whom, and what must hold.
+    /// What races, and what must hold.
     #[must_use]
     pub const fn about(&self) -> &'static str {
         self.scenario.about
     }
 
-    /// Within which bounds, by name. There is none on preemptions: every interleaving is run.
+    /// The bounds, by name. The number of preemptions is not bounded: every interleaving is run.
     #[must_use]
     pub fn bounds(&self) -> Vec<(&'static str, String)> {
         vec![
@@ -63,44 +63,44 @@ impl Obligation {
 #[derive(Clone, Copy, Debug)]
 pub struct Broken(Variant);
 
-/// Every broken variant, in the order of the obligations.
+/// Returns every broken variant, in the order of the obligations.
 #[must_use]
 pub fn variants() -> Vec<Broken> {
     variant::all().into_iter().map(Broken).collect()
 }
 
 impl Broken {
-    /// The obligation that it breaks.
+    /// The obligation that the variant breaks.
     #[must_use]
     pub const fn id(&self) -> &'static str {
         self.0.obligation
     }
 
-    /// Its name.
+    /// The variant's name.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.0.name
     }
 
-    /// The known race that it is, `A8`.
+    /// The id of the known race that the variant reproduces, such as `A8`.
     #[must_use]
     pub const fn race(&self) -> Option<&'static str> {
         self.0.race
     }
 
-    /// What is done wrong.
+    /// The mistake.
     #[must_use]
     pub const fn mistake(&self) -> &'static str {
         self.0.mistake
     }
 
-    /// The scenario that refuses it.
+    /// The scenario that refuses the variant.
     #[must_use]
     pub const fn scenario(&self) -> &'static str {
         self.0.scenario
     }
 
-    /// What the refusal says, somewhere in its text.
+    /// A part of the refusal's text.
     #[must_use]
     pub const fn expected(&self) -> &'static str {
         self.0.expected

@@ -1,7 +1,7 @@
-//! loom's primitives, in the place where production has those of `std`.
+//! loom's primitives, in place of those of `std` that production uses.
 //!
-//! [`Arc`] stays that of `std`: nothing in a core depends on how many hold a value, so counting them would only
-//! multiply the interleavings.
+//! [`Arc`] remains that of `std`: nothing in a core depends on reference counts, so tracking them would only multiply
+//! the interleavings.
 
 pub use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a
     condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// No randomness: every run of a scenario must be the same but for the order of its threads.
+/// Not random: runs of a scenario must differ only in the order of its threads.
 pub const fn random() -> usize {
     0
 }

@@ -1,4 +1,4 @@
-//! shuttle's primitives, in the place where production has those of `std`.
+//! shuttle's primitives, in place of those of `std` that production uses.
 
 pub use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a
     condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A number that follows from shuttle's seed.
+/// A number derived from shuttle's seed.
 pub fn random() -> usize {
     shuttle::rand::thread_rng().next_u64() as usize
 }

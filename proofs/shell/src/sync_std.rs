@@ -18,7 +18,7 @@ pub fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a
     condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A number.
+/// A random number.
 pub fn random() -> usize {
     RandomState::new().hash_one(()) as usize
 }

@@ -10,7 +10,7 @@ fn say(name: &str, Explored { interleavings, time, .. }: &Explored) {
     std::io::stdout().write_all(line.as_bytes()).expect("a test can write");
 }
 
-/// Explores one scenario to its end.
+/// Explores one scenario completely.
 fn holds(name: &str) {
     let obligation = obligations().into_iter().find(|one| one.name() == name).expect("the name of a scenario");
     let explored = obligation.explore(&Limits::default());
@@ -19,7 +19,7 @@ fn holds(name: &str) {
     assert!(explored.interleavings > 1, "{name}: nothing raced");
 }
 
-/// Explores one variant until it fails, as it must, and for the right reason.
+/// Explores one variant until it fails, and checks that it fails for the right reason.
 fn is_refused(name: &str) {
     let variant = variants().into_iter().find(|one| one.name() == name).expect("the name of a variant");
     let explored = variant.explore(&Limits::default());
@@ -117,7 +117,7 @@ each! { is_refused, variants:
     sh6_first_in_slot = "first-in-slot",
 }
 
-/// The second panic of a scenario, while the first one unwinds, would abort the process without a word.
+/// A panic during the unwinding of a scenario's first panic would abort the process without a message.
 #[test]
 fn a_scenario_that_panics_twice_is_a_counterexample_too() {
     const CHILD: &str = "LOCKSTEP_PANICS_TWICE";

@@ -1,5 +1,5 @@
-//! The same scenarios with more threads than loom can take, in schedules that shuttle draws: at random, and by PCT, which
-//! finds a bug of few preemptions with a known probability.
+//! The same scenarios with more threads than loom can take, in schedules that shuttle generates: at random, and by PCT,
+//! which finds a bug of few preemptions with a known probability.
 //!
 //! Each run prints its seed; `SHUTTLE_RANDOM_SEED` repeats it.
 
@@ -66,5 +66,5 @@ obligations! {
     sh3_no_lost_wake_up = "SH-3",
     sh4_drain_against_admit = "SH-4",
     sh5_revoke_against_join = "SH-5",
-    sh6_bounded_mailbox = "SH-6",
+    sh6_bounded_inbox = "SH-6",
 }

@@ -1,4 +1,5 @@
-//! The same scenarios on real threads, more of them and more often, with the core as production links it.
+//! The same scenarios on real threads, with more of them and more repetitions, and with the core as production links
+//! it.
 
 use std::sync::mpsc;
 use std::thread;
@@ -16,7 +17,7 @@ mod under_std;
 use under_std::scenario::{Scenario, Size, all};
 
 const REPEATS: usize = 20;
-/// A deadlock or a lost wake-up would hang for ever; nothing here takes a tenth of this.
+/// A deadlock or a lost wake-up would hang forever; no scenario takes a tenth of this.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn run(scenario: Scenario) {
@@ -55,10 +56,10 @@ obligations! {
     sh3_no_lost_wake_up = "SH-3",
     sh4_drain_against_admit = "SH-4",
     sh5_revoke_against_join = "SH-5",
-    sh6_bounded_mailbox = "SH-6",
+    sh6_bounded_inbox = "SH-6",
 }
 
-/// What is no race and would still fill a process: what has ended is not kept.
+/// Ended values are not kept: not a race, but a leak that would fill a process.
 mod kept {
     use std::num::NonZeroUsize;
 
@@ -70,20 +71,20 @@ mod kept {
     use super::under_std::sync::Arc;
 
     #[test]
-    fn a_cell_whose_machine_ends_while_it_is_entered_is_forgotten() {
+    fn a_slot_whose_machine_ends_in_a_step_is_forgotten() {
         let (registry, gauge) = (Registry::<Group, Gauge>::new(NonZeroUsize::MIN), Gauge::default());
-        let open = |_, orders: &mut Vec<_>| (Group::open(orders), gauge.clone());
-        let (_, stepped) = registry.with_or_open(&(), UserId(1), open, |live| live.step(Input::Linger));
+        let open = |_, outputs: &mut Vec<_>| (Group::open(outputs), gauge.clone());
+        let (_, stepped) = registry.with_or_open(&(), UserId(1), open, |group| group.step(Input::Linger));
         assert!(stepped && registry.all().is_empty() && gauge.live() == 0);
     }
 
     #[test]
     fn a_session_keeps_nothing_of_a_connection_that_has_left() {
         let fixture = Fixture::open(Bounds::DEFAULT);
-        let stays = fixture.enter(1).expect("the node admits");
+        let stays = fixture.join(1).expect("the node admits");
         fixture.restore();
-        let leaves = fixture.enter(2).expect("the node admits");
-        let inbox = fixture.0.inbox(ConnectionId(2)).map(|inbox| Arc::downgrade(&inbox)).expect("a inbox");
+        let leaves = fixture.join(2).expect("the node admits");
+        let inbox = fixture.0.inbox(ConnectionId(2)).map(|inbox| Arc::downgrade(&inbox)).expect("an inbox");
         drop(leaves);
         assert_eq!(fixture.members().len(), 1);
         assert!(inbox.upgrade().is_none(), "its inbox is kept");

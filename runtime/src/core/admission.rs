@@ -1,17 +1,17 @@
-//! The admission admission: the node's machine, and the inbox of each connection that it admitted.
+//! Admission: the node's machine, and the inbox of each admitted connection.
 //!
 //! | what | who may touch it, and when |
 //! | --- | --- |
-//! | the node and its order buffer | whoever holds the admission's lock, for one step and its orders |
-//! | the inboxes of the admitted, from admission to close | the same |
+//! | the node and its output buffer | the holder of the admission lock, for one step and its outputs |
+//! | the inboxes of admitted connections, from admission to close | the same |
 //!
-//! **Lock order.** The admission's lock may be taken under a slot's, never the other way round: under it only inboxes are
-//! locked. So what the node orders for sessions is done after the admission's lock is released, by whoever steered it:
-//! [`Told`].
+//! **Lock order.** The admission lock may be taken while a slot's lock is held, never the other way round. Under the
+//! admission lock, only inboxes are locked. The node's outputs for sessions are therefore dispatched after the
+//! admission lock is released, by the caller of [`Admission::steer`]: see [`Told`].
 //!
-//! * **SH-4** Admission is a step of the node, and who is admitted is on the list before the lock is released. Draining
-//!   is a step too, and tells everybody on the list in the same critical section. So who came before is told, and who
-//!   comes after is refused.
+//! * **SH-4** Admission is a step of the node, and an admitted connection is on the list before the lock is released.
+//!   Draining is also a step, and it notifies every connection on the list in the same critical section. So earlier
+//!   connections are notified, and later ones are refused.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -25,14 +25,14 @@ use super::handle::ConnectionInbox;
 use super::sync::{Arc, Mutex, lock};
 use super::watch::{Step, Taken};
 
-/// Admits connections, and knows the admitted until they are closed.
+/// Admits connections and tracks the admitted ones until they are closed.
 pub struct Admission<P> {
-    inside: Mutex<Inside<P>>,
+    state: Mutex<State<P>>,
 }
 
-struct Inside<P> {
+struct State<P> {
     node: Node,
-    orders: Vec<Output>,
+    outputs: Vec<Output>,
     admitted: BTreeMap<ConnectionId, Arc<ConnectionInbox<P>>>,
     mark: u32,
 }
@@ -40,9 +40,9 @@ struct Inside<P> {
 /// Why a connection is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAdmitted {
-    /// The node does not want it, for this cause.
+    /// The node refuses the connection with this cause.
     Refused(Cause),
-    /// The id is in use: the caller is at fault.
+    /// The id is in use, which is the caller's mistake.
     InUse,
 }
 
@@ -52,14 +52,14 @@ pub enum NotAdmitted {
 pub struct Told(pub Vec<ToSessions>);
 
 impl<P> Admission<P> {
-    /// The admission of a node that does not serve yet.
+    /// Creates the admission of a node that does not serve yet.
     #[must_use]
     pub fn new() -> Self {
-        let inside = Inside { node: Node::new(), orders: Vec::new(), admitted: BTreeMap::new(), mark: 0 };
-        Self { inside: Mutex::new(inside) }
+        let state = State { node: Node::new(), outputs: Vec::new(), admitted: BTreeMap::new(), mark: 0 };
+        Self { state: Mutex::new(state) }
     }
 
-    /// Admits a connection and keeps its inbox, or says why not.
+    /// Admits a connection and keeps its inbox.
     ///
     /// # Errors
     ///
@@ -71,84 +71,86 @@ impl<P> Admission<P> {
         inbox: Arc<ConnectionInbox<P>>,
         effects: &impl Effects<P>,
     ) -> Result<(), NotAdmitted> {
-        let mut inside = lock(&self.inside);
-        if inside.admitted.contains_key(&id) {
+        let mut state = lock(&self.state);
+        if state.admitted.contains_key(&id) {
             return Err(NotAdmitted::InUse);
         }
-        let _ = inside.take(bounds, Input::Accept, effects);
-        let Inside { orders, admitted, .. } = &mut *inside;
-        routing::admission(orders.drain(..)).map_err(NotAdmitted::Refused)?;
+        let _ = state.take(bounds, Input::Accept, effects);
+        let State { outputs, admitted, .. } = &mut *state;
+        routing::admission(outputs.drain(..)).map_err(NotAdmitted::Refused)?;
         admitted.insert(id, inbox);
         Ok(())
     }
 
-    /// A connection is closed. The driver hears of it when the connection is gone: whoever then looks finds nobody, and
-    /// the id is free.
+    /// Removes a closed connection. By the time the driver receives [`gateway::Output::Closed`], the connection can no
+    /// longer be found and its id is free.
     pub fn leave(&self, bounds: &Bounds, id: ConnectionId, cause: Cause, effects: &impl Effects<P>) {
-        let mut inside = lock(&self.inside);
-        if inside.admitted.remove(&id).is_some() {
+        let mut state = lock(&self.state);
+        if state.admitted.remove(&id).is_some() {
             effects.apply(gateway::Output::Closed { connection: id, cause });
-            inside.count(bounds, Input::Closed, effects);
+            state.count(bounds, Input::Closed, effects);
         }
     }
 
-    /// A session opens: it is counted, and told what the node admits. Called under the lock of the session's slot.
+    /// Counts a session that opens, and returns the node's mode. Called while the lock of the session's slot is held.
     pub fn session_opens(&self, bounds: &Bounds, effects: &impl Effects<P>) -> Mode {
-        let mut inside = lock(&self.inside);
-        inside.count(bounds, Input::SessionOpened, effects);
-        inside.node.mode()
+        let mut state = lock(&self.state);
+        state.count(bounds, Input::SessionOpened, effects);
+        state.node.mode()
     }
 
-    /// A session retires, was abandoned, or has an open run that the node must await. Called while its slot's lock is held.
+    /// Counts a session that retires, was abandoned, or has an open run that the node must await. Called while the lock
+    /// of the session's slot is held.
     pub fn count(&self, bounds: &Bounds, input: Input, effects: &impl Effects<P>) {
-        lock(&self.inside).count(bounds, input, effects);
+        lock(&self.state).count(bounds, input, effects);
     }
 
-    /// Takes an input of the node that is none of the above, and tells the admitted what they must know. What is left to
-    /// be told to the sessions is the caller's to do.
+    /// Takes any other input of the node, and notifies the admitted connections. The caller must tell the sessions what
+    /// is returned.
     pub fn steer(&self, bounds: &Bounds, input: Input, effects: &impl Effects<P>) -> (Handled, Told) {
-        lock(&self.inside).step(bounds, input, effects)
+        lock(&self.state).step(bounds, input, effects)
     }
 
-    /// What the node admits. Read under a slot's lock, it is never older than what that slot was told.
+    /// Returns the node's mode. Read while a slot's lock is held, it is never older than the mode that the slot was
+    /// told.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        lock(&self.inside).node.mode()
+        lock(&self.state).node.mode()
     }
 
-    /// A copy of the node's machine, to be looked at.
+    /// Returns a copy of the node's machine.
     #[must_use]
     pub fn node(&self) -> Node {
-        lock(&self.inside).node.clone()
+        lock(&self.state).node.clone()
     }
 
-    /// The inbox of an admitted connection.
+    /// Returns the inbox of an admitted connection.
     #[must_use]
     pub fn inbox(&self, id: ConnectionId) -> Option<Arc<ConnectionInbox<P>>> {
-        lock(&self.inside).admitted.get(&id).cloned()
+        lock(&self.state).admitted.get(&id).cloned()
     }
 }
 
-impl<P> Inside<P> {
+impl<P> State<P> {
     fn count(&mut self, bounds: &Bounds, input: Input, effects: &impl Effects<P>) {
         let (_, told) = self.step(bounds, input, effects);
         debug_assert_eq!(told, Told::default(), "a count changes no mode");
     }
 
-    /// Takes the node's step; its orders are the caller's to dispatch out.
+    /// Steps the node. The caller dispatches the outputs.
     fn take(&mut self, bounds: &Bounds, input: Input, effects: &impl Effects<P>) -> Handled {
-        let Self { node, orders, mark, .. } = self;
+        let Self { node, outputs, mark, .. } = self;
         effects.before(Step::Node { input, node, mark });
-        let handled = node.step(bounds, input, orders);
-        effects.after(Taken::Node { handled, orders, node });
+        let handled = node.step(bounds, input, outputs);
+        effects.after(Taken::Node { handled, orders: outputs, node });
         handled
     }
 
     fn step(&mut self, bounds: &Bounds, input: Input, effects: &impl Effects<P>) -> (Handled, Told) {
         let mut told = Told::default();
         let handled = self.take(bounds, input, effects);
-        let Self { orders, admitted, .. } = self;
-        for output in orders.drain(..) {
+        let Self { outputs, admitted, .. } = self;
+        for output in outputs.drain(..) {
             let FromNode { driver, connections, sessions } = routing::node(output);
             if let Some(output) = driver {
                 effects.apply(output);

@@ -1,7 +1,8 @@
-//! What is beside a session in its slot: the inbox of each of its connections, and how its orders are carried out.
+//! What a slot holds beside its session: the inbox of each of the session's connections, and the dispatch of its
+//! outputs.
 //!
-//! Everything here is inside the slot and touched under its lock alone. An order goes to the inbox of the connection
-//! that it names, to the admission, into the buffer of the one who pulls, or to the driver's [`Effects`].
+//! Everything here is inside the slot and is touched only under the slot's lock. An output goes to the inbox of the
+//! connection that it names, to the admission, into the buffer of the task that pulls, or to the driver's [`Effects`].
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ use super::{Effects, Shared};
 /// The slot of a session.
 pub type SessionSlot<P, E> = Slot<Session<P>, Connections<P, E>>;
 
-/// A session under its slot's lock.
+/// A session whose slot's lock is held.
 pub type LockedSession<'a, P, E> = Locked<'a, Session<P>, Connections<P, E>>;
 
 impl<P: Piece> Machine for Session<P> {
@@ -48,7 +49,7 @@ impl<P: Piece> Machine for Session<P> {
     }
 }
 
-/// Carries out a session's orders.
+/// Dispatches a session's outputs.
 pub struct Connections<P, E> {
     shared: Arc<Shared<P, E>>,
     user: UserId,
@@ -56,7 +57,7 @@ pub struct Connections<P, E> {
     connections: BTreeMap<ConnectionId, Arc<ConnectionInbox<P>>>,
     frames: Vec<Frame<P>>,
     retired: bool,
-    /// Whether the node counts it as busy.
+    /// Whether the node counts the session as busy.
     holding: bool,
     mark: u32,
 }
@@ -75,36 +76,36 @@ impl<P: Piece, E: Effects<P>> Connections<P, E> {
         }
     }
 
-    /// The connection is about to join; its session reaches it here.
+    /// Registers a connection that is about to join, so that the session can reach it.
     pub(super) fn register(&mut self, id: ConnectionId, inbox: Arc<ConnectionInbox<P>>) {
         self.connections.insert(id, inbox);
     }
 
-    /// What the pull that was just stepped has found.
+    /// The frames that the current pull has found.
     pub(super) const fn frames(&mut self) -> &mut Vec<Frame<P>> {
         &mut self.frames
     }
 
-    /// Gives a connection back to its task.
+    /// Returns a connection to its task.
     fn release(&mut self, connection: Box<Connection<P>>) {
         if let Some(inbox) = self.connections.remove(&connection.id()) {
             inbox.hand_over(connection);
         }
     }
 
-    /// Gives the task of a connection whose machine is lost another one, which is closing with 1011.
+    /// Replaces a connection whose machine is lost: its task gets a new machine, which is closing with 1011.
     pub(super) fn replace(&mut self, bounds: &Bounds, id: ConnectionId) {
         let effects = &self.shared.effects;
-        let mut orders = Vec::new();
+        let mut outputs = Vec::new();
         effects.before(Step::Accept(id));
-        let mut connection = Connection::accept(bounds, id, &mut orders);
-        effects.after(Taken::Connection { handled: None, orders: &orders, connection: &connection });
-        let accepted = orders.len();
+        let mut connection = Connection::accept(bounds, id, &mut outputs);
+        effects.after(Taken::Connection { handled: None, orders: &outputs, connection: &connection });
+        let accepted = outputs.len();
         let close = connection::Input::Close(Cause::Fault);
         effects.before(Step::Connection(id, &close));
-        let handled = Some(connection.step(bounds, close, &mut orders));
-        effects.after(Taken::Connection { handled, orders: &orders[accepted..], connection: &connection });
-        for output in orders {
+        let handled = Some(connection.step(bounds, close, &mut outputs));
+        effects.after(Taken::Connection { handled, orders: &outputs[accepted..], connection: &connection });
+        for output in outputs {
             if let Some(FromConnection::Driver(output)) = routing::connection(id, output) {
                 effects.apply(output);
             }
@@ -112,8 +113,8 @@ impl<P: Piece, E: Effects<P>> Connections<P, E> {
         self.release(Box::new(connection));
     }
 
-    /// The node awaits this session no more. Who is inside a slot cannot tell the others what the node makes of that, so the
-    /// driver steers it.
+    /// The node no longer awaits this session. This call holds the slot's lock, so it cannot tell the other sessions
+    /// what follows. The driver does that: see [`Effects::quiet`].
     fn quiet(&mut self) {
         if core::mem::replace(&mut self.holding, false) {
             self.shared.effects.quiet();
@@ -148,8 +149,8 @@ impl<P: Piece, E: Effects<P>> Dispatch<Session<P>> for Connections<P, E> {
         }
     }
 
-    /// Each connection's task gets a machine that closes with 1011. The runs are ended by the next session, which finds
-    /// them open in the log; what their agents still say carries this generation, and is refused.
+    /// Gives each connection's task a machine that closes with 1011. The next session finds the runs open in the log
+    /// and ends them. Their agents still emit under this generation, and are refused.
     fn abandon(&mut self, bounds: &Bounds, fault: Fault) {
         while let Some(id) = self.connections.keys().next().copied() {
             self.replace(bounds, id);
@@ -164,12 +165,12 @@ impl<P: Piece, E: Effects<P>> Dispatch<Session<P>> for Connections<P, E> {
         self.shared.effects.before(Step::Session { user, generation, input, session, mark: &mut self.mark });
     }
 
-    fn after(&mut self, session: &Session<P>, answer: Option<&Result<Handled, Refusal>>, orders: &[Output<P>]) {
+    fn after(&mut self, session: &Session<P>, answer: Option<&Result<Handled, Refusal>>, outputs: &[Output<P>]) {
         if answer.is_none() {
             let Self { user, generation, .. } = *self;
             self.shared.effects.before(Step::Open { user, generation, mode: session.mode() });
         }
-        self.shared.effects.after(Taken::Session { answer: answer.copied(), orders, session });
+        self.shared.effects.after(Taken::Session { answer: answer.copied(), orders: outputs, session });
     }
 }
 

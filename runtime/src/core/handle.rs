@@ -1,16 +1,17 @@
-//! The handle: what the one task that serves a connection holds.
+//! The handle of a connection, which is held by the one task that serves it.
 //!
 //! | what | who may touch it, and when |
 //! | --- | --- |
-//! | the handle, and the connection's machine while it is at home | its task |
-//! | the machine while it is with the session | whoever is inside the session's slot |
+//! | the handle, and the connection's machine while it is unattached | its task |
+//! | the machine while it is attached to a session | the holder of the session's slot lock |
 //! | the inbox | see [`Inbox`] |
 //!
-//! A connection's machine is at home until its credential is verified, then with its user's session, and at home again
-//! to be closed. A session that gives it back puts it into the inbox in the same step. So when the machine is not in
-//! the session, it is in the inbox: an input can be late, but cannot fall between the two.
+//! A connection's machine is unattached until its credential is verified. It is then attached to its user's session,
+//! and unattached again when it starts to close. The step in which a session releases the machine also puts it into the
+//! inbox. So a machine that is not in its session is in the inbox: an input can be late, but cannot be lost between the
+//! two.
 //!
-//! Dropping a handle, in whatever state, closes the connection: a task that is cancelled or panics leaves nothing behind.
+//! Dropping a handle in any state closes the connection, so a task that is cancelled or panics leaves nothing behind.
 
 use core::num::NonZeroUsize;
 use core::task::{Context, Poll, ready};
@@ -25,18 +26,18 @@ use super::sync::Arc;
 use super::watch::{Step, Taken};
 use super::{Core, Effects, NotAdmitted};
 
-/// The inbox of a connection: inputs for it, and the machine when its session gives it back.
+/// The inbox of a connection: inputs for it, and the machine when its session returns it.
 pub type ConnectionInbox<P> = Inbox<Input<P>, Box<Connection<P>>>;
 
-/// Inputs that may wait in the inbox of one connection beside its verdict, its expiries and its close.
+/// How many inputs may wait in a connection's inbox, apart from its verdict, its expiries and its close.
 pub const MAX_ITEMS: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
 
-/// What our own side has for a connection has a slot, so it arrives however much the embedding service posts, and in its
-/// order. One of each is enough:
+/// Inputs from this process have reserved places, so they always arrive, in order, no matter how much the embedding
+/// service sends. One place of each kind is enough:
 ///
-/// * of two verdicts only the newer attempt's can count;
-/// * a close that waits has chosen the cause, and so has the end of the socket;
-/// * a timer that expires while its earlier expiry waits has expired when that is taken.
+/// * of two verdicts, only that of the newer attempt can count;
+/// * a close that waits has already chosen the cause, and so has the end of the socket;
+/// * a timer that expires again while its earlier expiry waits needs no second one.
 impl<P> Item for Input<P> {
     fn reserved(&self) -> Option<u8> {
         match self {
@@ -72,23 +73,23 @@ impl<P> Item for Input<P> {
     }
 }
 
-/// One connection, from admission to close. See the module.
+/// One connection, from admission to close. See the module documentation.
 pub struct ConnectionHandle<P: Piece, E: Effects<P>> {
     core: Arc<Core<P, E>>,
     id: ConnectionId,
     inbox: Arc<ConnectionInbox<P>>,
-    place: Location<P, E>,
+    location: Location<P, E>,
     contents: Contents<Input<P>, Box<Connection<P>>>,
-    orders: Vec<Output<P>>,
+    outputs: Vec<Output<P>>,
     /// Whether a fence may wait for this connection's verdict.
     verifying: bool,
 }
 
-/// Where the machine is.
+/// Where the connection's machine is.
 enum Location<P: Piece, E: Effects<P>> {
     Unattached(Box<Connection<P>>),
     Attached(Arc<SessionSlot<P, E>>),
-    /// On the way to a session, and seen there only if something on that way panicked.
+    /// On the way to a session. Observed only if the attachment panicked.
     Moving,
     Closed(Cause),
 }
@@ -102,14 +103,21 @@ impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
     pub fn accept(core: &Arc<Core<P, E>>, id: ConnectionId) -> Result<Self, NotAdmitted> {
         let inbox = Arc::new(ConnectionInbox::new(MAX_ITEMS));
         core.admission().admit(core.bounds(), id, Arc::clone(&inbox), core.effects())?;
-        let mut orders = Vec::new();
+        let mut outputs = Vec::new();
         core.effects().before(Step::Accept(id));
-        let connection = Connection::accept(core.bounds(), id, &mut orders);
-        core.effects().after(Taken::Connection { handled: None, orders: &orders, connection: &connection });
-        let place = Location::Unattached(Box::new(connection));
-        let mut handle =
-            Self { core: Arc::clone(core), id, inbox, place, contents: Contents::default(), orders, verifying: false };
-        handle.act();
+        let connection = Connection::accept(core.bounds(), id, &mut outputs);
+        core.effects().after(Taken::Connection { handled: None, orders: &outputs, connection: &connection });
+        let location = Location::Unattached(Box::new(connection));
+        let mut handle = Self {
+            core: Arc::clone(core),
+            id,
+            inbox,
+            location,
+            contents: Contents::default(),
+            outputs,
+            verifying: false,
+        };
+        handle.dispatch();
         Ok(handle)
     }
 
@@ -119,22 +127,22 @@ impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
         self.id
     }
 
-    /// Why the connection was closed, once it is.
+    /// Why the connection was closed; `None` while it is open.
     #[must_use]
     pub const fn closed(&self) -> Option<Cause> {
-        match self.place {
+        match self.location {
             Location::Closed(cause) => Some(cause),
             Location::Unattached(_) | Location::Attached(_) | Location::Moving => None,
         }
     }
 
-    /// The inbox, for those who have inputs for this connection and do not want to look it up.
+    /// Returns the inbox, for senders that do not want to look it up each time.
     #[must_use]
     pub fn inbox(&self) -> Arc<ConnectionInbox<P>> {
         Arc::clone(&self.inbox)
     }
 
-    /// Something happened to the connection. When this returns, all that it led to has taken effect.
+    /// Takes one input. When this returns, all its effects have taken place.
     pub fn step(&mut self, input: Input<P>) -> Handled {
         let before = self.verifying;
         let handled = self.take(input);
@@ -142,7 +150,7 @@ impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
         handled
     }
 
-    /// After what came of a verdict has taken effect, no fence waits for it.
+    /// Lets fences fall that waited for this connection's verdict, once the verdict has taken effect.
     fn end_verification(&self, before: bool) {
         if before && !self.verifying {
             self.core.awaits_no_verdict(self.id);
@@ -152,28 +160,28 @@ impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
     fn take(&mut self, input: Input<P>) -> Handled {
         let mut input = Some(input);
         loop {
-            match &mut self.place {
+            match &mut self.location {
                 Location::Closed(_) => return Handled::Ignored,
                 Location::Moving => self.take_back(),
                 Location::Unattached(connection) => {
                     let Some(input) = input.take() else { return Handled::Ignored };
                     let effects = self.core.effects();
                     effects.before(Step::Connection(self.id, &input));
-                    let handled = connection.step(self.core.bounds(), input, &mut self.orders);
-                    effects.after(Taken::Connection { handled: Some(handled), orders: &self.orders, connection });
+                    let handled = connection.step(self.core.bounds(), input, &mut self.outputs);
+                    effects.after(Taken::Connection { handled: Some(handled), orders: &self.outputs, connection });
                     self.verifying = connection.auth().is_verifying();
-                    self.act();
+                    self.dispatch();
                     return handled;
                 }
                 Location::Attached(slot) => {
                     let connection = self.id;
-                    let stepped = self.core.with_session(slot, |live| {
-                        if !live.machine().members().contains_key(&connection) {
+                    let stepped = self.core.with_session(slot, |session| {
+                        if !session.machine().members().contains_key(&connection) {
                             return None;
                         }
                         let input = session::Input::Connection { connection, input: input.take()? };
-                        let handled = live.step(input).unwrap_or(Handled::Ignored);
-                        let member = live.machine().members().get(&connection);
+                        let handled = session.step(input).unwrap_or(Handled::Ignored);
+                        let member = session.machine().members().get(&connection);
                         Some((handled, member.map(|member| member.connection.auth().is_verifying())))
                     });
                     match stepped.flatten() {
@@ -192,16 +200,16 @@ impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
         }
     }
 
-    /// Appends up to `budget` frames that may leave now, and returns how many. Pull again at once if it was the whole
-    /// budget; if it was less, there is nothing until [`ConnectionHandle::poll`] says so.
+    /// Appends up to `budget` frames that may leave now, and returns their number. If it equals `budget`, pull again at
+    /// once; if it is less, there is nothing more until [`ConnectionHandle::poll`] is ready.
     pub fn pull(&mut self, budget: usize, frames: &mut Vec<Frame<P>>) -> usize {
         let before = frames.len();
-        while let Location::Attached(slot) = &self.place {
+        while let Location::Attached(slot) = &self.location {
             let connection = self.id;
-            let pulled = self.core.with_session(slot, |live| {
-                live.machine().members().contains_key(&connection).then(|| {
-                    let _ = live.step(session::Input::Pull { connection, budget });
-                    frames.append(live.dispatcher().frames());
+            let pulled = self.core.with_session(slot, |session| {
+                session.machine().members().contains_key(&connection).then(|| {
+                    let _ = session.step(session::Input::Pull { connection, budget });
+                    frames.append(session.dispatcher().frames());
                 })
             });
             if pulled.flatten().is_some() {
@@ -211,7 +219,7 @@ impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
             self.take_back();
             self.end_verification(verifying);
         }
-        if let Location::Unattached(connection) = &mut self.place {
+        if let Location::Unattached(connection) = &mut self.location {
             let pulled = frames.len();
             frames.extend(core::iter::from_fn(|| connection.pull()).take(budget));
             if frames.len() > pulled {
@@ -221,8 +229,8 @@ impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
         frames.len() - before
     }
 
-    /// Waits until there may be something to pull, or the connection is closed ([`ConnectionHandle::closed`]). What others have for
-    /// the connection is handled meanwhile. Cancel safe.
+    /// Waits until there may be something to pull or the connection is closed ([`ConnectionHandle::closed`]). Handles
+    /// the items in the inbox meanwhile. Cancel safe.
     pub fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
         while self.closed().is_none() && !core::mem::take(&mut self.contents.signal) {
             ready!(self.inbox.poll(context, &mut self.contents));
@@ -231,7 +239,7 @@ impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
                 self.released(connection);
                 self.end_verification(before);
             }
-            if let (Some(notice), Location::Unattached(_)) = (self.contents.notice.take(), &self.place) {
+            if let (Some(notice), Location::Unattached(_)) = (self.contents.notice.take(), &self.location) {
                 let _ = self.step(notice.input());
             }
             while let Some(item) = self.contents.items.pop_front() {
@@ -241,10 +249,10 @@ impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
         Poll::Ready(())
     }
 
-    /// Carries out what the machine at home has ordered.
-    fn act(&mut self) {
+    /// Dispatches the outputs of the unattached machine.
+    fn dispatch(&mut self) {
         let mut grant = None;
-        for output in self.orders.drain(..) {
+        for output in self.outputs.drain(..) {
             match routing::connection(self.id, output) {
                 Some(FromConnection::Driver(output)) => self.core.effects().apply(output),
                 Some(FromConnection::Wake) => self.contents.signal = true,
@@ -259,14 +267,14 @@ impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
         self.leave();
     }
 
-    /// Takes the verified connection to its user's session.
+    /// Moves the verified connection into its user's session.
     fn attach(&mut self, grant: Grant) {
-        if let Location::Unattached(connection) = core::mem::replace(&mut self.place, Location::Moving) {
-            self.place = Location::Attached(self.core.join(grant.user, connection, &self.inbox));
+        if let Location::Unattached(connection) = core::mem::replace(&mut self.location, Location::Moving) {
+            self.location = Location::Attached(self.core.join(grant.user, connection, &self.inbox));
         }
     }
 
-    /// The machine is not with the session any more: the step that took it out put it into the inbox.
+    /// Takes the machine back after the session has released it into the inbox.
     fn take_back(&mut self) {
         match self.contents.handed.take().or_else(|| self.inbox.take_handed()) {
             Some(connection) => self.released(connection),
@@ -274,17 +282,17 @@ impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
         }
     }
 
-    /// A connection that its session gives back is closing, and has no credential.
+    /// Keeps a connection that its session has released. It is closing, and has no credential.
     fn released(&mut self, connection: Box<Connection<P>>) {
-        self.place = Location::Unattached(connection);
+        self.location = Location::Unattached(connection);
         self.contents.signal = true;
         self.verifying = false;
         self.leave();
     }
 
-    /// A closed connection leaves the node's count, and its inbox is closed.
+    /// Closes the inbox of a closed connection and removes the connection from the node's count.
     fn leave(&mut self) {
-        if let Location::Unattached(connection) = &self.place
+        if let Location::Unattached(connection) = &self.location
             && let State::Closed { cause } = *connection.state()
         {
             self.close(cause);
@@ -292,9 +300,9 @@ impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
     }
 
     fn close(&mut self, cause: Cause) {
-        self.place = Location::Closed(cause);
+        self.location = Location::Closed(cause);
         self.verifying = false;
-        // What was accepted for it and not handled means nothing to a machine that is closed.
+        // A closed machine ignores the items that were accepted and not handled.
         drop(self.inbox.close());
         self.core.admission().leave(self.core.bounds(), self.id, cause, self.core.effects());
     }

@@ -1,21 +1,21 @@
-//! The inbox: what others have for a connection's task, and how that task is woken.
+//! The inbox: messages from other tasks to a connection's task, and the means to wake that task.
 //!
 //! | what | who may touch it, and when |
 //! | --- | --- |
-//! | the items: bounded, in the order of sending | anybody posts; the owner takes |
-//! | a place for each [`Item::slot`], beside the bound | the same |
+//! | the items: bounded, in the order of sending | any thread sends; the owner takes |
+//! | a place for each value of [`Item::reserved`], outside the bound | the same |
 //! | what was handed over: the connection that its session released | the session, once; the owner takes |
-//! | the signal and the notices: level, not a queue | anybody raises them; the owner takes |
-//! | the waker | the owner leaves it when it finds nothing; who brings something takes it and wakes |
+//! | the signal and the notices: levels, not queues | any thread sets them; the owner takes |
+//! | the waker | the owner registers it when it finds nothing; a sender takes it and wakes |
 //!
-//! The *owner* is the one task that serves the connection. All of it is behind one lock, and no other lock is taken under
-//! it. There is no queue of frames: the signal says that there is something to pull, and where to read is the cursor in
-//! the session. So a slow reader costs one flag, and nobody ever waits for it.
+//! The *owner* is the one task that serves the connection. One lock guards everything, and no other lock is taken under
+//! it. There is no queue of frames. The signal says that there is something to pull, and the cursor in the session says
+//! where to read. A slow reader therefore costs one flag, and no sender ever waits for it.
 //!
-//! * **SH-3** The look that finds nothing and the leaving of the waker are one critical section, and so are bringing
-//!   something and waking. Nobody is woken after [`Inbox::close`] has returned.
-//! * **SH-6** At most [`Inbox::bound`] items wait, and one more for each slot, so that an open inbox has room for what
-//!   must not be lost, whatever others have posted. Closing returns those that were accepted, and accepts no more.
+//! * **SH-3** Finding nothing and registering the waker are one critical section, and so are sending and waking. No
+//!   task is woken after [`Inbox::close`] has returned.
+//! * **SH-6** At most [`Inbox::bound`] items wait, plus one for each reserved place, so an open inbox always has room
+//!   for items that must not be lost. Closing returns the accepted items, and accepts no more.
 
 use core::fmt;
 use core::num::NonZeroUsize;
@@ -26,20 +26,21 @@ use lockstep_model::gateway::routing::ToConnections;
 
 use super::sync::{Mutex, MutexGuard, lock};
 
-/// What can wait in a inbox.
+/// What can wait in an inbox.
 pub trait Item {
-    /// The place that is kept for items of this kind, of which one waits at a time; `None` for those that share the bound.
+    /// The place that is reserved for items of this kind, where at most one waits. `None` for items that share the
+    /// bound.
     fn reserved(&self) -> Option<u8> {
         None
     }
 
-    /// Whether the owner needs this item and not the one that waits in its slot. Otherwise it needs the waiting one alone.
+    /// Whether this item replaces the one that waits in its reserved place. If not, this item is dropped.
     fn supersedes(&self, _waiting: &Self) -> bool {
         false
     }
 }
 
-/// What others have for the owner of a inbox: items of type `L`, and something of type `H` that is handed over once.
+/// The inbox of one owner: items of type `L`, and one value of type `H` that is handed over once.
 pub struct Inbox<L, H> {
     bound: NonZeroUsize,
     state: Mutex<State<L, H>>,
@@ -47,36 +48,36 @@ pub struct Inbox<L, H> {
 
 struct State<L, H> {
     contents: Contents<L, H>,
-    /// Items that have no slot.
+    /// How many waiting items share the bound.
     sharing: usize,
     closed: bool,
     waker: Option<Waker>,
 }
 
-/// What the owner finds.
+/// What the owner takes.
 #[derive(Debug)]
 pub struct Contents<L, H> {
-    /// Items, in the order of sending.
+    /// The items, in the order of sending.
     pub items: VecDeque<L>,
     /// What was handed over.
     pub handed: Option<H>,
     /// Whether there is something to pull.
     pub signal: bool,
-    /// The gravest thing that the node has to say since the last look.
+    /// The gravest notice from the node since the last poll.
     pub notice: Option<ToConnections>,
 }
 
-/// Why an item was not accepted. It comes back.
+/// Why an item was not accepted. Contains the item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undelivered<L> {
-    /// As many items without a slot wait as may.
+    /// The inbox is full, and the item has no reserved place.
     Full(L),
     /// The inbox is closed.
     Closed(L),
 }
 
 impl<L: Item, H> Inbox<L, H> {
-    /// An open, empty inbox in which at most `bound` items wait.
+    /// Creates an open, empty inbox in which at most `bound` items wait.
     #[must_use]
     pub fn new(bound: NonZeroUsize) -> Self {
         Self {
@@ -91,11 +92,11 @@ impl<L: Item, H> Inbox<L, H> {
         self.bound
     }
 
-    /// Leaves an item and wakes the owner.
+    /// Sends an item and wakes the owner.
     ///
     /// # Errors
     ///
-    /// The item, if the inbox is closed, or full and the item has no slot.
+    /// The item, if the inbox is closed, or if it is full and the item has no reserved place.
     pub fn send(&self, item: L) -> Result<(), Undelivered<L>> {
         let mut state = lock(&self.state);
         if state.closed {
@@ -120,7 +121,7 @@ impl<L: Item, H> Inbox<L, H> {
         Ok(())
     }
 
-    /// Says that there is something to pull, and wakes the owner. Nothing happens if the inbox is closed.
+    /// Signals that there is something to pull, and wakes the owner. A closed inbox ignores this.
     pub fn signal(&self) {
         let mut state = lock(&self.state);
         if !state.closed {
@@ -129,7 +130,7 @@ impl<L: Item, H> Inbox<L, H> {
         }
     }
 
-    /// Says what the node has to say, and wakes the owner. Nothing happens if the inbox is closed.
+    /// Delivers a notice from the node, and wakes the owner. A closed inbox ignores this.
     pub fn notify(&self, notice: ToConnections) {
         let mut state = lock(&self.state);
         if !state.closed {
@@ -138,7 +139,7 @@ impl<L: Item, H> Inbox<L, H> {
         }
     }
 
-    /// Hands something over for good, and wakes the owner. A closed inbox drops it.
+    /// Hands over a value, and wakes the owner. A closed inbox drops it.
     pub fn hand_over(&self, thing: H) {
         let mut state = lock(&self.state);
         if !state.closed {
@@ -147,14 +148,15 @@ impl<L: Item, H> Inbox<L, H> {
         }
     }
 
-    /// Takes what was handed over. For the owner, when it knows that something was.
+    /// Takes what was handed over. For the owner, when it knows that there is something.
     pub fn take_handed(&self) -> Option<H> {
         lock(&self.state).contents.handed.take()
     }
 
-    /// Takes all that is there into `contents`, which must be empty; if nothing is, leaves the owner's waker. For the owner.
+    /// Takes everything into `contents`, which must be empty. If there is nothing, registers the owner's waker. For the
+    /// owner.
     ///
-    /// A closed inbox stays empty and wakes nobody.
+    /// A closed inbox stays empty and wakes no task.
     pub fn poll(&self, context: &Context<'_>, contents: &mut Contents<L, H>) -> Poll<()> {
         let mut state = lock(&self.state);
         if state.contents.is_empty() {
@@ -175,7 +177,7 @@ impl<L: Item, H> Inbox<L, H> {
         Poll::Ready(())
     }
 
-    /// Accepts nothing any more, and returns all that was accepted and not taken. For the owner.
+    /// Closes the inbox and returns what was accepted and not taken. For the owner.
     pub fn close(&self) -> Contents<L, H> {
         let mut state = lock(&self.state);
         state.closed = true;
@@ -187,8 +189,8 @@ impl<L: Item, H> Inbox<L, H> {
     }
 }
 
-/// Wakes the owner if it waits. The waker is called under the lock, so that closing is a point after which none is
-/// called; it must therefore not look into this inbox. It is dropped after the lock, for that may drop a whole task.
+/// Wakes the owner if it waits. The waker is called under the lock, so that none is called after the inbox is closed;
+/// it must therefore not access this inbox. It is dropped after the lock, because that may drop a whole task.
 fn wake<L, H>(mut state: MutexGuard<'_, State<L, H>>) {
     let waker = state.waker.take();
     if let Some(waker) = &waker {

@@ -1,35 +1,35 @@
-//! The concurrent core: it makes the runs of a process interleavings of steps, and adds nothing to them.
+//! The concurrent core: it makes every run of a process an interleaving of steps, and adds nothing to them.
 //!
-//! The machines are proved for every sequence of steps. Here is what makes a real process such a sequence: which machine
-//! is behind which lock, and that all a step orders has taken effect before that lock is released. There is no task,
-//! socket, clock or log in it, and no decision: those are the driver's ([`Effects`]) and the machines'.
+//! The machines are proved for every sequence of steps. This module makes a real process such a sequence: it puts each
+//! machine behind a lock, and lets all outputs of a step take effect before that lock is released. It contains no task,
+//! socket, clock or log, and makes no decision. Those belong to the driver ([`Effects`]) and to the machines.
 //!
-//! | file | what it holds | its lock | under it may be taken |
+//! | file | what it holds | its lock | locks that may be taken under it |
 //! | --- | --- | --- | --- |
-//! | [`registry`] | user → slot, in shards | the shard's | nothing |
-//! | [`slot`] | one machine, one lock, orders in the order of the steps | the slot's | the admission's, a inbox's |
-//! | [`connections`] | beside a session in its slot: its connections' inboxes | (inside the slot) | |
-//! | [`admission`] | the node, and the inbox of each admitted connection | the admission's | a inbox's |
-//! | [`inbox`] | what others have for a connection's task, and its waker | the inbox's | nothing |
-//! | [`handle`] | what that task holds: its connection's machine, when it is at home | (one owner) | |
-//! | `Shared` | the verdicts that are awaited, and which fences stand until they have come | its own | nothing |
-//! | [`tickets`] | single-use tickets | its own | nothing |
+//! | [`registry`] | user → slot, in shards | the shard's | none |
+//! | [`slot`] | one machine behind one lock; its outputs take effect in the order of the steps | the slot's | the admission's, an inbox's |
+//! | [`connections`] | what a slot holds beside its session: the connections' inboxes | (inside the slot) | |
+//! | [`admission`] | the node, and the inbox of each admitted connection | the admission's | an inbox's |
+//! | [`inbox`] | messages for a connection's task, and its waker | the inbox's | none |
+//! | [`handle`] | what that task holds: its connection's machine while it is unattached | (one owner) | |
+//! | `Shared` | the awaited verdicts, and the fences that stand until they have come | its own | none |
+//! | [`tickets`] | single-use tickets | its own | none |
 //! | [`watch`] | what a trace is told of each step | | |
 //!
-//! The last column is the whole lock order. Nothing is awaited under a lock: what runs there is a closure, not a future.
+//! The last column is the complete lock order. Nothing is awaited under a lock: a closure runs there, not a future.
 //!
-//! It composes the machines as [`lockstep_model::Gateway`] does, with each session, each connection and the node as a
-//! value of its own. What that takes in one step and this in several: a change of the node's mode reaches the sessions
-//! one by one. A session is therefore told the node's present mode, if it does not know it, before anybody joins.
+//! The core composes the machines as [`lockstep_model::Gateway`] does, but each session, each connection and the node
+//! is a value of its own. One step there takes several here: a change of the node's mode reaches the sessions one by
+//! one. A session that does not know the node's current mode is therefore told it before a connection joins.
 //!
 //! | id | obligation | kept by |
 //! | --- | --- | --- |
 //! | SH-1 | no two live slots for one user, no join lost in a retiring one | [`registry`] |
-//! | SH-2 | orders of two racing steps take effect in the order of the steps | [`slot`] |
+//! | SH-2 | outputs of two racing steps take effect in the order of the steps | [`slot`] |
 //! | SH-3 | no wake-up is lost between "nothing to pull" and "appended"; none after close | [`inbox`] |
 //! | SH-4 | a connection that was admitted is drained; none is admitted after | [`admission`], [`Core::steer`] |
 //! | SH-5 | a revoked credential is never live after `revoke` returns, however late its verdict; a ticket is redeemed once | [`Core::revoke`], [`tickets`] |
-//! | SH-6 | a inbox is bounded and has room for ours; closing it neither loses an accepted item nor accepts one more | [`inbox`] |
+//! | SH-6 | an inbox is bounded and has room for reserved items; closing it neither loses an accepted item nor accepts one more | [`inbox`] |
 
 use core::num::NonZeroUsize;
 
@@ -61,34 +61,36 @@ pub use tickets::{TicketDigest, Tickets};
 
 use sync::{Arc, Mutex, lock};
 
-/// Shards of a registry, unless it is told otherwise.
+/// The default number of shards of a registry.
 pub const SHARDS: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
-/// What the driver does with orders. It is called under locks of the core: it must not block and must not call the
-/// core. It pushes into bounded queues of the log, the verifier, the timers, the agents, and their tasks do the rest.
+/// How the driver executes outputs. Called under locks of the core, so implementations must not block and must not call
+/// the core. They push into bounded queues for the log, the verifier, the timers and the agents, whose tasks do the
+/// work.
 ///
-/// Orders of one session, one connection or the node come in the order of the steps that gave them (SH-2).
+/// The outputs of one session, one connection or the node arrive in the order of the steps that emitted them (SH-2).
 pub trait Effects<P> {
-    /// Takes one order. [`gateway::Output::Wake`], [`gateway::Output::Send`] and [`gateway::Output::Refused`] never come:
-    /// the first two go through a connection's inbox and its handle, the third is what [`ConnectionHandle::accept`] returns.
-    fn apply(&self, order: gateway::Output<P>);
+    /// Executes one output. [`gateway::Output::Wake`], [`gateway::Output::Send`] and [`gateway::Output::Refused`] never
+    /// occur: the first two go through a connection's inbox and its handle, the third is returned by
+    /// [`ConnectionHandle::accept`].
+    fn apply(&self, output: gateway::Output<P>);
 
-    /// A session's runs have ended in a node that awaits them: [`node::Input::SessionQuiet`] is to be steered soon, from
-    /// outside of the core.
+    /// A session's runs have ended in a node that awaits them. The driver must call [`Core::settle_quiet`] soon, from
+    /// outside the core.
     fn quiet(&self);
 
-    /// A session broke an invariant or panicked. Its connections are closing with 1011; its next generation starts from
-    /// the log. A bug of ours, to be reported.
+    /// A session broke an invariant or panicked, which is our bug and must be reported. Its connections are closing
+    /// with 1011. Its next generation starts from the log.
     fn fault(&self, user: UserId, generation: Generation, fault: Fault);
 
     /// A step is about to be taken; for traces. See [`watch`].
     fn before(&self, _: watch::Step<'_, P>) {}
 
-    /// The step was taken, and nothing that it ordered was carried out yet.
+    /// The step was taken, and none of its outputs has been dispatched yet.
     fn after(&self, _: watch::Taken<'_, P>) {}
 }
 
-/// What every slot of a process shares.
+/// What all slots of a process share.
 pub(crate) struct Shared<P, E> {
     bounds: Bounds,
     admission: Admission<P>,
@@ -97,28 +99,29 @@ pub(crate) struct Shared<P, E> {
 }
 
 impl<P, E: Effects<P>> Shared<P, E> {
-    /// Has a credential verified. Called by whoever stepped the connection's machine, before anybody else can.
+    /// Starts the verification of a credential. Called after the step of the connection's machine that asked for it,
+    /// before the next step of that machine.
     fn verify(&self, connection: ConnectionId, attempt: Attempt, token: P) {
         let generation = lock(&self.verifications).begin(connection);
         self.effects.apply(gateway::Output::Verify { connection, attempt, token, generation });
     }
 }
 
-/// The machines of one process, each behind its lock. Shared by all tasks; every method may be called by any of them at
-/// any time, except from within [`Effects`].
+/// The machines of one process, each behind its lock. Shared by all tasks. Any task may call any method at any time,
+/// except from within [`Effects`].
 pub struct Core<P: Piece, E: Effects<P>> {
     shared: Arc<Shared<P, E>>,
     sessions: Registry<Session<P>, Connections<P, E>>,
 }
 
 impl<P: Piece, E: Effects<P>> Core<P, E> {
-    /// A process that does not serve yet: [`node::Input::Started`] opens it.
+    /// Creates a core that does not serve until [`node::Input::Started`].
     #[must_use]
     pub fn new(bounds: Bounds, effects: E) -> Self {
         Self::with_shards(bounds, effects, SHARDS)
     }
 
-    /// The same, with so many shards.
+    /// Like [`Core::new`], with this number of shards.
     #[must_use]
     pub fn with_shards(bounds: Bounds, effects: E, shards: NonZeroUsize) -> Self {
         let verifications = Mutex::new(Verifications::new());
@@ -138,36 +141,36 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
         &self.shared.effects
     }
 
-    /// A copy of the node's machine, to be looked at.
+    /// Returns a copy of the node's machine.
     #[must_use]
     pub fn node(&self) -> Node {
         self.shared.admission.node()
     }
 
-    /// The inbox of a connection, to post inputs into, from its admission to its close.
+    /// Returns the inbox of a connection, from its admission to its close.
     #[must_use]
     pub fn inbox(&self, id: ConnectionId) -> Option<Arc<ConnectionInbox<P>>> {
         self.shared.admission.inbox(id)
     }
 
-    /// Looks at a user's session, under its lock. `None` if the user has none.
+    /// Reads a user's session under its lock. Returns `None` if the user has none.
     pub fn look<R>(&self, user: UserId, look: impl FnOnce(Generation, &Session<P>) -> R) -> Option<R> {
         let slot = self.sessions.find(user)?;
-        self.with_session(&slot, |live| look(live.generation(), live.machine()))
+        self.with_session(&slot, |session| look(session.generation(), session.machine()))
     }
 
-    /// The users that have a session, when they were looked up.
+    /// Returns the users that have a session at the time of the look-up.
     #[must_use]
     pub fn users(&self) -> Vec<UserId> {
         self.sessions.all().iter().map(|slot| slot.user()).collect()
     }
 
-    /// The log, an agent or a timer has something for a session of that generation.
+    /// Takes an input from the log, an agent or a timer for the session of this generation.
     ///
     /// # Errors
     ///
-    /// As [`Session::step`]. [`Refusal::Retired`] for an agent whose session is gone, and [`Refusal::Misuse`] for inputs
-    /// that have a method of their own.
+    /// As [`Session::step`]. [`Refusal::Retired`] for an agent whose session is gone, and [`Refusal::Misuse`] for
+    /// inputs that have their own method.
     pub fn session(&self, user: UserId, generation: Generation, input: session::Input<P>) -> Result<Handled, Refusal> {
         if !input.is_external() {
             return Err(Refusal::Misuse);
@@ -181,39 +184,40 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
         }
     }
 
-    /// The generation of a revocation, drawn when whoever verifies from now on knows it, for [`Core::revoke`].
+    /// Assigns the generation of a revocation, for [`Core::revoke`]. Call it once every later verification knows the
+    /// revocation.
     #[must_use]
     pub fn revokes(&self) -> RevocationGeneration {
         lock(&self.shared.verifications).revoke()
     }
 
-    /// Every verification that began before this generation is over.
+    /// Returns a generation: every verification that began before it is over.
     #[must_use]
     pub fn verified(&self) -> RevocationGeneration {
         lock(&self.shared.verifications).oldest()
     }
 
-    /// Credentials of a user were revoked. When this returns, none of them is live, and none becomes live by a verification
-    /// that began before the revocation, however long that takes.
+    /// Revokes credentials of a user. When this returns, none of them is live, and none can become live by a
+    /// verification that began before the revocation, however long that takes.
     pub fn revoke(&self, user: UserId, scope: Scope) {
         let input = session::Input::Revoke(scope);
         if lock(&self.shared.verifications).must_fence(scope.generation()) {
-            self.with_opened(user, |live| {
-                let _ = live.step(input);
+            self.with_opened(user, |session| {
+                let _ = session.step(input);
             });
         } else if let Some(slot) = self.sessions.find(user) {
-            self.with_session(&slot, |live| {
-                let _ = live.step(input);
+            self.with_session(&slot, |session| {
+                let _ = session.step(input);
             });
         }
-        // The fence stands before it is written down here, so it cannot be forgotten in between.
+        // The session's fence is up before it is recorded here, so it cannot be forgotten in between.
         let fallen = lock(&self.shared.verifications).fence(user, scope.generation());
         if let Some(oldest) = fallen {
             self.lower(user, oldest);
         }
     }
 
-    /// A connection awaits no verdict any more, and what came of the last one has taken effect.
+    /// Lowers fences after a connection has stopped awaiting a verdict and the last verdict has taken effect.
     fn awaits_no_verdict(&self, connection: ConnectionId) {
         let fallen = lock(&self.shared.verifications).end(connection);
         for (user, oldest) in fallen {
@@ -223,14 +227,14 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
 
     fn lower(&self, user: UserId, oldest: RevocationGeneration) {
         if let Some(slot) = self.sessions.find(user) {
-            self.with_session(&slot, |live| {
-                let _ = live.step(session::Input::Verified(oldest));
+            self.with_session(&slot, |session| {
+                let _ = session.step(session::Input::Verified(oldest));
             });
         }
     }
 
-    /// The embedding service has a notice for a user, or deletes a thread. The user's session is opened if there is none.
-    /// `prepare` is called under the session's lock before the step, as [`Effects`] are.
+    /// Delivers a notice of the embedding service to a user, or deletes a thread. Opens the user's session if there is
+    /// none. `prepare` is called under the session's lock before the step, and is restricted as [`Effects`] are.
     ///
     /// # Errors
     ///
@@ -247,19 +251,19 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
         if self.sessions.find(user).is_none() {
             routing::announcement(self.shared.admission.mode())?;
         }
-        let (_, answer) = self.with_opened(user, |live| {
-            self.bring_up_to_date(live);
-            prepare(live.generation());
-            live.step(input)
+        let (_, answer) = self.with_opened(user, |session| {
+            self.bring_up_to_date(session);
+            prepare(session.generation());
+            session.step(input)
         });
         answer
     }
 
-    /// Something happened to the node. When this returns, every session has been told what follows from it.
+    /// Takes an input of the node. When this returns, every session has been told the consequences.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Misuse`] for admissions and counts, which are the core's own.
+    /// [`Refusal::Misuse`] for admissions and counts, which belong to the core.
     pub fn steer(&self, input: node::Input) -> Result<Handled, Refusal> {
         if !input.is_external() {
             return Err(Refusal::Misuse);
@@ -267,7 +271,8 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
         Ok(self.steer_and_tell(input))
     }
 
-    /// A session became quiet ([`Effects::quiet`]). When this returns, every session knows what follows from that.
+    /// Handles a session that became quiet ([`Effects::quiet`]). When this returns, every session has been told the
+    /// consequences.
     pub fn settle_quiet(&self) {
         let _ = self.steer_and_tell(node::Input::SessionQuiet);
     }
@@ -275,7 +280,7 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
     fn steer_and_tell(&self, input: node::Input) -> Handled {
         let (handled, mut told) = self.shared.admission.steer(self.bounds(), input, self.effects());
         while !told.0.is_empty() {
-            // The node has the new mode by now: a session that is opened after this look is opened in it.
+            // The node already has the new mode, so a session that is opened after this call starts in it.
             for slot in self.sessions.all() {
                 self.with_session(&slot, |session| self.tell(session, &told.0));
             }
@@ -287,16 +292,16 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
         handled
     }
 
-    /// Tells one session what the node has for every session.
+    /// Tells one session the node's outputs for every session.
     fn tell(&self, session: &mut LockedSession<'_, P, E>, told: &[ToSessions]) {
         self.bring_up_to_date(session);
         for told in told {
-            // The new mode may have been its end, and a session that is over takes no step.
+            // The new mode may have ended the session, and a retired session takes no step.
             if session.machine().state() == session::State::Retired {
                 return;
             }
             match told {
-                // It has the present mode; this one may be out of date.
+                // The session has the current mode, and this one may be out of date.
                 ToSessions::Mode(_) => {}
                 ToSessions::Leave(_) | ToSessions::Stop => {
                     let _ = session.step(told.input());
@@ -309,7 +314,8 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
         &self.shared.admission
     }
 
-    /// Takes a connection into its user's session. Its inbox gets it back when it is closing, which may be at once.
+    /// Moves a connection into its user's session. The session releases it into its inbox when it starts to close,
+    /// which may be at once.
     pub(crate) fn join(
         &self,
         user: UserId,
@@ -319,16 +325,17 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
         let id = connection.id();
         let mut connection = Some(connection);
         loop {
-            let (slot, joined) = self.with_opened(user, |live| {
-                let mode = self.bring_up_to_date(live);
-                if live.machine().is_over() {
-                    // Nobody was in it, and the node is draining. The next one sends the connection away as it should.
+            let (slot, joined) = self.with_opened(user, |session| {
+                let mode = self.bring_up_to_date(session);
+                if session.machine().is_over() {
+                    // The session was empty and the node is draining. The next session closes the connection with the
+                    // right cause.
                     return false;
                 }
                 if let Some(connection) = connection.take() {
-                    live.dispatcher().register(id, Arc::clone(inbox));
-                    if live.step(session::Input::Join { connection, mode }).is_err() {
-                        live.dispatcher().replace(self.bounds(), id);
+                    session.dispatcher().register(id, Arc::clone(inbox));
+                    if session.step(session::Input::Join { connection, mode }).is_err() {
+                        session.dispatcher().replace(self.bounds(), id);
                     }
                 }
                 true
@@ -339,7 +346,7 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
         }
     }
 
-    /// Visits a slot, if it is still live.
+    /// Calls `act` with a slot's session, if the slot is still live.
     pub(crate) fn with_session<R>(
         &self,
         slot: &SessionSlot<P, E>,
@@ -348,27 +355,27 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
         self.sessions.with(self.bounds(), slot, act)
     }
 
-    /// Visits the user's session, opened if there is none.
+    /// Calls `act` with the user's session, opening it if there is none.
     fn with_opened<R>(
         &self,
         user: UserId,
         act: impl FnOnce(&mut LockedSession<'_, P, E>) -> R,
     ) -> (Arc<SessionSlot<P, E>>, R) {
-        let open = |generation, orders: &mut session::Orders<P>| {
+        let open = |generation, outputs: &mut session::Orders<P>| {
             let mode = self.shared.admission.session_opens(self.bounds(), self.effects());
-            let session = Session::open(self.bounds(), user, mode, orders);
+            let session = Session::open(self.bounds(), user, mode, outputs);
             (session, Connections::new(Arc::clone(&self.shared), user, generation))
         };
         self.sessions.with_or_open(self.bounds(), user, open, act)
     }
 
-    /// Tells a session the node's present mode, if it does not know it, and returns the mode. Whoever changes the mode
-    /// changes it in the admission first, so a session that was brought up to date cannot fall behind it unnoticed: either it
-    /// reads the new mode here, or the change reaches it after this visit.
-    fn bring_up_to_date(&self, live: &mut LockedSession<'_, P, E>) -> node::Mode {
+    /// Tells a session the node's current mode if the session has another one, and returns the mode. A mode change
+    /// updates the admission first, so a session that was brought up to date cannot miss it: either the session reads
+    /// the new mode here, or the change reaches it after this call.
+    fn bring_up_to_date(&self, session: &mut LockedSession<'_, P, E>) -> node::Mode {
         let mode = self.shared.admission.mode();
-        if live.machine().mode() != mode {
-            let _ = live.step(session::Input::Mode(mode));
+        if session.machine().mode() != mode {
+            let _ = session.step(session::Input::Mode(mode));
         }
         mode
     }

@@ -1,15 +1,15 @@
-//! The registry: from a user to the one live slot of that user.
+//! The registry: from a user to that user's one live slot.
 //!
 //! | what | who may touch it, and when |
 //! | --- | --- |
-//! | a shard: its users' slots, and the newest generation that it gave out | whoever holds the shard's lock, for one look-up or one change of the map |
+//! | a shard: its users' slots, and the newest generation that it assigned | the holder of the shard's lock, for one look-up or one change of the map |
 //!
-//! **Lock order.** A shard's lock and a slot's lock are never held together, so there is no order between them to get
-//! wrong. What can happen between the two is fenced by the generation:
+//! **Lock order.** A shard's lock and a slot's lock are never held together, so no order between them is needed. What
+//! may happen between the two is fenced by the generation:
 //!
-//! * **SH-1** A slot is over under its own lock, and out of the map a moment later. Whoever finds a slot that is over
-//!   takes it out too, and looks again. Either takes out *that generation* and no other, so a late one cannot take out
-//!   the successor: a live slot stays in the map until it is over, and the map has one place for a user.
+//! * **SH-1** A slot ends under its own lock and leaves the map a moment later. A caller that finds an ended slot
+//!   removes it as well, and looks again. Both remove *that generation* and no other, so a late removal cannot remove
+//!   the successor: a live slot stays in the map until it ends, and the map has one entry per user.
 
 use core::fmt;
 use core::num::NonZeroUsize;
@@ -26,7 +26,7 @@ pub struct Registry<M: Machine, C> {
     shards: Box<[Shard<M, C>]>,
 }
 
-/// Aligned to a cache line, so that users of two shards do not slow each other.
+/// Aligned to a cache line, so that users of two shards do not slow each other down.
 #[repr(align(64))]
 struct Shard<M: Machine, C>(Mutex<Users<M, C>>);
 
@@ -36,16 +36,16 @@ struct Users<M: Machine, C> {
 }
 
 impl<M: Machine, C: Dispatch<M>> Registry<M, C> {
-    /// An empty registry. More shards than threads that run at once make it unlikely that two users share a lock.
+    /// Creates an empty registry. With more shards than concurrent threads, two users are unlikely to share a lock.
     #[must_use]
     pub fn new(shards: NonZeroUsize) -> Self {
         let shard = |_| Shard(Mutex::new(Users { slots: BTreeMap::new(), newest: Generation(0) }));
         Self { shards: (0..shards.get()).map(shard).collect() }
     }
 
-    /// Calls the act with the user's live machine. If there is none, `open` makes one, in a new slot.
+    /// Calls `act` with the user's live machine. If there is none, `open` creates one in a new slot.
     ///
-    /// `open` is called under the new slot's lock, and so is the act; see [`Dispatch::dispatch`] for what neither may do.
+    /// Both closures are called under the slot's lock; see [`Dispatch::dispatch`] for what they must not do.
     pub fn with_or_open<R>(
         &self,
         bounds: &M::Bounds,
@@ -55,7 +55,7 @@ impl<M: Machine, C: Dispatch<M>> Registry<M, C> {
     ) -> (Arc<Slot<M, C>>, R) {
         loop {
             let slot = self.find_or_insert(user);
-            match slot.with(bounds, Some(|orders: &mut M::Orders| open(slot.generation(), orders)), act) {
+            match slot.with(bounds, Some(|outputs: &mut M::Orders| open(slot.generation(), outputs)), act) {
                 Access::Done { result, over } => {
                     if over {
                         self.forget(&slot);
@@ -68,7 +68,7 @@ impl<M: Machine, C: Dispatch<M>> Registry<M, C> {
         }
     }
 
-    /// Calls the act with the slot's machine, if that is still its user's live one. Opens nothing.
+    /// Calls `act` with the slot's machine if the slot is still live. Opens nothing.
     pub fn with<R>(
         &self,
         bounds: &M::Bounds,
@@ -87,13 +87,13 @@ impl<M: Machine, C: Dispatch<M>> Registry<M, C> {
         }
     }
 
-    /// The user's slot, live when it was looked up.
+    /// Returns the user's slot, which was live at the time of the look-up.
     #[must_use]
     pub fn find(&self, user: UserId) -> Option<Arc<Slot<M, C>>> {
         lock(self.shard(user)).slots.get(&user).cloned()
     }
 
-    /// Every slot that is in the map from before this call until after it, and perhaps others.
+    /// Returns every slot that is in the map throughout this call, and perhaps others.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Slot<M, C>>> {
         let mut all = Vec::new();
@@ -113,7 +113,7 @@ impl<M: Machine, C: Dispatch<M>> Registry<M, C> {
         Arc::clone(slot)
     }
 
-    /// Takes a slot that is over out of the map, if it is still there.
+    /// Removes an ended slot from the map if it is still there.
     fn forget(&self, slot: &Slot<M, C>) {
         if let Entry::Occupied(found) = lock(self.shard(slot.user())).slots.entry(slot.user())
             && found.get().generation() == slot.generation()
@@ -123,7 +123,7 @@ impl<M: Machine, C: Dispatch<M>> Registry<M, C> {
     }
 
     fn shard(&self, user: UserId) -> &Mutex<Users<M, C>> {
-        // Users are numbered as they come; the multiplication spreads neighbours over the shards.
+        // User ids are consecutive; the multiplication spreads neighbours over the shards.
         let spread = user.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         &self.shards[spread as usize % self.shards.len()].0
     }

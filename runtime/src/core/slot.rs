@@ -1,18 +1,18 @@
-//! The slot: one machine behind one lock, whose orders take effect before that lock is released.
+//! The slot: one machine behind one lock, whose outputs take effect before that lock is released.
 //!
 //! | what | who may touch it, and when |
 //! | --- | --- |
-//! | whose it is, and its generation | anybody; they never change |
-//! | the life: machine, dispatcher, buffers | whoever is inside `Slot::visit`, which holds the lock |
+//! | the user and the generation | any thread; they never change |
+//! | the life: machine, dispatcher, buffers | a closure in `Slot::with`, which holds the lock |
 //!
-//! A visit is a closure that cannot wait for a future, so nothing is awaited under the lock, and no guard leaves this
-//! file. What a [`Dispatch`] does with an order must not block either: it pushes into a bounded queue, or it wakes.
+//! `Slot::with` takes a closure, which cannot wait for a future, so nothing is awaited under the lock, and no guard
+//! leaves this file. [`Dispatch`] must not block either: it pushes into a bounded queue, or it wakes a task.
 //!
-//! * **SH-2** A visit takes the lock, steps, and carries out what the step ordered, in order, before anybody else can
-//!   step. So orders take effect in the order of the steps.
+//! * **SH-2** `Slot::with` takes the lock, steps, and dispatches the outputs of the step, in order, before the next
+//!   step can happen. So outputs take effect in the order of the steps.
 //!
-//! A machine that breaks an invariant, or panics, is not used again: its dispatcher is told so under the same lock, and the
-//! slot is over. Its successor starts from what the log has.
+//! A machine that breaks an invariant or panics is not used again: its dispatcher is told under the same lock, and the
+//! slot ends. Its successor starts from the log.
 
 use core::fmt;
 
@@ -20,65 +20,65 @@ use lockstep_model::{Generation, UserId, Violation};
 
 use super::sync::{Mutex, MutexGuard, lock};
 
-/// Steps of one slot between two of its checks in a build without debug assertions; with them, each step is checked. A
-/// check of a session reads all that it retains, which costs more than the step.
+/// How many steps a slot takes between two checks of its machine in a build without debug assertions; with them, each
+/// step is checked. A check of a session reads everything that the session retains, which costs more than a step.
 pub const CHECK_EVERY: u32 = if cfg!(debug_assertions) { 1 } else { 256 };
 
 /// A machine that a slot can hold.
 pub trait Machine: Sized {
     /// What each step is given beside its input.
     type Bounds;
-    /// What happens to it.
+    /// What the machine reacts to.
     type Input;
-    /// What it wants done.
+    /// What the machine emits.
     type Order;
-    /// The buffers that a step pushes its orders into.
+    /// The buffers that a step pushes its outputs into.
     type Orders: Default;
-    /// What a step answers to the one who asked for it.
+    /// The result of a step, returned to the caller.
     type Answer;
 
     /// Takes one input.
     fn step(&mut self, bounds: &Self::Bounds, input: Self::Input, out: &mut Self::Orders) -> Self::Answer;
 
-    /// What was ordered and is not yet carried out, oldest first.
+    /// The outputs that were emitted and not dispatched yet, oldest first.
     fn orders(out: &mut Self::Orders) -> &mut Vec<Self::Order>;
 
-    /// Whether it has ended and is to be forgotten.
+    /// Whether the machine has ended and can be dropped.
     fn is_over(&self) -> bool;
 
-    /// Which property its value breaks, if any.
+    /// Checks the machine's invariants.
     ///
     /// # Errors
     ///
-    /// The id of the property.
+    /// The id of the property that the machine violates.
     fn check(&self, bounds: &Self::Bounds) -> Result<(), Violation>;
 }
 
-/// Carries out what the machine of one slot orders. It is inside the slot, so its own state needs no lock.
+/// Dispatches the outputs of one slot's machine. It is inside the slot, so its own state needs no lock.
 pub trait Dispatch<M: Machine> {
-    /// Carries out one order. Must not block, and must not enter a slot.
-    fn dispatch(&mut self, bounds: &M::Bounds, order: M::Order);
+    /// Dispatches one output. Must not block, and must not access a slot.
+    fn dispatch(&mut self, bounds: &M::Bounds, output: M::Order);
 
-    /// The machine is not to be trusted any more and is about to be dropped; nothing that it held may be lost with it.
+    /// The machine is no longer trusted and is about to be dropped. Nothing that it held may be lost with it.
     fn abandon(&mut self, bounds: &M::Bounds, fault: Fault);
 
     /// A step is about to be taken.
     fn before(&mut self, _machine: &M, _input: &M::Input) {}
 
-    /// A step was taken, or with no answer the machine was opened, and nothing of what was ordered is carried out yet.
-    fn after(&mut self, _machine: &M, _answer: Option<&M::Answer>, _orders: &[M::Order]) {}
+    /// A step was taken, or, with no answer, the machine was opened. None of the outputs has been dispatched yet.
+    fn after(&mut self, _machine: &M, _answer: Option<&M::Answer>, _outputs: &[M::Order]) {}
 }
 
-/// Why a machine was abandoned. Each is a bug of ours.
+/// Why a machine was abandoned. Each is our bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// After a step its value broke this property.
+    /// The machine violated this property after a step.
     Broken(Violation),
-    /// It, or what carries out its orders, panicked.
+    /// The machine or its dispatcher panicked.
     Panicked,
 }
 
-/// One machine behind one lock, from its opening to its end. There is no way back from the end.
+/// One machine behind one lock, from its opening to its end. The end is final.
 pub struct Slot<M: Machine, C> {
     user: UserId,
     generation: Generation,
@@ -86,7 +86,7 @@ pub struct Slot<M: Machine, C> {
 }
 
 enum Life<M: Machine, C> {
-    /// In the registry, and not opened by the one who put it there or who came first.
+    /// In the registry, and not opened yet.
     Vacant,
     Live(Box<Live<M, C>>),
     Over,
@@ -95,24 +95,24 @@ enum Life<M: Machine, C> {
 struct Live<M: Machine, C> {
     machine: M,
     dispatcher: C,
-    orders: M::Orders,
+    outputs: M::Orders,
     steps: u32,
     stepping: bool,
     broken: Option<Violation>,
 }
 
-/// What a act of a live slot works with, under the slot's lock.
+/// A live slot whose lock is held.
 pub struct Locked<'a, M: Machine, C> {
     live: &'a mut Live<M, C>,
     bounds: &'a M::Bounds,
     generation: Generation,
 }
 
-/// What a visit came to.
+/// The result of [`Slot::with`].
 pub(super) enum Access<R, V> {
-    /// The act was inside; `over` when the machine has ended with that.
+    /// The closure was called; `over` if the machine has ended.
     Done { result: R, over: bool },
-    /// The slot is over, or not opened yet by one who can: the act was not called.
+    /// The closure was not called: the slot has ended, or is vacant and the caller cannot open it.
     Vacant(V),
 }
 
@@ -121,18 +121,18 @@ impl<M: Machine, C: Dispatch<M>> Slot<M, C> {
         Self { user, generation, life: Mutex::new(Life::Vacant) }
     }
 
-    /// Whose it is.
+    /// The user.
     pub const fn user(&self) -> UserId {
         self.user
     }
 
-    /// Which of its user's slots it is.
+    /// The generation among the user's slots.
     pub const fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// Calls the act with the live machine, opened before by `open` if nobody has. Without `open` an vacant slot is
-    /// closed.
+    /// Calls `act` with the live machine. A vacant slot is first opened by `open`; without `open`, it is treated as
+    /// ended.
     pub(super) fn with<R, O, V>(&self, bounds: &M::Bounds, open: Option<O>, act: V) -> Access<R, V>
     where
         O: FnOnce(&mut M::Orders) -> (M, C),
@@ -140,13 +140,13 @@ impl<M: Machine, C: Dispatch<M>> Slot<M, C> {
     {
         let mut held = Held { life: lock(&self.life), bounds, tombstone: None };
         if let (Life::Vacant, Some(open)) = (&*held.life, open) {
-            let mut orders = M::Orders::default();
-            let (machine, dispatcher) = open(&mut orders);
-            let live = Live { machine, dispatcher, orders, steps: 0, stepping: true, broken: None };
+            let mut outputs = M::Orders::default();
+            let (machine, dispatcher) = open(&mut outputs);
+            let live = Live { machine, dispatcher, outputs, steps: 0, stepping: true, broken: None };
             *held.life = Life::Live(Box::new(live));
             if let Life::Live(live) = &mut *held.life {
-                let Live { machine, dispatcher, orders, .. } = &mut **live;
-                dispatcher.after(machine, None, M::orders(orders));
+                let Live { machine, dispatcher, outputs, .. } = &mut **live;
+                dispatcher.after(machine, None, M::orders(outputs));
                 live.dispatch(bounds);
             }
         }
@@ -157,7 +157,7 @@ impl<M: Machine, C: Dispatch<M>> Slot<M, C> {
 }
 
 impl<M: Machine, C: Dispatch<M>> Locked<'_, M, C> {
-    /// The machine, to be looked at.
+    /// The machine, read-only.
     #[must_use]
     pub fn machine(&self) -> &M {
         &self.live.machine
@@ -168,29 +168,29 @@ impl<M: Machine, C: Dispatch<M>> Locked<'_, M, C> {
         &mut self.live.dispatcher
     }
 
-    /// Which of its user's slots it is.
+    /// The generation among the user's slots.
     #[must_use]
     pub const fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// Takes one step. When it returns, all that the step ordered has taken effect.
+    /// Takes one step. When it returns, all outputs of the step have taken effect.
     pub fn step(&mut self, input: M::Input) -> M::Answer {
-        let Live { machine, dispatcher, orders, stepping, .. } = &mut *self.live;
+        let Live { machine, dispatcher, outputs, stepping, .. } = &mut *self.live;
         *stepping = true;
         dispatcher.before(machine, &input);
-        let answer = machine.step(self.bounds, input, orders);
-        dispatcher.after(machine, Some(&answer), M::orders(orders));
+        let answer = machine.step(self.bounds, input, outputs);
+        dispatcher.after(machine, Some(&answer), M::orders(outputs));
         self.live.dispatch(self.bounds);
         answer
     }
 }
 
 impl<M: Machine, C: Dispatch<M>> Live<M, C> {
-    /// Carries out the orders of the step that was just taken, and looks whether the machine is still sound.
+    /// Dispatches the outputs of the last step, and checks the machine if a check is due.
     fn dispatch(&mut self, bounds: &M::Bounds) {
-        for order in M::orders(&mut self.orders).drain(..) {
-            self.dispatcher.dispatch(bounds, order);
+        for output in M::orders(&mut self.outputs).drain(..) {
+            self.dispatcher.dispatch(bounds, output);
         }
         self.stepping = false;
         self.steps = self.steps.wrapping_add(1);
@@ -200,8 +200,8 @@ impl<M: Machine, C: Dispatch<M>> Live<M, C> {
     }
 }
 
-/// The lock of a slot while somebody is inside. The guard is dropped first, so an ended machine is torn down when the
-/// lock is free again.
+/// The held lock of a slot. The guard is dropped before the tombstone, so an ended machine is torn down after the lock
+/// is released.
 struct Held<'a, M: Machine, C: Dispatch<M>> {
     life: MutexGuard<'a, Life<M, C>>,
     bounds: &'a M::Bounds,
@@ -209,7 +209,8 @@ struct Held<'a, M: Machine, C: Dispatch<M>> {
 }
 
 impl<M: Machine, C: Dispatch<M>> Held<'_, M, C> {
-    /// Ends the slot if its machine has ended, broke an invariant, or is in the middle of a step, and says so.
+    /// Ends the slot if its machine has ended, broke an invariant, or was interrupted in a step. Returns whether it
+    /// did.
     fn settle(&mut self) -> bool {
         let Life::Live(live) = &mut *self.life else { return false };
         let fault = if live.stepping { Some(Fault::Panicked) } else { live.broken.map(Fault::Broken) };
@@ -227,7 +228,7 @@ impl<M: Machine, C: Dispatch<M>> Held<'_, M, C> {
 }
 
 impl<M: Machine, C: Dispatch<M>> Drop for Held<'_, M, C> {
-    /// Settles what a panic has left behind; after a visit that came to its end there is nothing to do.
+    /// Ends the slot after a panic. Otherwise the slot is settled already, and this does nothing.
     fn drop(&mut self) {
         self.settle();
     }

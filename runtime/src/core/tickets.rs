@@ -1,21 +1,22 @@
-//! Single-use tickets: a browser that cannot send a header exchanges its credential for one, and connects with it.
+//! Single-use tickets: a browser that cannot send a header exchanges its credential for one and connects with it.
 //!
 //! | what | who may touch it, and when |
 //! | --- | --- |
-//! | the open tickets | whoever holds the one lock, for one issue or one redemption |
+//! | the open tickets | the holder of the one lock, for one issue or one redemption |
 //!
-//! The ticket itself, 256 random bits, is made at the edge and never kept: what is kept is its digest, so that neither a
-//! look-up's timing nor a dump of memory gives one away. Time is the caller's, in milliseconds of one monotonic clock.
+//! The ticket itself, 256 random bits, is made at the edge and never stored. Only its digest is stored, so neither the
+//! timing of a look-up nor a memory dump reveals a ticket. The caller supplies the time, in milliseconds of one
+//! monotonic clock.
 //!
-//! * **SH-5** Looking a ticket up, judging its age and removing it are one critical section: of two who redeem the same
-//!   ticket, one gets what it stands for.
+//! * **SH-5** Looking a ticket up, checking its age and removing it are one critical section: of two callers that
+//!   redeem the same ticket, one gets its value.
 
 use core::fmt;
 use std::collections::BTreeMap;
 
 use super::sync::{Mutex, lock};
 
-/// The SHA-256 digest of a ticket. It does not show in logs.
+/// The SHA-256 digest of a ticket. Its `Debug` output does not contain it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TicketDigest(pub [u8; 32]);
 
@@ -31,7 +32,7 @@ struct Open<T> {
 }
 
 impl<T> Tickets<T> {
-    /// No ticket yet, and at most `bound` that are open at a time.
+    /// Creates an empty set of at most `bound` open tickets.
     #[must_use]
     pub fn new(bound: usize) -> Self {
         Self { bound, open: Mutex::new(BTreeMap::new()) }
@@ -41,7 +42,7 @@ impl<T> Tickets<T> {
     ///
     /// # Errors
     ///
-    /// What it would have stood for, if as many tickets are open as may, or this one is.
+    /// `stands_for`, if too many tickets are open, or if this one is open already.
     pub fn issue(&self, ticket: TicketDigest, stands_for: T, now: u64, expires: u64) -> Result<(), T> {
         let mut open = lock(&self.open);
         if open.len() >= self.bound {
@@ -54,7 +55,8 @@ impl<T> Tickets<T> {
         Ok(())
     }
 
-    /// What the ticket stands for, once. `None` for one that was redeemed, has expired, or never was.
+    /// Redeems a ticket and returns what it stands for. Returns `None` if the ticket was redeemed, has expired, or was
+    /// never issued.
     pub fn redeem(&self, ticket: TicketDigest, now: u64) -> Option<T> {
         let found = lock(&self.open).remove(&ticket)?;
         (now < found.expires).then_some(found.stands_for)

@@ -1,9 +1,9 @@
-//! What a trace is made of: each step of each machine, told under the lock of that machine.
+//! What a trace is told: each step of each machine, under the lock of that machine.
 //!
-//! [`Effects::before`](super::Effects::before) is called just before a step, for the step takes its input;
-//! [`Effects::after`](super::Effects::after) just after it, before anything that it ordered is carried out. So the order
-//! of these calls is the order of the steps, and what a step leads to is told after it. Between the two calls nothing
-//! else is told by the same thread.
+//! [`Effects::before`](super::Effects::before) is called just before a step, because the step consumes its input.
+//! [`Effects::after`](super::Effects::after) is called just after it, before any of its outputs is dispatched. So the
+//! order of these calls is the order of the steps, and the consequences of a step are reported after it. Between the
+//! two calls, the same thread reports nothing else.
 
 use lockstep_model::session::Output;
 use lockstep_model::{
@@ -14,78 +14,78 @@ use lockstep_model::{
 /// A step that is about to be taken.
 #[derive(Debug)]
 pub enum Step<'a, P> {
-    /// Of the node.
+    /// A step of the node.
     Node {
-        /// Its input.
+        /// The input.
         input: node::Input,
-        /// The node before it.
+        /// The node before the step.
         node: &'a Node,
-        /// A number beside the node, for the watcher alone.
+        /// A number kept beside the node for the trace alone.
         mark: &'a mut u32,
     },
-    /// A connection comes to be.
+    /// A connection is created.
     Accept(ConnectionId),
-    /// Of a connection that is in no session.
+    /// A step of a connection that is not attached to a session.
     Connection(ConnectionId, &'a connection::Input<P>),
-    /// A session comes to be.
+    /// A session is created.
     Open {
-        /// Whose.
+        /// The session's user.
         user: UserId,
-        /// Which of the user's sessions.
+        /// The generation among the user's sessions.
         generation: Generation,
-        /// What the node admits.
+        /// The node's mode.
         mode: Mode,
     },
-    /// Of a session.
+    /// A step of a session.
     Session {
-        /// Whose.
+        /// The session's user.
         user: UserId,
-        /// Which of the user's sessions.
+        /// The generation among the user's sessions.
         generation: Generation,
-        /// Its input.
+        /// The input.
         input: &'a session::Input<P>,
-        /// The session before it.
+        /// The session before the step.
         session: &'a Session<P>,
-        /// A number beside the session, for the watcher alone.
+        /// A number kept beside the session for the trace alone.
         mark: &'a mut u32,
     },
 }
 
-/// What came of it.
+/// The result of a step.
 #[derive(Debug)]
 pub enum Taken<'a, P> {
-    /// The node's step.
+    /// A step of the node.
     Node {
-        /// What it answered.
+        /// The node's answer.
         handled: Handled,
-        /// What it ordered.
+        /// The outputs.
         orders: &'a [node::Output],
-        /// The node after it.
+        /// The node after the step.
         node: &'a Node,
     },
-    /// A connection's step, or its acceptance.
+    /// A step of a connection, or its creation.
     Connection {
-        /// What it answered; an acceptance answers nothing.
+        /// The connection's answer; `None` for its creation.
         handled: Option<Handled>,
-        /// What it ordered.
+        /// The outputs.
         orders: &'a [connection::Output<P>],
-        /// The connection after it.
+        /// The connection after the step.
         connection: &'a Connection<P>,
     },
-    /// Frames were taken out of a connection that is in no session. This alone has no call before it.
+    /// Frames were pulled from a connection that is not attached to a session. No call precedes this one.
     Pulled {
-        /// They.
+        /// The frames.
         frames: &'a [Frame<P>],
-        /// The connection without them.
+        /// The connection without the frames.
         connection: &'a Connection<P>,
     },
-    /// A session's step, or its opening.
+    /// A step of a session, or its creation.
     Session {
-        /// What it answered; an opening answers nothing.
+        /// The session's answer; `None` for its creation.
         answer: Option<Result<Handled, Refusal>>,
-        /// What it ordered.
+        /// The outputs.
         orders: &'a [Output<P>],
-        /// The session after it.
+        /// The session after the step.
         session: &'a Session<P>,
     },
 }

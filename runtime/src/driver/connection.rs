@@ -1,9 +1,9 @@
-//! One task a connection: read, step, apply, pull and write in batches, wait.
+//! One task per connection: read, step, dispatch, pull and write in batches, wait.
 //!
-//! The task owns the socket, the codec's state and the connection's [`ConnectionHandle`]. A turn of it does what can be done without
-//! waiting, in this order: flush what was written; if that has left, pull the next batch and write it; handle what others
-//! have for the connection; read. So a peer that does not read costs its own batch and nothing more: it is still heard,
-//! its deadlines still count, and nobody waits for it.
+//! The task owns the socket, the codec's state and the connection's [`ConnectionHandle`]. A poll does everything that
+//! needs no waiting, in this order: flush what was written; once that has left, pull the next batch and write it;
+//! handle the items in the inbox; read. A peer that does not read therefore costs its own batch and nothing more: its
+//! messages are still read, its deadlines still count, and no task waits for it.
 
 use core::future::Future;
 use core::pin::pin;
@@ -22,13 +22,13 @@ use crate::payload::{Payload, Token};
 use crate::transport::{Incoming, Outgoing, Socket};
 use crate::wire::{Codec, Peer, hex};
 
-/// Frames that are pulled at a time: what is buffered for a peer that does not read.
+/// How many frames are pulled at a time. It bounds what is buffered for a peer that does not read.
 const FRAMES: usize = 32;
 
-/// Messages that are read between two looks at what there is to write.
+/// How many messages are read before the task tries to write again.
 const MESSAGES: usize = 32;
 
-/// Turns of a task before it lets others run.
+/// How many rounds a task makes before it yields.
 const ROUNDS: usize = 8;
 
 /// How a connection begins.
@@ -38,36 +38,37 @@ pub struct Opening {
     pub codec: Codec,
     /// The credential that came with the upgrade.
     pub credential: Option<Token>,
-    /// Where the address of the upgrade wants to begin reading; a credential in a frame may say something else.
+    /// Where the upgrade's URL asks to start reading. A credential in a frame may name another position.
     pub resume: Resume,
 }
 
-/// Serves a connection from its admission to its close. `socket` is the upgrade under way; `None` if it fails.
+/// Serves a connection from its admission to its close. `socket` is the upgrade in progress; it resolves to `None` if
+/// the upgrade fails.
 ///
 /// Dropping the future closes the connection as lost.
 pub(crate) async fn serve<S: Socket>(core: Arc<Core>, opening: Opening, socket: impl Future<Output = Option<S>>) {
     let Ok(id) = crate::random().map(ConnectionId) else { return };
     let span = tracing::info_span!("connection", connection = %hex(id.0), user = tracing::field::Empty);
-    let shared = core.effects().meet(id);
+    let shared = core.effects().register(id);
     let forget = Forget { core: &core, id, shared: Arc::clone(&shared) };
     let instruments = &core.effects().instruments;
     match ConnectionHandle::accept(&core, id) {
         Ok(handle) => {
             instruments.admitted.increment(1);
-            converse(handle, &core, shared, opening, socket).instrument(span).await;
+            serve_admitted(handle, &core, shared, opening, socket).instrument(span).await;
         }
         Err(NotAdmitted::Refused(cause)) => {
-            // Why a connection ended that was never admitted is counted like any other.
+            // The cause is counted as for a connection that was admitted.
             instruments.refused.of(cause).increment(1);
-            // There is no machine to say how long the peer may take, so the time for closing is taken from the bounds.
-            let _ = tokio::time::timeout(core.bounds().close, turn_away(socket, cause)).await;
+            // No machine bounds how long the peer may take, so the time for closing is taken from the bounds.
+            let _ = tokio::time::timeout(core.bounds().close, refuse(socket, cause)).await;
         }
         Err(NotAdmitted::InUse) => {}
     }
     drop(forget);
 }
 
-/// Takes a connection's entry out of the driver's map and says how it ended, also when its task is dropped.
+/// Removes a connection's entry from the driver's map and logs how it ended, even if its task is dropped.
 struct Forget<'a> {
     core: &'a Arc<Core>,
     id: ConnectionId,
@@ -83,8 +84,8 @@ impl Drop for Forget<'_> {
     }
 }
 
-/// Tells a peer that is not admitted why, and waits for it to go.
-async fn turn_away<S: Socket>(socket: impl Future<Output = Option<S>>, cause: Cause) {
+/// Tells a refused peer the cause, and waits for it to leave.
+async fn refuse<S: Socket>(socket: impl Future<Output = Option<S>>, cause: Cause) {
     let Some(mut socket) = socket.await else { return };
     if socket.send(Outgoing::Close(cause)).is_ok()
         && core::future::poll_fn(|context| socket.poll_flush(context)).await.is_ok()
@@ -93,7 +94,7 @@ async fn turn_away<S: Socket>(socket: impl Future<Output = Option<S>>, cause: Ca
     }
 }
 
-async fn converse<S: Socket>(
+async fn serve_admitted<S: Socket>(
     mut handle: ConnectionHandle<Payload, super::Driver>,
     core: &Arc<Core>,
     shared: Arc<Shared>,
@@ -113,7 +114,7 @@ async fn converse<S: Socket>(
         return;
     };
     let mut peer = Peer::new(opening.codec, handle.id(), core.bounds());
-    peer.reconnect_within(pause(core.bounds().grace));
+    peer.reconnect_within(reconnect_pause(core.bounds().grace));
     peer.takes(socket.longest());
     peer.resumes(&opening.resume);
     let _ = handle.step(Input::Opened);
@@ -128,25 +129,26 @@ async fn converse<S: Socket>(
     core::future::poll_fn(|context| task.poll(context)).await;
 }
 
-/// How long a client is to wait for a process that nothing succeeds yet: this one's end, and its own part of as much again, so
-/// that clients that are sent away together do not come back together.
-fn pause(grace: Duration) -> u64 {
+/// How long, in milliseconds, a client should wait before it reconnects if no successor has taken over yet: this
+/// process's grace, plus a random part of as much again, so that clients that are told to leave together do not return
+/// together.
+fn reconnect_pause(grace: Duration) -> u64 {
     let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX).max(1);
     grace.saturating_add(crate::random().unwrap_or_default() % grace)
 }
 
-/// What the task works with.
+/// The state of a connection's task.
 struct ConnectionTask<S> {
     handle: ConnectionHandle<Payload, super::Driver>,
     socket: S,
     peer: Peer,
     shared: Arc<Shared>,
-    /// From the making of an event to its writing.
+    /// The time from the creation of an event to its writing.
     age: Histogram,
     frames: Vec<Frame<Payload>>,
-    /// There may be something to pull.
+    /// Whether there may be something to pull.
     pullable: bool,
-    /// A batch was written and has not left.
+    /// Whether a batch was written and not flushed yet.
     flushing: bool,
 }
 
@@ -154,14 +156,14 @@ impl<S: Socket> ConnectionTask<S> {
     /// Ready when the connection is closed.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         for _ in 0..ROUNDS {
-            let wrote = self.write(context);
-            let heard = self.handle.poll(context).is_ready();
-            self.pullable |= heard;
+            let written = self.write(context);
+            let notified = self.handle.poll(context).is_ready();
+            self.pullable |= notified;
             let read = self.read(context);
             if self.handle.closed().is_some() {
                 return Poll::Ready(());
             }
-            if !(wrote || heard || read) {
+            if !(written || notified || read) {
                 return Poll::Pending;
             }
         }
@@ -169,7 +171,7 @@ impl<S: Socket> ConnectionTask<S> {
         Poll::Pending
     }
 
-    /// Flushes, and writes the next batch. True if something came of it.
+    /// Flushes, and writes the next batch. Returns whether it made progress.
     fn write(&mut self, context: &mut Context<'_>) -> bool {
         let mut progress = false;
         while self.flushing || self.pullable {
@@ -224,7 +226,7 @@ impl<S: Socket> ConnectionTask<S> {
         Ok(())
     }
 
-    /// Reads what is there. True if there was something.
+    /// Reads what has arrived. Returns whether there was something.
     fn read(&mut self, context: &mut Context<'_>) -> bool {
         for message in 0..MESSAGES {
             if self.handle.closed().is_some() {

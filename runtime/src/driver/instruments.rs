@@ -1,7 +1,7 @@
-//! What the driver counts and measures.
+//! The driver's metrics.
 //!
-//! Each handle is taken once, when the manager is built, from the recorder that is installed by then: looking one up
-//! takes locks and makes labels, and most of these are used for every event, some under the core's locks.
+//! Each handle is created once, when the manager is built, from the recorder that is installed then. Looking one up
+//! takes locks and builds labels, and most of them are used for every event, some under the core's locks.
 
 use lockstep_model::run::{Kind, Reason, Received, ToolEnd};
 use lockstep_model::{Cause, MessageId, PartId, ThreadId, ToolId, Verdict};
@@ -9,7 +9,7 @@ use metrics::{Counter, Histogram, counter, histogram};
 
 use crate::wire::event_type;
 
-/// The handles of a process.
+/// The metric handles of a process.
 pub(super) struct Instruments {
     pub(super) admitted: Counter,
     pub(super) refused: ByCause,
@@ -44,7 +44,7 @@ impl Instruments {
     }
 }
 
-/// A counter for each close code.
+/// One counter per close code.
 pub(super) struct ByCause(Box<[Counter]>);
 
 impl ByCause {
@@ -53,12 +53,12 @@ impl ByCause {
     }
 
     pub(super) fn of(&self, cause: Cause) -> &Counter {
-        // The table is in the order of the enumeration.
+        // The table is in the order of the enum.
         &self.0[cause as usize]
     }
 }
 
-/// A counter for each kind of verdict.
+/// One counter per kind of verdict.
 pub(super) struct Verdicts {
     valid: Counter,
     rejected: Counter,
@@ -80,7 +80,7 @@ impl Verdicts {
     }
 }
 
-/// A counter for each type of event.
+/// One counter per type of event.
 pub(super) struct ByType {
     received: Counter,
     started: Counter,
@@ -96,7 +96,7 @@ pub(super) struct ByType {
 
 impl ByType {
     fn new(name: &'static str) -> Self {
-        // What an event holds besides its type is in no label.
+        // The label contains the event's type only, so the other fields do not matter.
         let of = |kind| counter!(name, "type" => event_type(kind));
         let received = Received::immediate(MessageId(0), ThreadId(0));
         Self {

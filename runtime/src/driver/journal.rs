@@ -1,12 +1,12 @@
-//! The journal: between a session, which orders writes under its lock, and the log, which takes its time.
+//! The journal: the queues between sessions, which write under their locks, and the log, which takes its time.
 //!
-//! One queue a user, in the order of the steps, and one task that works it off while it is not empty, so one user's slow
-//! write delays nobody else. What the session has given up stops waiting: a batch that is written again takes the place of the
-//! one before it, and a session that asks for the user, or is over, that of everything before. Whatever of this the log does
-//! late is fenced by the tenure, or is at a place that the log has already.
+//! Each user has one queue, in the order of the steps, and one task that works on it while it is not empty, so one
+//! user's slow write delays no other user. Work that a session no longer waits for is abandoned: a batch that is
+//! written again replaces its previous attempt, and a session that restores the user, or ends, replaces everything
+//! before. Anything that the log still does late is fenced by the tenure, or is at an offset that the log already has.
 //!
-//! The journal gives each event what the machine does not know: the time, the run's thread, and the data of events that
-//! the machine makes by itself. That is the record which every reader gets ([`session::Input::Persisted`]).
+//! The journal adds to each event what the machine does not know: the time, the run's thread, and the data of events
+//! that the machine makes by itself. Every reader gets the resulting record ([`session::Input::Persisted`]).
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -38,38 +38,38 @@ pub(super) struct Journal {
     instruments: Arc<Instruments>,
 }
 
-/// The runs whose end is not written.
+/// The runs whose end is not written yet.
 type Open = HashMap<RunId, Followed>;
 
-/// What the events of a run say that its machine does not know.
+/// What the events of a run contain that its machine does not know.
 #[derive(Clone, Debug, Default)]
 struct Followed {
     thread: Option<Arc<str>>,
-    /// The names of the tools that execute.
+    /// The names of the tools that are executing.
     tools: HashMap<ToolId, Box<str>>,
 }
 
-/// What is read of a `tool_executing`.
+/// The part of a `tool_executing` that is read.
 #[derive(Deserialize)]
 struct Executing<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
 }
 
-/// What one user's session wants of the log. It is bounded by the machine: one batch of at most
-/// [`pending`](lockstep_model::Bounds::pending) events is under way, and one restoring.
+/// The work of one user's session for the log. The machine bounds it: at most one batch of at most
+/// [`pending`](lockstep_model::Bounds::pending) events and one restore are in progress.
 #[derive(Default)]
 struct Queue {
     work: VecDeque<Work>,
     served: bool,
-    /// The batch that was ordered last and is not answered.
+    /// The newest batch that is not answered.
     batch: Option<Batch>,
-    /// Since when the log has answered nothing that was asked of it.
+    /// Since when the log has not answered.
     unanswered: Option<Instant>,
-    /// Whom to tell that what is under way is given up.
-    under_way: Option<oneshot::Sender<()>>,
-    /// The oldest events that the session does not know to be durable, as they were written down: what is appended again is the
-    /// same.
+    /// Cancels the job in progress.
+    cancel: Option<oneshot::Sender<()>>,
+    /// The oldest events that the session does not know to be durable, as they were written: appending them again
+    /// writes the same.
     written: VecDeque<Written>,
     open: Open,
 }
@@ -82,7 +82,7 @@ enum Work {
     Release { tenure: Tenure },
 }
 
-/// What is done at once.
+/// Work that is done in one call of the log.
 enum Job {
     Restore { generation: Generation, attempt: Attempt },
     Append { batch: Batch, tenure: Tenure, after: Offset, events: Vec<Event<Payload>> },
@@ -92,8 +92,8 @@ enum Job {
 }
 
 impl Job {
-    /// Whether a session does nothing until it is done.
-    const fn is_waited_for(&self) -> bool {
+    /// Whether a session waits for this job.
+    const fn is_awaited(&self) -> bool {
         match self {
             Self::Restore { .. } | Self::Append { .. } => true,
             Self::Trim { .. } | Self::Read { .. } | Self::Release { .. } => false,
@@ -101,7 +101,7 @@ impl Job {
     }
 }
 
-/// Which batch of which session.
+/// A batch of a session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Batch {
     session: Generation,
@@ -109,35 +109,35 @@ struct Batch {
 }
 
 impl Queue {
-    /// Nothing that was ordered before is waited for any more.
-    fn give_up(&mut self, also: impl Fn(&Work) -> bool) {
+    /// Abandons the job in progress, and the queued work that `also` selects.
+    fn abandon(&mut self, also: impl Fn(&Work) -> bool) {
         self.work.retain(|work| !also(work));
         self.batch = None;
-        if let Some(waiting) = self.under_way.take() {
-            // It may have its answer already.
+        if let Some(waiting) = self.cancel.take() {
+            // The job may be done already.
             let _ = waiting.send(());
         }
     }
 
-    /// The log has answered what was ordered of a batch so far.
+    /// Forgets the batch if the log has answered all of it that was written so far.
     fn answered(&mut self, batch: Batch) {
         if self.batch == Some(batch) && !self.work.iter().any(|work| matches!(work, Work::Write { .. })) {
             self.batch = None;
         }
     }
 
-    /// The events as the log gets them.
-    fn write_down(&mut self, events: Vec<Event<Payload>>) -> Vec<Written> {
+    /// Turns events into the records that the log gets.
+    fn complete(&mut self, events: Vec<Event<Payload>>) -> Vec<Written> {
         let mut batch: Vec<Written> = self.written.iter().take(events.len()).cloned().collect();
         for event in events.into_iter().skip(batch.len()) {
-            let written = write_down(event, &mut self.open);
+            let written = complete(event, &mut self.open);
             self.written.push_back(written.clone());
             batch.push(written);
         }
         batch
     }
 
-    /// The next thing to do: of trims the last, of a batch as much as is there.
+    /// Takes the next job. Consecutive trims become one, and so do the queued events of a batch.
     fn next(&mut self) -> Option<Job> {
         Some(match self.work.pop_front()? {
             Work::Restore { generation, attempt } => Job::Restore { generation, attempt },
@@ -170,10 +170,10 @@ impl Journal {
         Self { core, log, runtime: Handle::current(), queues: Sharded::new(shards), instruments }
     }
 
-    /// Acquires the user, and asks for the stream.
+    /// Acquires the user, and restores the stream.
     pub(super) fn restore(self: &Arc<Self>, user: UserId, generation: Generation, attempt: Attempt) {
         self.push(user, |queue| {
-            queue.give_up(|work| !matches!(work, Work::Read { .. } | Work::Release { .. }));
+            queue.abandon(|work| !matches!(work, Work::Read { .. } | Work::Release { .. }));
             queue.written.clear();
             queue.work.push_back(Work::Restore { generation, attempt });
         });
@@ -190,14 +190,14 @@ impl Journal {
         let batch = Batch { session, number };
         self.push(user, |queue| {
             if queue.batch.is_some_and(|before| before != batch) {
-                queue.give_up(|work| matches!(work, Work::Write { .. }));
+                queue.abandon(|work| matches!(work, Work::Write { .. }));
             }
             queue.batch = Some(batch);
             queue.work.push_back(Work::Write { batch, tenure, after, event });
         });
     }
 
-    /// How long the oldest of what sessions wait for has waited.
+    /// The longest time for which a session has waited for the log.
     pub(super) fn waiting(&self) -> Duration {
         let mut oldest = Duration::ZERO;
         self.queues.each(|shard| {
@@ -213,16 +213,16 @@ impl Journal {
 
     pub(super) fn read(self: &Arc<Self>, user: UserId, tenure: Tenure, through: Offset) {
         self.push(user, |queue| {
-            // How far readers have come counts once, and waits for nothing.
+            // Only the newest read position counts.
             queue.work.retain(|work| !matches!(work, Work::Read { .. }));
             queue.work.push_back(Work::Read { tenure, through });
         });
     }
 
-    /// The session is over.
+    /// Ends the session's work.
     pub(super) fn relinquish(self: &Arc<Self>, user: UserId, tenure: Option<Tenure>) {
         self.push(user, |queue| {
-            queue.give_up(|work| !matches!(work, Work::Read { .. }));
+            queue.abandon(|work| !matches!(work, Work::Read { .. }));
             queue.unanswered = None;
             queue.written.clear();
             queue.open.clear();
@@ -230,30 +230,31 @@ impl Journal {
         });
     }
 
-    fn push(self: &Arc<Self>, user: UserId, order: impl FnOnce(&mut Queue)) {
+    fn push(self: &Arc<Self>, user: UserId, change: impl FnOnce(&mut Queue)) {
         let mut queues = self.queues.lock(&user);
         let queue = queues.entry(user).or_default();
-        order(queue);
+        change(queue);
         if !core::mem::replace(&mut queue.served, true) {
             self.runtime.spawn(Arc::clone(self).serve(user));
         }
     }
 
-    /// What is next, and what is told when it is given up; or nothing: then nobody serves the queue any more.
+    /// Takes the next job, with the channel that cancels it. Returns `None`, and stops serving the queue, if there is
+    /// none.
     fn take(&self, user: UserId) -> Option<(Job, oneshot::Receiver<()>)> {
         let mut queues = self.queues.lock(&user);
         let queue = queues.get_mut(&user)?;
         if let Some(job) = queue.next() {
-            let (waiting, given_up) = oneshot::channel();
-            queue.under_way = Some(waiting);
-            if job.is_waited_for() {
+            let (waiting, cancelled) = oneshot::channel();
+            queue.cancel = Some(waiting);
+            if job.is_awaited() {
                 queue.unanswered.get_or_insert_with(Instant::now);
             }
-            return Some((job, given_up));
+            return Some((job, cancelled));
         }
-        queue.under_way = None;
+        queue.cancel = None;
         queue.served = false;
-        // What is to be written again is kept: the session will order it after its pause.
+        // Records that may be written again are kept: the session repeats the batch after its pause.
         if queue.open.is_empty() && queue.written.is_empty() && queue.unanswered.is_none() {
             queues.remove(&user);
         }
@@ -262,32 +263,32 @@ impl Journal {
 
     async fn serve(self: Arc<Self>, user: UserId) {
         let mut last = Last::default();
-        while let Some((job, given_up)) = self.take(user) {
-            let waited_for = job.is_waited_for();
+        while let Some((job, cancelled)) = self.take(user) {
+            let awaited = job.is_awaited();
             let work = self.work(user, job, &mut last);
             tokio::select! {
                 biased;
-                () = work => self.queue(user, |queue| queue.unanswered = queue.unanswered.filter(|_| !waited_for)),
-                Ok(()) = given_up => {}
+                () = work => self.queue(user, |queue| queue.unanswered = queue.unanswered.filter(|_| !awaited)),
+                Ok(()) = cancelled => {}
             }
         }
     }
 
     async fn work(&self, user: UserId, job: Job, last: &mut Last) {
         match job {
-            Job::Restore { generation, attempt } => self.recall(user, generation, attempt).await,
+            Job::Restore { generation, attempt } => self.restore_stream(user, generation, attempt).await,
             Job::Append { batch, tenure, after, events } => {
                 self.append(user, batch, tenure, after, events, last).await;
             }
             Job::Trim { tenure, through } => {
                 if let Err(error) = self.log.trim(user, tenure, through).await {
-                    // What is not forgotten now is forgotten with the next one.
+                    // The next trim includes this one.
                     tracing::debug!(%error, "the log did not trim");
                 }
             }
             Job::Read { tenure, through } => {
                 if let Err(error) = self.log.read(user, tenure, through).await {
-                    // A reader that names no place may see again what was read.
+                    // A reader that names no position may see entries again.
                     tracing::debug!(%error, "the log did not note how far readers are");
                 }
             }
@@ -300,11 +301,11 @@ impl Journal {
         }
     }
 
-    async fn recall(&self, user: UserId, generation: Generation, attempt: Attempt) {
+    async fn restore_stream(&self, user: UserId, generation: Generation, attempt: Attempt) {
         let held = async {
             let Acquired::Owner(tenure) = self.log.acquire(user).await?;
             match self.log.restore(user, tenure).await {
-                // It may be our own: an acquire that was given up, and done late.
+                // The newer tenure may be our own, from an acquire that was abandoned and completed late.
                 Err(LogError::Fenced) => Err(LogError::Unavailable("the user was acquired meanwhile".to_owned())),
                 held => Ok((tenure, held?)),
             }
@@ -322,7 +323,7 @@ impl Journal {
                     snapshot: snapshot(tenure, held, self.log.conversations().is_some_and(Conversations::keeps)),
                 }
             }
-            Err(error) => ended(user, &error).unwrap_or_else(|| {
+            Err(error) => final_input(user, &error).unwrap_or_else(|| {
                 if let Some(times) = self.log.refusals.say(&"restore") {
                     tracing::warn!(user = user.0, %error, times, "streams cannot be restored");
                 }
@@ -332,7 +333,7 @@ impl Journal {
         let _ = self.tell(user, generation, input);
     }
 
-    /// Appends events of one batch, and tells the session where each is. A batch may come here in several parts.
+    /// Appends events of one batch, and tells the session the offset of each. A batch may arrive in several parts.
     async fn append(
         &self,
         user: UserId,
@@ -347,7 +348,7 @@ impl Journal {
             Last { batch: Some(same), offset, .. } if *same == batch => *offset,
             Last { .. } => after,
         };
-        let written = self.queue(user, |queue| queue.write_down(events));
+        let written = self.queue(user, |queue| queue.complete(events));
         let records: Vec<(Kind, Arc<Record>)> =
             written.iter().map(|entry| (entry.kind, Arc::clone(&entry.record))).collect();
         let began = Instant::now();
@@ -370,7 +371,7 @@ impl Journal {
             }
             Err(error) => {
                 self.instruments.log_failures.increment(1);
-                let input = ended(user, &error).unwrap_or_else(|| {
+                let input = final_input(user, &error).unwrap_or_else(|| {
                     if let Some(times) = self.log.refusals.say(&"append") {
                         tracing::warn!(user = user.0, %error, times, "appends failed");
                     }
@@ -381,20 +382,20 @@ impl Journal {
         }
     }
 
-    /// The user's queue, which is there as long as it is served.
+    /// Accesses the user's queue, which exists as long as it is served.
     fn queue<R: Default>(&self, user: UserId, act: impl FnOnce(&mut Queue) -> R) -> R {
         self.queues.lock(&user).get_mut(&user).map(act).unwrap_or_default()
     }
 
-    /// False if the session is over, or asks for something else by now, and ignores it.
+    /// Returns false if the session ignores the input because it is over or has made a newer request.
     fn tell(&self, user: UserId, generation: Generation, input: session::Input<Payload>) -> bool {
         let Some(core) = self.core.upgrade() else { return false };
         core.session(user, generation, input) == Ok(Handled::Done)
     }
 }
 
-/// What an error says that ends the session.
-fn ended(user: UserId, error: &LogError) -> Option<session::Input<Payload>> {
+/// The session input for an error that ends the session.
+fn final_input(user: UserId, error: &LogError) -> Option<session::Input<Payload>> {
     match error {
         LogError::Unavailable(_) => None,
         LogError::Fenced => {
@@ -408,7 +409,7 @@ fn ended(user: UserId, error: &LogError) -> Option<session::Input<Payload>> {
     }
 }
 
-/// What became of the last append.
+/// The outcome of the last append.
 #[derive(Default)]
 struct Last {
     batch: Option<Batch>,
@@ -416,22 +417,22 @@ struct Last {
     failed: bool,
 }
 
-/// Remembers the thread of a run, and the names of its open tools, until its end.
+/// Remembers a run's thread and the names of its open tools, until the run ends.
 fn follow(open: &mut Open, run: RunId, kind: Kind, record: &Record) {
     match kind {
         Kind::Received(_) => {
             open.insert(run, Followed { thread: record.thread.clone(), tools: HashMap::new() });
         }
         Kind::ToolExecuting(tool) => {
-            if let Some(of) = open.get_mut(&run)
+            if let Some(followed) = open.get_mut(&run)
                 && let Ok(Executing { name }) = serde_json::from_str(record.data.get())
             {
-                of.tools.insert(tool, name.into());
+                followed.tools.insert(tool, name.into());
             }
         }
         Kind::ToolCompleted(tool, _) => {
-            if let Some(of) = open.get_mut(&run) {
-                of.tools.remove(&tool);
+            if let Some(followed) = open.get_mut(&run) {
+                followed.tools.remove(&tool);
             }
         }
         Kind::Started | Kind::Thinking | Kind::Delta(_) => {}
@@ -441,41 +442,41 @@ fn follow(open: &mut Open, run: RunId, kind: Kind, record: &Record) {
     }
 }
 
-/// The event with what the machine does not know of it.
-fn write_down(event: Event<Payload>, open: &mut Open) -> Written {
+/// Adds to the event what the machine does not know.
+fn complete(event: Event<Payload>, open: &mut Open) -> Written {
     let Event { run, kind, payload, .. } = event;
-    let said = match &payload {
+    let given = match &payload {
         Some(Payload::Record(record)) => Some(&**record),
         Some(Payload::Token(_) | Payload::Query(_) | Payload::Answer(_)) | None => None,
     };
     let thread = match kind {
-        Kind::Received(_) | Kind::Notice | Kind::Deleted => said.and_then(|record| record.thread.clone()),
+        Kind::Received(_) | Kind::Notice | Kind::Deleted => given.and_then(|record| record.thread.clone()),
         Kind::Started
         | Kind::Thinking
         | Kind::Delta(_)
         | Kind::ToolExecuting(_)
         | Kind::ToolCompleted(..)
         | Kind::Completed
-        | Kind::Error(_) => open.get(&run).and_then(|of| of.thread.clone()),
+        | Kind::Error(_) => open.get(&run).and_then(|followed| followed.thread.clone()),
     };
-    let data = match (said, kind) {
+    let data = match (given, kind) {
         (Some(record), _) => record.data.clone(),
         (None, Kind::ToolCompleted(tool, ToolEnd::Abandoned(ending))) => {
-            let name = open.get(&run).and_then(|of| of.tools.get(&tool));
+            let name = open.get(&run).and_then(|followed| followed.tools.get(&tool));
             wire::data_of_abandoned(tool, ending, name.map(|name| &**name))
         }
         (None, _) => wire::data_of(kind),
     };
     let record = Record::written(thread, data, now_ms());
-    let record = match said {
-        Some(said) => record.made_as(said),
+    let record = match given {
+        Some(given) => record.made_as(given),
         None => record,
     };
     follow(open, run, kind, &record);
     Written { run, kind, record: Arc::new(record) }
 }
 
-/// Entries behind `previous`, as the machine has them.
+/// Turns records after `previous` into the machine's entries.
 pub(super) fn entries(mut previous: Offset, found: Vec<(Offset, Written)>) -> impl Iterator<Item = Entry<Payload>> {
     found.into_iter().map(move |(offset, Written { run, kind, record })| {
         let record = if matches!(kind, Kind::Delta(_)) && !record.is_piece() {

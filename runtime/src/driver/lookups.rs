@@ -1,5 +1,5 @@
-//! What sessions have the log look up: each in a task of its own, for as long as it takes. The machine has a deadline for that,
-//! and knows which answers it still wants.
+//! Look-ups of sessions in the log, each in a task of its own, for as long as it takes. The machine has a deadline for
+//! a look-up and ignores answers that it no longer wants.
 
 use std::sync::{Arc, Weak};
 

@@ -1,10 +1,10 @@
-//! What is measured of the process. What it says about its health, the node's machine decides.
+//! Measurements of the process. The node's machine decides what they mean for its health.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use lockstep_model::health::Reach;
 
-/// How verifications have ended since the last measurement.
+/// How many verifications gave a verdict since the last measurement, and how many did not.
 #[derive(Debug, Default)]
 pub(super) struct Verifications {
     verdicts: AtomicU32,
@@ -20,7 +20,7 @@ impl Verifications {
         self.unavailable.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What they say. Counting begins again.
+    /// Returns whether the verifier is reachable, and resets the counts.
     pub(super) fn take(&self) -> Reach {
         let (verdicts, unavailable) =
             (self.verdicts.swap(0, Ordering::Relaxed), self.unavailable.swap(0, Ordering::Relaxed));
@@ -28,8 +28,8 @@ impl Verifications {
     }
 }
 
-/// Memory and files of the process, as Linux tells them; zeros where there is no such `/proc`. It reads files: call it where
-/// that may block.
+/// The memory and open files of the process on Linux; zeros where there is no `/proc`. Measuring reads files: call it
+/// where blocking is allowed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Process {
     pub(super) memory: u64,

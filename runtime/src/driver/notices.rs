@@ -1,4 +1,4 @@
-//! What the embedding service has for users: events of their streams that belong to no run. They are notices, and deletions.
+//! Notices and deletions by the embedding service: events of a user's stream that belong to no run.
 
 use core::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::{Core, Driver};
 use crate::payload::{Payload, Record, thread_id};
 use crate::wire;
 
-/// How long a notice that was refused for backpressure waits before it asks again.
+/// How long a notice that was refused for backpressure waits before it is retried.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// Why a notice is not in the stream.
@@ -21,11 +21,11 @@ const RETRY: Duration = Duration::from_millis(20);
 pub enum NotSent {
     /// The data cannot be written as a JSON object.
     NotJson,
-    /// The user could not be looked up: what the log said.
+    /// The user could not be looked up. Contains the log's error.
     Unavailable(String),
-    /// The gateway drains, and takes nothing new for a user who is not here.
+    /// The gateway is draining, and accepts nothing new for a user who has no session here.
     Draining,
-    /// The process lost the session while the notice was on its way: whether it is in the stream is not known.
+    /// The process lost the session while the notice was in flight. It is unknown whether the notice is in the stream.
     Lost,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for NotSent {
 
 impl core::error::Error for NotSent {}
 
-/// What a notice carries.
+/// Builds the payload of a notice.
 pub(crate) fn record(thread: Option<&str>, data: &impl Serialize) -> Result<Payload, NotSent> {
     let data = to_raw_value(data).map_err(|_| NotSent::NotJson)?;
     if !data.get().starts_with('{') {
@@ -57,8 +57,8 @@ pub(crate) async fn send(core: &Arc<Core>, user: UserId, payload: &Payload) -> R
     announce(core, user, |notice| Input::Notice { notice, thread, payload: payload.clone() }).await.map(|_| ())
 }
 
-/// Deletes a thread of the user, and returns when the log has it. False, and nothing is deleted, if something happened in it
-/// since `as_of`.
+/// Deletes a thread of the user, and returns when the log has the deletion. Returns false, and deletes nothing, if the
+/// thread has changed since `as_of`.
 pub(crate) async fn delete(
     core: &Arc<Core>,
     user: UserId,
@@ -69,7 +69,7 @@ pub(crate) async fn delete(
     announce(core, user, |deletion| Input::Delete { thread, deletion, payload: payload.clone(), as_of }).await
 }
 
-/// False if it was refused for what happened meanwhile.
+/// Returns false if the input was refused because of a change in the meantime.
 async fn announce(core: &Arc<Core>, user: UserId, input: impl Fn(RunId) -> Input<Payload>) -> Result<bool, NotSent> {
     let notice = RunId(crate::random().map_err(|error| NotSent::Unavailable(error.to_string()))?);
     let waiting = Waiting { driver: core.effects(), user, notice };
@@ -90,7 +90,7 @@ async fn announce(core: &Arc<Core>, user: UserId, input: impl Fn(RunId) -> Input
     }
 }
 
-/// Takes the entry out of the driver's map, also when the sender does not wait until the end.
+/// Removes the entry from the driver's map, even if the future is dropped.
 struct Waiting<'a> {
     driver: &'a Driver,
     user: UserId,

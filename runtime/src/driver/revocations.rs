@@ -1,13 +1,14 @@
-//! Orders of revocation, from the one who gives them to the sessions that keep them.
+//! Revocations, from their request to the sessions that enforce them.
 //!
-//! A session is known by its user's number, and an order names the user by its name at the issuer. The log knows both, and may
-//! be out of reach, so it is not asked:
+//! A session is known by its user's id, and a revocation names the user by its name at the issuer. Only the log maps
+//! one to the other. It may be unavailable, so it is not used here:
 //!
-//! * Each connection that has, or may get, a credential of the user is found by the name that its verdicts have found.
-//! * What is still being verified has no name yet. So the order is kept until the last verification that began before it is
-//!   over, and whoever finds the name hands the order to the session before the verdict.
+//! * A connection that has, or may get, a credential of the user is found by the names that its verdicts have found.
+//! * A verification in progress has not found a name yet. The revocation is therefore kept until the last verification
+//!   that began before it is over, and the verification that finds the name passes the revocation to the session before
+//!   the verdict.
 //!
-//! So an order is in effect here when [`order`] returns, whatever becomes of writing it down.
+//! So a revocation is in effect in this process when [`order`] returns, whether or not it can be recorded.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,17 +22,17 @@ use crate::seam::ask;
 use crate::sync::lock;
 use crate::verify::Revocation;
 
-/// Orders that are kept for verifications under way. With one more, the verdicts of all that began before are refused as
-/// unavailable: their clients come back.
+/// How many revocations are kept for verifications in progress. One more drops them all, and the verdicts of all
+/// verifications that began before are turned into "unavailable": their clients come back.
 const MAX_KEPT: usize = 4_096;
 
-/// Orders that could not be written down, and are tried again at once.
+/// How many revocations that could not be recorded are retried at a time.
 const MAX_REPEATED: usize = 1_024;
 
-/// The pause before an order is written down again: the first, and the longest.
+/// The first and the longest pause before a revocation is recorded again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(30)];
 
-/// What is kept of orders.
+/// The revocations that are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Revocations {
     kept: Mutex<Kept>,
@@ -40,58 +41,58 @@ pub(crate) struct Revocations {
 
 #[derive(Debug, Default)]
 struct Kept {
-    orders: Vec<(Arc<str>, Scope)>,
-    /// Of what began before this, the order may have been dropped.
+    revocations: Vec<(Arc<str>, Scope)>,
+    /// Revocations may have been dropped for verifications that began before this.
     floor: RevocationGeneration,
 }
 
-/// What must be done before a verdict is delivered.
+/// What must happen before a verdict is delivered.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Before {
-    /// The session of the user is given these.
+    /// The user's session must take these revocations.
     Orders(Vec<Scope>),
-    /// It cannot be told whether it was revoked meanwhile.
+    /// It is unknown whether the credential was revoked in the meantime.
     Unknown,
 }
 
 impl Revocations {
-    /// What a verdict about this user waits for, if its verification began at this generation.
+    /// Returns what must happen before a verdict about this user, if its verification began at this generation.
     pub(crate) fn before(&self, subject: &str, began: RevocationGeneration) -> Before {
         let kept = lock(&self.kept);
         if began < kept.floor {
             return Before::Unknown;
         }
-        let meant = kept.orders.iter().filter(|(name, scope)| **name == *subject && began < scope.generation());
-        Before::Orders(meant.map(|(_, scope)| *scope).collect())
+        let matching = kept.revocations.iter().filter(|(name, scope)| **name == *subject && began < scope.generation());
+        Before::Orders(matching.map(|(_, scope)| *scope).collect())
     }
 
     fn keep(&self, subject: &Arc<str>, scope: Scope, verified: RevocationGeneration) {
         let mut kept = lock(&self.kept);
-        kept.orders.retain(|(_, scope)| scope.generation() > verified);
-        if kept.orders.len() >= MAX_KEPT {
+        kept.revocations.retain(|(_, scope)| scope.generation() > verified);
+        if kept.revocations.len() >= MAX_KEPT {
             kept.floor = scope.generation();
-            kept.orders.clear();
+            kept.revocations.clear();
         }
-        kept.orders.push((Arc::clone(subject), scope));
+        kept.revocations.push((Arc::clone(subject), scope));
     }
 }
 
-/// Carries an order out: when this returns, nothing that it names is live here, nor becomes live by a verification that began
-/// before.
+/// Revokes what `revocation` names. When this returns, none of it is live in this process, and none can become live by
+/// a verification that began before.
 pub(crate) fn order(core: &Core, revocation: &Revocation) {
     let generation = core.revokes();
     let (subject, scope) = match revocation {
         Revocation::Subject(subject) => (subject, Scope::All(generation)),
         Revocation::Credential(subject, credential) => (subject, Scope::One(*credential, generation)),
     };
-    // Kept first: a verification that finds the name from here on is told, one that has found it is found.
+    // Kept first: a later verification sees the revocation, and an earlier one has found its user already.
     core.effects().revocations.keep(subject, scope, core.verified());
     for user in core.effects().users_named(subject) {
         core.revoke(user, scope);
     }
 }
 
-/// Has the verifier write an order down, again and again until it has. False if too many are tried already.
+/// Retries until the verifier has recorded a revocation. Returns false if too many are being retried.
 pub(crate) fn repeat(core: &Arc<Core>, revocation: Revocation) -> bool {
     let repeated = &core.effects().revocations.repeated;
     if repeated.fetch_add(1, Ordering::Relaxed) >= MAX_REPEATED {
@@ -113,7 +114,7 @@ pub(crate) fn repeat(core: &Arc<Core>, revocation: Revocation) -> bool {
             }
         }
         if let Some(core) = weak.upgrade() {
-            // What was verified by a verifier that had forgotten the order is not live either.
+            // A verifier that had forgotten the revocation may have admitted the credential in the meantime.
             order(&core, &revocation);
             core.effects().revocations.repeated.fetch_sub(1, Ordering::Relaxed);
         }
@@ -122,7 +123,7 @@ pub(crate) fn repeat(core: &Arc<Core>, revocation: Revocation) -> bool {
 }
 
 impl Driver {
-    /// The users whom verdicts on connections here have found under this name.
+    /// Returns the users that verdicts on connections of this process have found under this name.
     fn users_named(&self, subject: &str) -> Vec<UserId> {
         let mut users = Vec::new();
         self.connections.each(|connections| users.extend(connections.values().filter_map(|one| one.named(subject))));

@@ -1,4 +1,4 @@
-//! Agents at work, and how far their runs have come.
+//! Running agents, and the progress of their runs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -19,16 +19,16 @@ use crate::log::{Log, LogError, Written};
 use crate::payload::{Payload, Record};
 use crate::verify::BoxFuture;
 
-/// How long an agent waits for what the log keeps of its thread.
+/// How long an agent waits for its thread's history from the log.
 const HISTORY: Duration = Duration::from_secs(5);
 
-/// Pages of turns that are read for one agent.
+/// How many pages of turns are read for one agent.
 const PAGES: usize = 8;
 
-/// How long an agent may go on after it has said the end of its run.
+/// How long an agent may continue after it has ended its run.
 const TIDY: Duration = Duration::from_secs(30);
 
-/// Runs that have an agent, or notices that are on their way to the log: by user, with who waits for them.
+/// Runs that have an agent, or notices that are in flight to the log, each with the sender of its progress.
 pub(super) struct Runs(Sharded<(UserId, RunId), (Generation, watch::Sender<Progress>)>);
 
 impl Runs {
@@ -48,12 +48,12 @@ impl Runs {
         receiver
     }
 
-    /// Nobody waits for it any more.
+    /// Removes an entry that is no longer awaited.
     pub(super) fn close(&self, user: UserId, run: RunId) {
         self.0.lock(&(user, run)).remove(&(user, run));
     }
 
-    /// An event of the run is durable. False if it is none of these.
+    /// Counts a durable event of the run. Returns false if the run is unknown.
     pub(super) fn durable(&self, user: UserId, generation: Generation, run: RunId, last: bool) -> bool {
         let mut runs = self.0.lock(&(user, run));
         let Some((known, progress)) = runs.get(&(user, run)) else { return false };
@@ -102,15 +102,16 @@ impl Driver {
         payload: Option<&Payload>,
     ) {
         let progress = self.runs.open(user, generation, run);
-        let voice = Arc::new(Voice { core: Weak::clone(&self.core), log: Arc::clone(&self.log), user, generation });
+        let sink =
+            Arc::new(SessionSink { core: Weak::clone(&self.core), log: Arc::clone(&self.log), user, generation });
         let record = payload.and_then(Payload::record).cloned();
         let thread = record.as_ref().and_then(|record| record.thread.clone());
-        // From here on the run has a handle, whose drop ends it.
-        let handle = Run::new(run, thread, voice, progress.clone());
-        let (began, unsaid) = (Instant::now(), AtomicBool::new(true));
+        // From here on, the run has a handle, and dropping it ends the run.
+        let handle = Run::new(run, thread, sink, progress.clone());
+        let (began, silent) = (Instant::now(), AtomicBool::new(true));
         let (first_token, whole) = (self.instruments.first_token.clone(), self.instruments.run.clone());
         let handle = handle.watched(move |_| {
-            if unsaid.swap(false, Ordering::Relaxed) {
+            if silent.swap(false, Ordering::Relaxed) {
                 first_token.record(began.elapsed());
             }
         });
@@ -135,12 +136,12 @@ async fn answer(
     let Ok(subject) = log.subject(user).await else { return };
     let thread = record.as_ref().and_then(|record| record.thread.clone());
     let Some(message) = message(record.as_deref(), thread, subject) else { return };
-    let begun = match schedule {
+    let started = match schedule {
         Schedule::Immediate => handle.begin(),
-        // Its `agent_started` is in the stream.
+        // The run's `agent_started` is already in the stream.
         Schedule::Queued => Ok(()),
     };
-    if begun.is_err() {
+    if started.is_err() {
         return;
     }
     let ending = handle.ending();
@@ -150,7 +151,7 @@ async fn answer(
         Ok(_) = progress.wait_for(|progress| progress.halted || progress.lost) => {}
     }
     if ending.load(Ordering::Acquire) {
-        // The agent said the end itself, and may tidy up.
+        // The agent ended the run itself, and may clean up.
         let _ = tokio::time::timeout(TIDY, answer).await;
     } else {
         tracing::debug!("the run ended before its agent did");
@@ -162,15 +163,15 @@ fn message(record: Option<&Record>, thread: Option<Arc<str>>, subject: Arc<str>)
     Some(Message { subject, id: received.message_id, thread, payload: received.payload.to_owned() })
 }
 
-/// Speaks for the runs of one session.
-struct Voice {
+/// Emits for the runs of one session.
+struct SessionSink {
     core: Weak<Core>,
     log: Arc<Guarded>,
     user: UserId,
     generation: Generation,
 }
 
-impl Speaker for Voice {
+impl Speaker for SessionSink {
     fn say(&self, run: RunId, input: run::Input, payload: Option<Payload>) -> Result<(), Refusal> {
         let core = self.core.upgrade().ok_or(Refusal::Retired)?;
         core.session(self.user, self.generation, session::Input::Run { run, input, payload }).map(|_| ())
@@ -183,11 +184,11 @@ impl Speaker for Voice {
     fn history<'a>(&'a self, run: RunId, thread: Option<&'a str>, limit: usize) -> BoxFuture<'a, Vec<Turn>> {
         Box::pin(async move {
             let Some(queued) = self.core.upgrade().map(|core| core.bounds().queued) else { return Vec::new() };
-            // The run itself, and those that wait behind it.
+            // The run itself, and the queued runs behind it.
             let more = queued.saturating_add(1);
-            let asked = self.kept(run, thread, limit, more);
+            let request = self.kept(run, thread, limit, more);
             let late = |_| Err(LogError::Unavailable("it has not answered in time".to_owned()));
-            let mut turns = match tokio::time::timeout(HISTORY, asked).await.unwrap_or_else(late) {
+            let mut turns = match tokio::time::timeout(HISTORY, request).await.unwrap_or_else(late) {
                 Ok(Some(turns)) => turns,
                 Ok(None) => self.retained(run, thread),
                 Err(error) => {
@@ -203,9 +204,9 @@ impl Speaker for Voice {
     }
 }
 
-impl Voice {
-    /// The turns before the run that the log keeps: `limit` of them, or all on the newest [`PAGES`] pages. Of the turns on a
-    /// page some may be replaced, and `more` may be later ones.
+impl SessionSink {
+    /// Returns the turns before the run that the log keeps: at most `limit`, or all on the newest [`PAGES`] pages. Some
+    /// turns on a page may be superseded, and up to `more` may be later than the run.
     async fn kept(
         &self,
         run: RunId,
@@ -228,7 +229,7 @@ impl Voice {
         Ok(Some(turns))
     }
 
-    /// The turns before the run that its session has in memory.
+    /// Returns the turns before the run that its session has in memory.
     fn retained(&self, run: RunId, thread: Option<&str>) -> Vec<Turn> {
         let Some(core) = self.core.upgrade() else { return Vec::new() };
         let entries = core.look(self.user, |_, session| {

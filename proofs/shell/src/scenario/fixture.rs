@@ -1,4 +1,4 @@
-//! The whole core with the real machines, at a small size.
+//! The complete core with the real machines, at a small size.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -20,34 +20,34 @@ use super::core::{ConnectionHandle, Core, Effects, Fault};
 use super::park::Parker;
 use super::sync::{Arc, Mutex, lock};
 
-/// The one user of a small fixture.
+/// The only user of a small fixture.
 pub const USER: UserId = UserId(7);
 
-/// Writes down what the log is asked to write, who was closed, and that the node has released the log and stopped. Everything else a scenario does by itself,
-/// and every lock that is not needed would multiply the interleavings.
+/// Records writes to the log, closed connections, and that the node has released the log and stopped. Scenarios do
+/// everything else themselves, because every lock that is not needed would multiply the interleavings.
 #[derive(Debug, Default)]
 pub struct Recorder(Mutex<Vec<gateway::Output<u8>>>, Mutex<usize>);
 
 impl Recorder {
-    /// What was ordered so far, in order.
-    pub fn orders(&self) -> Vec<gateway::Output<u8>> {
+    /// Returns the recorded outputs, in order.
+    pub fn outputs(&self) -> Vec<gateway::Output<u8>> {
         lock(&self.0).clone()
     }
 
-    /// How many sessions have become quiet since this was asked last.
+    /// Returns how many sessions have become quiet since the last call.
     pub fn quiet_sessions(&self) -> usize {
         core::mem::take(&mut *lock(&self.1))
     }
 }
 
 impl Effects<u8> for Recorder {
-    fn apply(&self, order: gateway::Output<u8>) {
-        match order {
+    fn apply(&self, output: gateway::Output<u8>) {
+        match output {
             gateway::Output::Session { output: gateway::SessionOutput::Write { .. }, .. }
             | gateway::Output::Closed { .. }
             | gateway::Output::Released
             | gateway::Output::Stopped => {
-                lock(&self.0).push(order);
+                lock(&self.0).push(output);
             }
             gateway::Output::Session { .. }
             | gateway::Output::Leaving
@@ -57,7 +57,7 @@ impl Effects<u8> for Recorder {
             gateway::Output::Refused { .. }
             | gateway::Output::Wake { .. }
             | gateway::Output::Send { .. }
-            | gateway::Output::Probe => panic!("not for a driver: {order:?}"),
+            | gateway::Output::Probe => panic!("not for a driver: {output:?}"),
         }
     }
 
@@ -66,20 +66,20 @@ impl Effects<u8> for Recorder {
     }
 
     fn fault(&self, _: UserId, _: Generation, fault: Fault) {
-        // What panicked is an assertion of a scenario, and is on its way up.
+        // The panic is a scenario's assertion, and is propagating.
         assert_eq!(fault, Fault::Panicked, "a session broke");
     }
 }
 
-/// A core, and what a gateway would do around it.
+/// A core, with helpers that act as the gateway around it.
 #[derive(Clone, Debug)]
 pub struct Fixture(pub Arc<Core<u8, Recorder>>);
 
-/// A connection of a fixture.
+/// The handle of a connection of a fixture.
 pub type Client = ConnectionHandle<u8, Recorder>;
 
 impl Fixture {
-    /// A node that is ready, with one shard.
+    /// Opens a node that is ready, with one shard.
     #[must_use]
     pub fn open(bounds: Bounds) -> Self {
         let core = Core::with_shards(bounds, Recorder::default(), NonZeroUsize::MIN);
@@ -88,12 +88,12 @@ impl Fixture {
         fixture
     }
 
-    /// Something happens to the node.
+    /// Steers the node.
     pub fn steer(&self, input: node::Input) {
         assert!(self.0.steer(input).is_ok(), "not the core's own: {input:?}");
     }
 
-    /// A connection that has presented a credential, if the node admits it.
+    /// Opens a connection that presents a credential, if the node admits it.
     #[must_use]
     pub fn connect(&self, id: u64) -> Option<Client> {
         let mut handle = ConnectionHandle::accept(&self.0, ConnectionId(id)).ok()?;
@@ -103,15 +103,15 @@ impl Fixture {
         Some(handle)
     }
 
-    /// A connection whose credential was verified. Its number is the connection's, too.
+    /// Opens a connection whose credential is verified. The credential has the connection's number.
     #[must_use]
-    pub fn enter(&self, id: u64) -> Option<Client> {
+    pub fn join(&self, id: u64) -> Option<Client> {
         let mut handle = self.connect(id)?;
         let _ = handle.step(verdict(id));
         Some(handle)
     }
 
-    /// The user's session and its generation. Whoever looks finds it sound.
+    /// Reads the user's session and its generation, after checking the session's invariants.
     pub fn look<R>(&self, look: impl FnOnce(Generation, &Session<u8>) -> R) -> Option<R> {
         self.0.look(USER, |generation, session| {
             assert_eq!(session.check(self.0.bounds()), Ok(()), "a session is not sound");
@@ -119,7 +119,7 @@ impl Fixture {
         })
     }
 
-    /// The live connections of the user, and whether each was told to go.
+    /// Returns the user's live connections, and whether each was told to leave.
     #[must_use]
     pub fn members(&self) -> Vec<(ConnectionId, bool)> {
         let draining = |state: &State<u8>| matches!(state, State::Draining);
@@ -129,18 +129,18 @@ impl Fixture {
         .unwrap_or_default()
     }
 
-    /// The generation of the user's session.
+    /// Returns the generation of the user's session.
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.look(|generation, _| generation).expect("the user has a session")
     }
 
-    /// Something for the user's session as it is now.
+    /// Steps the user's current session.
     pub fn session(&self, input: session::Input<u8>) -> Result<Handled, Refusal> {
         self.0.session(USER, self.generation(), input)
     }
 
-    /// The log gives back an empty stream.
+    /// The log returns an empty stream.
     pub fn restore(&self) {
         let attempt = self.look(|_, session| session.state());
         let Some(session::State::Restoring { attempt, .. }) = attempt else { return };
@@ -148,24 +148,24 @@ impl Fixture {
         let _ = self.session(session::Input::Restored { attempt, snapshot });
     }
 
-    /// Leaves the user with a session in which nobody is, and which may retire.
+    /// Leaves the user with a session that has no connection and may retire.
     pub fn vacate(&self) {
-        drop(self.enter(99));
+        drop(self.join(99));
         self.restore();
     }
 
-    /// The user's linger timer fires, for this generation.
+    /// The user's linger timer of this generation fires.
     pub fn linger(&self, generation: Generation) {
         let _ = self.0.session(USER, generation, session::Input::Expired(Owner::Session, Timer::Linger));
     }
 
-    /// The user's credential of this number is revoked.
+    /// The user's credential with this number is revoked.
     pub fn revoke(&self, credential: u64) {
         let generation = self.0.revokes();
         self.0.revoke(USER, Scope::One(CredentialId(credential), generation));
     }
 
-    /// A client sends a message; its run has this number, and begins.
+    /// A client sends a message, and the run with this number starts.
     pub fn start(&self, client: &mut Client, run: u64) {
         let message = Request::Message {
             message: MessageId(run),
@@ -182,14 +182,14 @@ impl Fixture {
         self.persist();
     }
 
-    /// The agent of a run thinks, and says this.
+    /// The agent of a run emits a thought with this payload.
     pub fn think(&self, generation: Generation, run: u64, payload: u8) {
         let input = session::Input::Run { run: RunId(run), input: run::Input::Think, payload: Some(payload) };
         let emitted = self.0.session(USER, generation, input);
         assert!(emitted.is_ok(), "the run is open, and the log not behind: {emitted:?}");
     }
 
-    /// The log takes all that is on its way to it, one event after another.
+    /// The log takes all pending events, one after another.
     pub fn persist(&self) {
         while self.look(|_, session| session.stream().is_some_and(|stream| !stream.pending().is_empty())) == Some(true)
         {
@@ -198,19 +198,19 @@ impl Fixture {
         }
     }
 
-    /// The log has one event.
+    /// The log confirms one event.
     pub fn confirm(&self, generation: Generation, batch: BatchId, offset: Offset) {
         let _ = self.0.session(USER, generation, session::Input::Persisted { batch, offset, record: None });
     }
 
-    /// The batch that a confirmation must quote, and the log's head.
+    /// Returns the generation that a confirmation must quote, and the log's head.
     #[must_use]
     pub fn log(&self) -> (BatchId, Offset) {
         let log = self.look(|_, session| session.stream().map(|stream| (stream.batch(), stream.head())));
         log.flatten().expect("the stream is there")
     }
 
-    /// What the node admits.
+    /// Returns the node's mode.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.0.node().mode()
@@ -222,7 +222,8 @@ pub fn pull(client: &mut Client, frames: &mut Vec<Frame<u8>>) {
     while client.pull(4, frames) == 4 {}
 }
 
-/// Serves a connection until it is closed or `done` with what it has read. A peer answers our close at once.
+/// Serves a connection until it is closed, or until `done` holds for the frames that it has read. The peer answers our
+/// close at once.
 pub fn serve(client: &mut Client, parker: &Arc<Parker>, done: impl Fn(&[Frame<u8>]) -> bool) -> Vec<Frame<u8>> {
     let mut frames = Vec::new();
     loop {
@@ -238,7 +239,7 @@ pub fn serve(client: &mut Client, parker: &Arc<Parker>, done: impl Fn(&[Frame<u8
     }
 }
 
-/// The verifier finds the credential of this number good.
+/// The verifier accepts the credential with this number.
 #[must_use]
 pub fn verdict(credential: u64) -> connection::Input<u8> {
     let credential = CredentialId(credential);

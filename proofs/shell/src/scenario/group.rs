@@ -1,4 +1,4 @@
-//! The smallest machine that a slot can hold: members come and go, and an empty group may end.
+//! The smallest machine that a slot can hold: members join and leave, and an empty group may end.
 
 use std::collections::BTreeSet;
 
@@ -8,44 +8,44 @@ use super::Counter;
 use super::core::{Dispatch, Fault, Machine};
 use super::sync::Arc;
 
-/// A group for members.
+/// A group of members.
 #[derive(Debug, Default)]
 pub struct Group {
     members: BTreeSet<usize>,
     over: bool,
-    spoiled: bool,
+    corrupt: bool,
 }
 
-/// What happens to a group.
+/// An input of a group.
 #[derive(Clone, Copy, Debug)]
 pub enum Input {
-    /// A client comes.
+    /// A client joins.
     Join(usize),
-    /// A client goes.
+    /// A client leaves.
     Leave(usize),
-    /// Nobody came for a while.
+    /// The linger timer fires.
     Linger,
-    /// A bug of ours: from now on it is not sound.
-    Spoil,
+    /// A bug in our code: from now on, the group violates an invariant.
+    Corrupt,
 }
 
-/// What a group wants done.
+/// An output of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Count it.
+pub enum Output {
+    /// The group has opened.
     Opened,
-    /// Forget it.
+    /// The group has ended.
     Ended,
 }
 
 impl Group {
-    /// A new group.
-    pub fn open(orders: &mut Vec<Order>) -> Self {
-        orders.push(Order::Opened);
+    /// Opens a group.
+    pub fn open(outputs: &mut Vec<Output>) -> Self {
+        outputs.push(Output::Opened);
         Self::default()
     }
 
-    /// Who is in it.
+    /// Returns the members.
     #[must_use]
     pub fn members(&self) -> Vec<usize> {
         self.members.iter().copied().collect()
@@ -55,12 +55,12 @@ impl Group {
 impl Machine for Group {
     type Bounds = ();
     type Input = Input;
-    type Order = Order;
-    type Orders = Vec<Order>;
-    /// Whether the client was taken in, or the group was still there.
+    type Order = Output;
+    type Orders = Vec<Output>;
+    /// Whether the client was added or removed; for other inputs, whether the group had not ended.
     type Answer = bool;
 
-    fn step(&mut self, (): &(), input: Input, out: &mut Vec<Order>) -> bool {
+    fn step(&mut self, (): &(), input: Input, out: &mut Vec<Output>) -> bool {
         if self.over {
             return false;
         }
@@ -70,18 +70,18 @@ impl Machine for Group {
             Input::Linger => {
                 if self.members.is_empty() {
                     self.over = true;
-                    out.push(Order::Ended);
+                    out.push(Output::Ended);
                 }
                 true
             }
-            Input::Spoil => {
-                self.spoiled = true;
+            Input::Corrupt => {
+                self.corrupt = true;
                 true
             }
         }
     }
 
-    fn orders(out: &mut Vec<Order>) -> &mut Vec<Order> {
+    fn orders(out: &mut Vec<Output>) -> &mut Vec<Output> {
         out
     }
 
@@ -90,39 +90,39 @@ impl Machine for Group {
     }
 
     fn check(&self, (): &()) -> Result<(), Violation> {
-        if self.spoiled || (self.over && !self.members.is_empty()) { Err(Violation("SES-1")) } else { Ok(()) }
+        if self.corrupt || (self.over && !self.members.is_empty()) { Err(Violation("SES-1")) } else { Ok(()) }
     }
 }
 
-/// Counts the live registries of one user: one at most.
+/// Counts the live groups of one user, of which there may be one.
 #[derive(Clone, Debug, Default)]
 pub struct Gauge(Arc<Counter>);
 
 impl Gauge {
-    /// Groups that are live.
+    /// The number of live groups.
     #[must_use]
     pub fn live(&self) -> usize {
         self.0.now()
     }
 
-    /// What a dispatcher of a group does.
-    pub fn count(&self, order: Order) {
-        match order {
-            Order::Opened => assert_eq!(self.0.up(), 0, "SH-1: two live slots for one user"),
-            Order::Ended => assert_eq!(self.0.down(), 1, "SH-1: ended twice"),
+    /// Counts a group's output.
+    pub fn count(&self, output: Output) {
+        match output {
+            Output::Opened => assert_eq!(self.0.up(), 0, "SH-1: two live slots for one user"),
+            Output::Ended => assert_eq!(self.0.down(), 1, "SH-1: ended twice"),
         }
     }
 }
 
 impl Dispatch<Group> for Gauge {
-    fn dispatch(&mut self, (): &(), order: Order) {
-        self.count(order);
+    fn dispatch(&mut self, (): &(), output: Output) {
+        self.count(output);
     }
 
     fn abandon(&mut self, (): &(), fault: Fault) {
         match fault {
-            Fault::Broken(_) => self.count(Order::Ended),
-            // An assertion of a scenario failed, and is on its way up.
+            Fault::Broken(_) => self.count(Output::Ended),
+            // A scenario's assertion failed, and its panic is propagating.
             Fault::Panicked => {}
         }
     }

@@ -4,11 +4,11 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::sync::{Arc, Condvar, Mutex, lock, wait};
 
-/// Parks a thread. Its waker may be called by anybody, until [`Parker::retire`].
+/// Parks a thread. Its waker may be called from any thread until [`Parker::retire`].
 #[derive(Debug)]
 pub struct Parker {
     state: Mutex<State>,
-    bell: Condvar,
+    changed: Condvar,
 }
 
 #[derive(Debug)]
@@ -18,14 +18,14 @@ struct State {
 }
 
 impl Parker {
-    /// Not woken.
+    /// Creates a parker that is not woken.
     #[must_use]
     pub fn new() -> Arc<Self> {
         let state = State { woken: false, retired: false };
-        Arc::new(Self { state: Mutex::new(state), bell: Condvar::new() })
+        Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() })
     }
 
-    /// Polls until ready. A wake-up that is lost leaves the thread parked, which loom and shuttle call a deadlock.
+    /// Polls until ready. A lost wake-up leaves the thread parked, which loom and shuttle report as a deadlock.
     pub fn block_on<R>(self: &Arc<Self>, mut poll: impl FnMut(&Context<'_>) -> Poll<R>) -> R {
         let waker = Waker::from(Arc::clone(self));
         let context = Context::from_waker(&waker);
@@ -35,13 +35,13 @@ impl Parker {
             }
             let mut state = lock(&self.state);
             while !state.woken {
-                state = wait(&self.bell, state);
+                state = wait(&self.changed, state);
             }
             state.woken = false;
         }
     }
 
-    /// From now on a call of the waker is a violation.
+    /// From now on, calling the waker is a violation.
     pub fn retire(&self) {
         lock(&self.state).retired = true;
     }
@@ -56,6 +56,6 @@ impl Wake for Parker {
         let mut state = lock(&self.state);
         assert!(!state.retired, "SH-3: woken after close");
         state.woken = true;
-        self.bell.notify_one();
+        self.changed.notify_one();
     }
 }

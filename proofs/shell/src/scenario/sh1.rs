@@ -16,7 +16,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-1",
         name: "join-retire",
-        about: "joins against a group that ends: one group at a time, and every client is in the last",
+        about: "joins against a group that ends: one group at a time, and every client is in the last one",
         exhaustible: Some(Size::PAIR),
         scales: true,
         run: join_retire::<Registry<Group, Gauge>>,
@@ -24,7 +24,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-1",
         name: "join-fault",
-        about: "joins against a group that breaks: it is given up before the next one opens, and leaves nothing behind",
+        about: "joins against a group that breaks: it is abandoned before the next one opens, and nothing is left",
         exhaustible: Some(Size::PAIR),
         scales: true,
         run: join_fault::<Registry<Group, Gauge>>,
@@ -32,7 +32,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-1",
         name: "limit",
-        about: "joins for the last place: one gets it, the others are told that they did not (A8)",
+        about: "joins compete for the last place: one gets it, the others are told that they did not (A8)",
         exhaustible: Some(Size { actors: 3, rounds: 1 }),
         scales: true,
         run: limit::<Registry<Group, Gauge>>,
@@ -40,7 +40,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-1",
         name: "session-join-retire",
-        about: "a connection joins while its user's session retires, by two timers: it is live in the one session",
+        about: "a connection joins while two timers retire its user's session: it is live in the only session",
         exhaustible: Some(Size::ONE),
         scales: true,
         run: session_join_retire,
@@ -48,7 +48,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-1",
         name: "session-notice",
-        about: "a notice comes while its user's session retires: it is taken once, by a session that stays for it",
+        about: "a notice comes while its user's session retires: one session takes it, once, and stays for it",
         exhaustible: Some(Size::ONE),
         scales: true,
         run: session_notice,
@@ -56,7 +56,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-1",
         name: "session-stale",
-        about: "a timer of a session fires once more while the next one is vacant: it reaches nobody",
+        about: "a session's timer fires again while the next session is vacant: it has no effect",
         exhaustible: Some(Size { actors: 1, rounds: 2 }),
         scales: false,
         run: session_stale::<Addressed>,
@@ -64,30 +64,30 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-1",
         name: "session-closed",
-        about: "a connection closes, and somebody who heard of it looks: it is gone, and its id is free (B4)",
+        about: "a thread looks for a connection after its close was reported: it is gone, and its id is free (B4)",
         exhaustible: Some(Size::ONE),
         scales: false,
         run: session_closed::<Leaving>,
     },
 ];
 
-const LODGER: UserId = UserId(1);
+const GROUP_USER: UserId = UserId(1);
 
 /// The groups of one user.
 pub trait Groups: Send + Sync + 'static {
-    /// None yet.
+    /// Creates a value without groups.
     fn none() -> Self;
-    /// Takes a client in; a new group opens if there is none. With a limit, only if fewer members are there.
+    /// Adds a client; opens a new group if there is none. With a limit, only if there are fewer members.
     fn join(&self, gauge: &Gauge, client: usize, limit: Option<usize>) -> bool;
-    /// Lets a client go.
+    /// Removes a client.
     fn leave(&self, client: usize);
-    /// Nobody came for a while: an empty group ends.
+    /// The linger timer fires: an empty group ends.
     fn linger(&self);
-    /// A bug of ours breaks the group, and is noticed.
-    fn spoil(&self);
-    /// Who is in the live group.
+    /// A bug in our code breaks the group, and a check detects it.
+    fn corrupt(&self);
+    /// Returns the members of the live group.
     fn members(&self) -> Vec<usize>;
-    /// How many groups are kept, live or not.
+    /// Returns how many groups are kept, live or not.
     fn kept(&self) -> usize;
 }
 
@@ -97,35 +97,35 @@ impl Groups for Registry<Group, Gauge> {
     }
 
     fn join(&self, gauge: &Gauge, client: usize, limit: Option<usize>) -> bool {
-        let open = |_, orders: &mut Vec<_>| (Group::open(orders), gauge.clone());
-        let (_, joined) = self.with_or_open(&(), LODGER, open, |live| {
-            limit.is_none_or(|limit| live.machine().members().len() < limit) && live.step(Input::Join(client))
+        let open = |_, outputs: &mut Vec<_>| (Group::open(outputs), gauge.clone());
+        let (_, joined) = self.with_or_open(&(), GROUP_USER, open, |group| {
+            limit.is_none_or(|limit| group.machine().members().len() < limit) && group.step(Input::Join(client))
         });
         joined
     }
 
     fn leave(&self, client: usize) {
-        if let Some(slot) = self.find(LODGER) {
-            let _ = self.with(&(), &slot, |live| live.step(Input::Leave(client)));
+        if let Some(slot) = self.find(GROUP_USER) {
+            let _ = self.with(&(), &slot, |group| group.step(Input::Leave(client)));
         }
     }
 
     fn linger(&self) {
-        if let Some(slot) = self.find(LODGER) {
-            let _ = self.with(&(), &slot, |live| live.step(Input::Linger));
+        if let Some(slot) = self.find(GROUP_USER) {
+            let _ = self.with(&(), &slot, |group| group.step(Input::Linger));
         }
     }
 
-    fn spoil(&self) {
-        if let Some(slot) = self.find(LODGER) {
-            // A slot looks whether its machine is sound once in so many steps.
-            let _ = self.with(&(), &slot, |live| (0..CHECK_EVERY).all(|_| live.step(Input::Spoil)));
+    fn corrupt(&self) {
+        if let Some(slot) = self.find(GROUP_USER) {
+            // A slot checks its machine only once in this many steps.
+            let _ = self.with(&(), &slot, |group| (0..CHECK_EVERY).all(|_| group.step(Input::Corrupt)));
         }
     }
 
     fn members(&self) -> Vec<usize> {
-        let slot = self.find(LODGER);
-        slot.and_then(|slot| self.with(&(), &slot, |live| live.machine().members())).unwrap_or_default()
+        let slot = self.find(GROUP_USER);
+        slot.and_then(|slot| self.with(&(), &slot, |group| group.machine().members())).unwrap_or_default()
     }
 
     fn kept(&self) -> usize {
@@ -133,7 +133,7 @@ impl Groups for Registry<Group, Gauge> {
     }
 }
 
-/// Members join, and between rounds leave again, while a group that is empty ends.
+/// Members join, and leave again between rounds, while an empty group ends.
 pub fn join_retire<R: Groups>(size: Size) {
     let (groups, gauge) = (Arc::new(R::none()), Gauge::default());
     groups.join(&gauge, 0, None);
@@ -167,7 +167,7 @@ pub fn join_fault<R: Groups>(size: Size) {
     groups.join(&gauge, usize::MAX, None);
     let breaking = {
         let groups = Arc::clone(&groups);
-        thread::spawn(move || (0..size.rounds).for_each(|_| groups.spoil()))
+        thread::spawn(move || (0..size.rounds).for_each(|_| groups.corrupt()))
     };
     race(size.actors, |actor| {
         let (groups, gauge) = (Arc::clone(&groups), gauge.clone());
@@ -179,7 +179,7 @@ pub fn join_fault<R: Groups>(size: Size) {
     assert_eq!((gauge.live(), groups.kept()), (occupied, occupied), "SH-1: a group that broke is kept");
 }
 
-/// As many members as there are actors want the one place.
+/// All actors compete for the one place.
 pub fn limit<R: Groups>(size: Size) {
     let (groups, gauge) = (Arc::new(R::none()), Gauge::default());
     for _ in 0..size.rounds {
@@ -188,13 +188,13 @@ pub fn limit<R: Groups>(size: Size) {
             move || groups.join(&gauge, actor, Some(1)).then_some(actor)
         });
         let admitted: Vec<_> = joined.into_iter().flatten().collect();
-        assert_eq!(admitted.len(), 1, "SH-1: the limit is one, and {admitted:?} were told that they are in");
-        assert_eq!(groups.members(), admitted, "SH-1: who was told so is in");
+        assert_eq!(admitted.len(), 1, "SH-1: the limit is one, and {admitted:?} were told that they joined");
+        assert_eq!(groups.members(), admitted, "SH-1: the client that was told so is a member");
         groups.leave(admitted[0]);
     }
 }
 
-/// The real session: connections join while the session that is there retires.
+/// The real session: connections join while the user's current session retires.
 fn session_join_retire(size: Size) {
     let fixture = Fixture::open(Bounds::DEFAULT);
     for _ in 0..size.rounds {
@@ -209,7 +209,7 @@ fn session_join_retire(size: Size) {
         let members = race(size.actors, |actor| {
             let fixture = fixture.clone();
             move || {
-                let client = fixture.enter(actor as u64).expect("the node admits");
+                let client = fixture.join(actor as u64).expect("the node admits");
                 assert_eq!(fixture.0.node().sessions(), 1, "SH-1: two live sessions of {USER:?}");
                 client
             }
@@ -225,7 +225,7 @@ fn session_join_retire(size: Size) {
     }
 }
 
-/// The real session: the embedding service has something for a user whose session retires.
+/// The real session: the embedding service sends a notice to a user whose session retires.
 fn session_notice(size: Size) {
     let fixture = Fixture::open(Bounds::DEFAULT);
     for _ in 0..size.rounds {
@@ -246,7 +246,7 @@ fn session_notice(size: Size) {
                         |_| {},
                     ) {
                         Ok(_) => return notice,
-                        // A new session, whose stream is not there yet.
+                        // A new session, whose stream is not restored yet.
                         Err(Refusal::Backpressure) => fixture.restore(),
                         Err(refusal) => panic!("SH-1: a notice is refused: {refusal}"),
                     }
@@ -257,9 +257,9 @@ fn session_notice(size: Size) {
         let pending = |session: &Session<u8>| {
             session.stream().map(|stream| stream.pending().iter().map(|event| event.run).collect::<Vec<_>>())
         };
-        let mut said = fixture.look(|_, session| pending(session)).flatten().unwrap_or_default();
-        said.sort();
-        assert_eq!(said, notices, "SH-1: a notice was taken, and is not in the one session");
+        let mut announced = fixture.look(|_, session| pending(session)).flatten().unwrap_or_default();
+        announced.sort();
+        assert_eq!(announced, notices, "SH-1: a notice was taken, and is not in the one session");
         assert_eq!(fixture.0.node().sessions(), 1, "SH-1: one session of {USER:?}");
         fixture.persist();
         fixture.linger(fixture.generation());
@@ -273,7 +273,7 @@ pub trait Timed: Send + Sync + 'static {
     fn linger(fixture: &Fixture, generation: Generation);
 }
 
-/// Production's way.
+/// Production's implementation.
 #[derive(Debug)]
 pub struct Addressed;
 
@@ -283,7 +283,7 @@ impl Timed for Addressed {
     }
 }
 
-/// The timer of the session that is there fires so often, while a connection comes and goes.
+/// The current session's timer fires `rounds` times, while a connection joins and leaves.
 pub fn session_stale<T: Timed>(size: Size) {
     let fixture = Fixture::open(Bounds::DEFAULT);
     fixture.vacate();
@@ -292,7 +292,7 @@ pub fn session_stale<T: Timed>(size: Size) {
         let fixture = fixture.clone();
         thread::spawn(move || (0..size.rounds).for_each(|_| T::linger(&fixture, first)))
     };
-    let client = fixture.enter(1);
+    let client = fixture.join(1);
     let joined = fixture.generation();
     drop(client);
     fixture.restore();
@@ -303,36 +303,36 @@ pub fn session_stale<T: Timed>(size: Size) {
 
 /// A connection that closes.
 pub trait Closing: Send + Sync + 'static {
-    /// Its handle.
-    type ConnectionHandle: Send;
-    /// It is open.
-    fn open() -> (Self, Self::ConnectionHandle)
+    /// The connection's handle.
+    type Handle: Send;
+    /// Opens a connection.
+    fn open() -> (Self, Self::Handle)
     where
         Self: Sized;
-    /// Whether it is heard that it was closed.
-    fn is_heard(&self) -> bool;
-    /// Whether it is there.
-    fn is_there(&self) -> bool;
+    /// Whether the driver was told that the connection is closed.
+    fn is_reported(&self) -> bool;
+    /// Whether the connection can still be found.
+    fn is_present(&self) -> bool;
 }
 
-/// Production's.
+/// Production's implementation.
 #[derive(Debug)]
 pub struct Leaving(Fixture);
 
 impl Closing for Leaving {
-    type ConnectionHandle = Client;
+    type Handle = Client;
 
     fn open() -> (Self, Client) {
         let fixture = Fixture::open(Bounds::DEFAULT);
-        let client = fixture.enter(1).expect("the node admits");
+        let client = fixture.join(1).expect("the node admits");
         (Self(fixture), client)
     }
 
-    fn is_heard(&self) -> bool {
-        self.0.0.effects().orders().iter().any(|order| matches!(order, gateway::Output::Closed { .. }))
+    fn is_reported(&self) -> bool {
+        self.0.0.effects().outputs().iter().any(|output| matches!(output, gateway::Output::Closed { .. }))
     }
 
-    fn is_there(&self) -> bool {
+    fn is_present(&self) -> bool {
         self.0.0.inbox(ConnectionId(1)).is_some() || !self.0.members().is_empty()
     }
 }
@@ -341,9 +341,9 @@ impl Closing for Leaving {
 pub fn session_closed<C: Closing>(_: Size) {
     let (closing, handle) = C::open();
     let ending = thread::spawn(move || drop(handle));
-    if closing.is_heard() {
-        assert!(!closing.is_there(), "SH-1: it was heard to be closed, and is there");
+    if closing.is_reported() {
+        assert!(!closing.is_present(), "SH-1: reported as closed, and still present");
     }
     finish(ending);
-    assert!(closing.is_heard() && !closing.is_there(), "SH-1: it is closed");
+    assert!(closing.is_reported() && !closing.is_present(), "SH-1: it is closed");
 }

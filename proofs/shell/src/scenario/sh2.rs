@@ -1,4 +1,4 @@
-//! SH-2: orders of two racing steps take effect in the order of the steps.
+//! SH-2: outputs of two racing steps take effect in the order of the steps.
 
 use std::num::NonZeroUsize;
 
@@ -15,7 +15,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-2",
         name: "orders",
-        about: "steps of two orders each: what is carried out is the steps' orders, in the steps' order",
+        about: "steps emit two outputs each: all outputs take effect, in the order of the steps",
         exhaustible: Some(Size { actors: 2, rounds: 2 }),
         scales: true,
         run: orders::<Journals>,
@@ -23,7 +23,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-2",
         name: "one-look",
-        about: "a reader beside writers: the head and the entries that it sees belong together (B20)",
+        about: "a reader looks while writers step: the head and the entries that it sees belong together (B20)",
         exhaustible: Some(Size { actors: 3, rounds: 1 }),
         scales: true,
         run: one_look::<Journals>,
@@ -31,16 +31,16 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-2",
         name: "session-emit",
-        about: "two agents emit while the log confirms: the log is asked to write each event once, in the stream's order",
+        about: "two agents emit while the log confirms: the log is asked to write each event once, in stream order",
         exhaustible: Some(Size::PAIR),
         scales: true,
         run: session_emit,
     },
 ];
 
-const WRITER: UserId = UserId(1);
+const USER: UserId = UserId(1);
 
-/// A machine that numbers its steps and gives two orders in each.
+/// A machine that numbers its steps and emits two outputs in each.
 #[derive(Debug, Default)]
 pub struct Journal {
     entries: Vec<u32>,
@@ -86,20 +86,20 @@ impl Machine for Journal {
     }
 }
 
-/// Where orders take effect.
+/// Where outputs take effect.
 #[derive(Clone, Debug, Default)]
 pub struct Effect(Arc<Mutex<Vec<(u32, u8)>>>);
 
 impl Effect {
-    /// One order takes effect.
-    pub fn push(&self, order: (u32, u8)) {
-        lock(&self.0).push(order);
+    /// One output takes effect.
+    pub fn push(&self, output: (u32, u8)) {
+        lock(&self.0).push(output);
     }
 }
 
 impl Dispatch<Journal> for Effect {
-    fn dispatch(&mut self, (): &(), order: (u32, u8)) {
-        self.push(order);
+    fn dispatch(&mut self, (): &(), output: (u32, u8)) {
+        self.push(output);
     }
 
     fn abandon(&mut self, (): &(), fault: Fault) {
@@ -107,17 +107,17 @@ impl Dispatch<Journal> for Effect {
     }
 }
 
-/// One journal that many write into.
+/// One journal with several writers.
 pub trait Writing: Send + Sync + 'static {
-    /// An empty one, whose orders take effect there.
+    /// Creates an empty journal whose outputs take effect there.
     fn new(effect: Effect) -> Self;
-    /// One step.
+    /// Takes one step.
     fn write(&self);
-    /// The head, and the entries.
+    /// Returns the head and the entries.
     fn read(&self) -> (u32, Vec<u32>);
 }
 
-/// Production's.
+/// Production's implementation.
 #[derive(Debug)]
 pub struct Journals(Registry<Journal, Effect>, Effect);
 
@@ -127,19 +127,19 @@ impl Writing for Journals {
     }
 
     fn write(&self) {
-        self.0.with_or_open(&(), WRITER, |_, _| (Journal::default(), self.1.clone()), |live| live.step(()));
+        self.0.with_or_open(&(), USER, |_, _| (Journal::default(), self.1.clone()), |journal| journal.step(()));
     }
 
     fn read(&self) -> (u32, Vec<u32>) {
-        let slot = self.0.find(WRITER);
+        let slot = self.0.find(USER);
         let read = slot.and_then(|slot| {
-            self.0.with(&(), &slot, |live| (live.machine().head(), live.machine().entries().to_vec()))
+            self.0.with(&(), &slot, |journal| (journal.machine().head(), journal.machine().entries().to_vec()))
         });
         read.unwrap_or_default()
     }
 }
 
-/// Writers step; what has taken effect is checked.
+/// Writers step; the order in which their outputs took effect is checked.
 pub fn orders<W: Writing>(size: Size) {
     let effect = Effect::default();
     let journal = Arc::new(W::new(effect.clone()));
@@ -148,7 +148,7 @@ pub fn orders<W: Writing>(size: Size) {
         move || (0..size.rounds).for_each(|_| journal.write())
     });
     let expected: Vec<_> = (1..=(size.actors * size.rounds) as u32).flat_map(|n| [(n, 0), (n, 1)]).collect();
-    assert_eq!(*lock(&effect.0), expected, "SH-2: orders took effect out of order");
+    assert_eq!(*lock(&effect.0), expected, "SH-2: outputs took effect out of order");
 }
 
 /// Writers step while a reader looks.
@@ -173,7 +173,7 @@ pub fn one_look<W: Writing>(size: Size) {
 fn session_emit(size: Size) {
     let bounds = Bounds { runs: size.actors.max(1), ..Bounds::DEFAULT };
     let fixture = Fixture::open(bounds);
-    let mut client = fixture.enter(1).expect("the node admits");
+    let mut client = fixture.join(1).expect("the node admits");
     fixture.restore();
     for run in 1..=size.actors as u64 {
         fixture.start(&mut client, run);
@@ -194,8 +194,8 @@ fn session_emit(size: Size) {
     finish(logged);
     fixture.persist();
     let mut written = Vec::new();
-    for order in fixture.0.effects().orders() {
-        if let gateway::Output::Session { output: SessionOutput::Write { event, .. }, .. } = order {
+    for output in fixture.0.effects().outputs() {
+        if let gateway::Output::Session { output: SessionOutput::Write { event, .. }, .. } = output {
             written.push(event);
         }
     }

@@ -1,4 +1,5 @@
-//! SH-3: no wake-up is lost between "nothing to pull" and "appended"; none after close; nobody waits for a slow reader.
+//! SH-3: no wake-up is lost between "nothing to pull" and "appended"; none after close; no writer waits for a slow
+//! reader.
 
 use std::num::NonZeroUsize;
 use std::task::{Context, Poll, Waker};
@@ -17,7 +18,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-3",
         name: "wake-up",
-        about: "writers append and signal while the reader looks and parks: it reads everything",
+        about: "writers append and signal while the reader polls and parks: it reads everything",
         exhaustible: Some(Size::PAIR),
         scales: true,
         run: wake_up::<Inbox<Blank, ()>>,
@@ -25,7 +26,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-3",
         name: "every-kind",
-        about: "an item, then a machine that is handed over, then a notice comes while the owner parks: it gets each",
+        about: "an item, a handed-over machine and a notice each arrive while the owner parks: it gets each",
         exhaustible: Some(Size::ONE),
         scales: false,
         run: every_kind::<Inbox<Blank, ()>>,
@@ -41,10 +42,10 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-3",
         name: "slow-reader",
-        about: "one tab does not read until the other has read all: the writer waits for neither (A26)",
+        about: "one reader does not read until the other has read everything: the writer waits for neither (A26)",
         exhaustible: Some(Size { actors: 1, rounds: 2 }),
         scales: true,
-        run: slow_reader::<Tabs>,
+        run: slow_reader::<Readers>,
     },
     Scenario {
         obligation: "SH-3",
@@ -57,32 +58,32 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-3",
         name: "session-pull-close",
-        about: "an event comes and the credential is revoked while the connection pulls and parks: it is told, and closed",
+        about: "an event comes and the credential is revoked while the connection parks: it is told, and closed",
         exhaustible: Some(Size::ONE),
         scales: false,
         run: session_pull_close,
     },
 ];
 
-/// Something that wakes one reader.
-pub trait Bell: Send + Sync + 'static {
-    /// Silent.
+/// A signal that wakes one reader.
+pub trait Signal: Send + Sync + 'static {
+    /// Creates a signal that is not set.
     fn new() -> Self;
-    /// There is something to read.
+    /// Sets the signal: there is something to read.
     fn signal(&self);
-    /// Ready if it was signalled since; else the waker is kept.
+    /// Ready if the signal was set since the last poll; otherwise the waker is kept.
     fn poll(&self, context: &Context<'_>) -> Poll<()>;
-    /// From now on nobody is woken.
+    /// From now on, no task is woken.
     fn close(&self);
 }
 
-/// An item that says nothing.
+/// An item without content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blank;
 
 impl Item for Blank {}
 
-impl Bell for Inbox<Blank, ()> {
+impl Signal for Inbox<Blank, ()> {
     fn new() -> Self {
         Self::new(NonZeroUsize::MIN)
     }
@@ -97,135 +98,136 @@ impl Bell for Inbox<Blank, ()> {
 
     fn close(&self) {
         let rest = Self::close(self);
-        assert!(rest.items.is_empty(), "nothing was posted");
+        assert!(rest.items.is_empty(), "nothing was sent");
     }
 }
 
-/// Writers count up and ring; the reader sleeps until it has seen every count.
-pub fn wake_up<B: Bell>(size: Size) {
-    let (bell, written) = (Arc::new(B::new()), Arc::new(Counter::default()));
+/// Writers count up and signal; the reader sleeps until it has seen every count.
+pub fn wake_up<S: Signal>(size: Size) {
+    let (signal, written) = (Arc::new(S::new()), Arc::new(Counter::default()));
     let writers: Vec<_> = (0..size.actors)
         .map(|_| {
-            let (bell, written) = (Arc::clone(&bell), Arc::clone(&written));
+            let (signal, written) = (Arc::clone(&signal), Arc::clone(&written));
             thread::spawn(move || {
                 for _ in 0..size.rounds {
                     written.up();
-                    bell.signal();
+                    signal.signal();
                 }
             })
         })
         .collect();
-    // The task that serves the connection moves: what it left when it was polled before must not be what is woken.
-    let _ = bell.poll(&Context::from_waker(Waker::noop()));
+    // The task that serves the connection moves: a waker that an earlier poll registered must not be the one that is
+    // woken.
+    let _ = signal.poll(&Context::from_waker(Waker::noop()));
     let parker = Parker::new();
     while written.now() < size.actors * size.rounds {
-        parker.block_on(|context| bell.poll(context));
+        parker.block_on(|context| signal.poll(context));
     }
     writers.into_iter().for_each(finish);
 }
 
-/// What comes into a inbox.
+/// A kind of content of an inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// An item.
     Item,
-    /// What is handed over.
+    /// A value that is handed over.
     Handed,
-    /// A notice of the node.
+    /// A notice from the node.
     Notice,
 }
 
-/// Something that things of every kind are brought to.
-pub trait Bringing: Send + Sync + 'static {
-    /// Empty.
+/// An inbox that takes every kind of content.
+pub trait Delivery: Send + Sync + 'static {
+    /// Creates an empty inbox.
     fn empty() -> Self;
-    /// One thing is brought.
-    fn bring(&self, kind: Kind);
-    /// What was brought; if nothing, the waker is kept.
-    fn poll(&self, context: &Context<'_>, brought: &mut Vec<Kind>) -> Poll<()>;
+    /// Delivers one piece of content.
+    fn deliver(&self, kind: Kind);
+    /// Takes what was delivered. If there is nothing, the waker is kept.
+    fn poll(&self, context: &Context<'_>, delivered: &mut Vec<Kind>) -> Poll<()>;
 }
 
-impl Bringing for Inbox<Blank, ()> {
+impl Delivery for Inbox<Blank, ()> {
     fn empty() -> Self {
         Self::new(NonZeroUsize::MIN)
     }
 
-    fn bring(&self, kind: Kind) {
+    fn deliver(&self, kind: Kind) {
         match kind {
-            Kind::Item => assert_eq!(self.send(Blank), Ok(()), "there is group for it"),
+            Kind::Item => assert_eq!(self.send(Blank), Ok(()), "the inbox is empty"),
             Kind::Handed => self.hand_over(()),
             Kind::Notice => self.notify(ToConnections::Drain),
         }
     }
 
-    fn poll(&self, context: &Context<'_>, brought: &mut Vec<Kind>) -> Poll<()> {
+    fn poll(&self, context: &Context<'_>, delivered: &mut Vec<Kind>) -> Poll<()> {
         let mut contents = Contents::default();
         let poll = Self::poll(self, context, &mut contents);
-        brought.extend(contents.items.iter().map(|_| Kind::Item));
-        brought.extend(contents.handed.map(|()| Kind::Handed));
-        brought.extend(contents.notice.map(|_| Kind::Notice));
+        delivered.extend(contents.items.iter().map(|_| Kind::Item));
+        delivered.extend(contents.handed.map(|()| Kind::Handed));
+        delivered.extend(contents.notice.map(|_| Kind::Notice));
         poll
     }
 }
 
-/// One thing of each kind is brought, and the owner sleeps until it has it.
-pub fn every_kind<B: Bringing>(_: Size) {
+/// One piece of content of each kind is delivered, and the owner sleeps until it has it.
+pub fn every_kind<D: Delivery>(_: Size) {
     for kind in [Kind::Item, Kind::Handed, Kind::Notice] {
-        let inbox = Arc::new(B::empty());
-        let bringing = {
+        let inbox = Arc::new(D::empty());
+        let delivering = {
             let inbox = Arc::clone(&inbox);
-            thread::spawn(move || inbox.bring(kind))
+            thread::spawn(move || inbox.deliver(kind))
         };
-        let mut brought = Vec::new();
-        Parker::new().block_on(|context| inbox.poll(context, &mut brought));
-        assert_eq!(brought, [kind], "SH-3: it was brought once");
-        finish(bringing);
+        let mut delivered = Vec::new();
+        Parker::new().block_on(|context| inbox.poll(context, &mut delivered));
+        assert_eq!(delivered, [kind], "SH-3: it was delivered once");
+        finish(delivering);
     }
 }
 
-/// Writers ring; the reader hears one and closes.
-pub fn close<B: Bell>(size: Size) {
-    let bell = Arc::new(B::new());
+/// Writers signal; the reader is woken once and closes.
+pub fn close<S: Signal>(size: Size) {
+    let signal = Arc::new(S::new());
     let writers: Vec<_> = (0..size.actors)
         .map(|_| {
-            let bell = Arc::clone(&bell);
-            thread::spawn(move || (0..size.rounds).for_each(|_| bell.signal()))
+            let signal = Arc::clone(&signal);
+            thread::spawn(move || (0..size.rounds).for_each(|_| signal.signal()))
         })
         .collect();
     let parker = Parker::new();
-    parker.block_on(|context| bell.poll(context));
+    parker.block_on(|context| signal.poll(context));
     parker.block_on(|context| {
-        let _ = bell.poll(context);
+        let _ = signal.poll(context);
         Poll::Ready(())
     });
-    bell.close();
+    signal.close();
     parker.retire();
     writers.into_iter().for_each(finish);
-    let late = bell.poll(&Context::from_waker(&Arc::clone(&parker).into()));
+    let late = signal.poll(&Context::from_waker(&Arc::clone(&parker).into()));
     assert_eq!(late, Poll::Pending, "SH-3: something to read after close");
     assert_eq!(Arc::strong_count(&parker), 1, "SH-3: a closed inbox keeps a task alive");
 }
 
-/// A user's feed with two tabs: each has read so many.
+/// A user's stream with two readers, each with its position.
 #[derive(Debug, Default)]
-pub struct Feed {
+pub struct Stream {
     entries: usize,
     read: [usize; 2],
 }
 
-/// What happens to a feed.
+/// An input of a stream.
 #[derive(Clone, Copy, Debug)]
 pub enum Input {
-    /// An event.
+    /// An event is appended.
     Append,
-    /// A tab reads all that there is. The answer is how much it has read.
+    /// A reader reads everything. The answer is its new position.
     Read(usize),
 }
 
-impl Machine for Feed {
+impl Machine for Stream {
     type Bounds = ();
     type Input = Input;
-    /// Wake this tab.
+    /// The reader to wake.
     type Order = usize;
     type Orders = Vec<usize>;
     type Answer = usize;
@@ -237,8 +239,8 @@ impl Machine for Feed {
                 out.extend([0, 1]);
                 self.entries
             }
-            Input::Read(tab) => {
-                self.read[tab] = self.entries;
+            Input::Read(reader) => {
+                self.read[reader] = self.entries;
                 self.entries
             }
         }
@@ -257,44 +259,44 @@ impl Machine for Feed {
     }
 }
 
-/// Two tabs of a user.
+/// Two readers of a user's stream.
 pub trait Reading: Send + Sync + 'static {
-    /// Nothing to read.
+    /// Creates an empty stream.
     fn new() -> Self;
-    /// An event.
+    /// Appends an event.
     fn append(&self);
-    /// Reads all that there is; how much the tab has read by now.
-    fn read(&self, tab: usize) -> usize;
+    /// Reads everything, and returns the reader's new position.
+    fn read(&self, reader: usize) -> usize;
     /// Ready if there may be something to read.
-    fn poll(&self, tab: usize, context: &Context<'_>) -> Poll<()>;
+    fn poll(&self, reader: usize, context: &Context<'_>) -> Poll<()>;
 }
 
-/// Production's.
+/// Production's implementation.
 #[derive(Debug)]
-pub struct Tabs(Registry<Feed, Bells>, [Arc<Inbox<Blank, ()>>; 2]);
+pub struct Readers(Registry<Stream, Inboxes>, [Arc<Inbox<Blank, ()>>; 2]);
 
-/// A inbox for each tab.
+/// One inbox per reader.
 #[derive(Debug)]
-pub struct Bells([Arc<Inbox<Blank, ()>>; 2]);
+pub struct Inboxes([Arc<Inbox<Blank, ()>>; 2]);
 
-impl Dispatch<Feed> for Bells {
-    fn dispatch(&mut self, (): &(), tab: usize) {
-        self.0[tab].signal();
+impl Dispatch<Stream> for Inboxes {
+    fn dispatch(&mut self, (): &(), reader: usize) {
+        self.0[reader].signal();
     }
 
     fn abandon(&mut self, (): &(), fault: Fault) {
-        assert_eq!(fault, Fault::Panicked, "a feed broke");
+        assert_eq!(fault, Fault::Panicked, "a stream broke");
     }
 }
 
-impl Tabs {
+impl Readers {
     fn step(&self, input: Input) -> usize {
-        let open = |_, _: &mut Vec<usize>| (Feed::default(), Bells(self.1.clone()));
-        self.0.with_or_open(&(), UserId(1), open, |live| live.step(input)).1
+        let open = |_, _: &mut Vec<usize>| (Stream::default(), Inboxes(self.1.clone()));
+        self.0.with_or_open(&(), UserId(1), open, |stream| stream.step(input)).1
     }
 }
 
-impl Reading for Tabs {
+impl Reading for Readers {
     fn new() -> Self {
         let inbox = || Arc::new(Inbox::new(NonZeroUsize::MIN));
         Self(Registry::new(NonZeroUsize::MIN), [inbox(), inbox()])
@@ -304,26 +306,26 @@ impl Reading for Tabs {
         self.step(Input::Append);
     }
 
-    fn read(&self, tab: usize) -> usize {
-        self.step(Input::Read(tab))
+    fn read(&self, reader: usize) -> usize {
+        self.step(Input::Read(reader))
     }
 
-    fn poll(&self, tab: usize, context: &Context<'_>) -> Poll<()> {
-        self.1[tab].poll(context, &mut Contents::default())
+    fn poll(&self, reader: usize, context: &Context<'_>) -> Poll<()> {
+        self.1[reader].poll(context, &mut Contents::default())
     }
 }
 
-/// One thread appends, one tab reads; the other tab reads when both are done.
+/// One thread appends and one reader reads; the other reads when both are done.
 pub fn slow_reader<R: Reading>(size: Size) {
-    let tabs = Arc::new(R::new());
+    let readers = Arc::new(R::new());
     let appending = {
-        let tabs = Arc::clone(&tabs);
-        thread::spawn(move || (0..size.rounds).for_each(|_| tabs.append()))
+        let readers = Arc::clone(&readers);
+        thread::spawn(move || (0..size.rounds).for_each(|_| readers.append()))
     };
-    let read_all = |tab: usize| {
+    let read_all = |reader: usize| {
         let parker = Parker::new();
-        while tabs.read(tab) < size.rounds {
-            parker.block_on(|context| tabs.poll(tab, context));
+        while readers.read(reader) < size.rounds {
+            parker.block_on(|context| readers.poll(reader, context));
         }
     };
     read_all(0);
@@ -334,7 +336,7 @@ pub fn slow_reader<R: Reading>(size: Size) {
 /// The real session: one agent emits and the log confirms, while the connection reads.
 fn session_pull(size: Size) {
     let fixture = Fixture::open(Bounds::DEFAULT);
-    let mut client = fixture.enter(1).expect("the node admits");
+    let mut client = fixture.join(1).expect("the node admits");
     fixture.restore();
     fixture.start(&mut client, 1);
     let generation = fixture.generation();
@@ -355,10 +357,10 @@ fn session_pull(size: Size) {
     finish(emitting);
 }
 
-/// The real session: the log confirms an event, and the credential is revoked, while the connection reads.
+/// The real session: the log confirms an event and the credential is revoked, while the connection reads.
 fn session_pull_close(_: Size) {
     let fixture = Fixture::open(Bounds::DEFAULT);
-    let mut client = fixture.enter(1).expect("the node admits");
+    let mut client = fixture.join(1).expect("the node admits");
     fixture.restore();
     fixture.start(&mut client, 1);
     let generation = fixture.generation();
@@ -375,8 +377,8 @@ fn session_pull_close(_: Size) {
     let parker = Parker::new();
     let frames = serve(&mut client, &parker, |_| false);
     parker.retire();
-    assert_eq!(frames.last(), Some(&Frame::Close(Cause::CredentialRevoked)), "SH-3: nobody told the connection");
+    assert_eq!(frames.last(), Some(&Frame::Close(Cause::CredentialRevoked)), "SH-3: the connection was not told");
     assert_eq!(client.closed(), Some(Cause::CredentialRevoked));
     [confirming, revoking].into_iter().for_each(finish);
-    assert_eq!(fixture.0.node().connections(), 0, "SH-3: the closed connection is counted no more");
+    assert_eq!(fixture.0.node().connections(), 0, "SH-3: the closed connection is still counted");
 }

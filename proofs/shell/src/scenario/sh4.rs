@@ -1,4 +1,4 @@
-//! SH-4: drain against admit. Whoever was admitted is drained; nobody is admitted after.
+//! SH-4: drain against admit. Every admitted connection is drained; none is admitted after.
 
 use std::num::NonZeroUsize;
 
@@ -18,15 +18,15 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-4",
         name: "admit",
-        about: "connections are admitted while the node drains: each admitted one is told, and nobody is admitted after",
+        about: "connections are admitted while the node drains: each admitted one is told, none is admitted after",
         exhaustible: Some(Size::PAIR),
         scales: true,
-        run: admit::<Gates>,
+        run: admit::<Admissions>,
     },
     Scenario {
         obligation: "SH-4",
         name: "session-join",
-        about: "one connection is live and one joins while the node drains: both are told to go",
+        about: "one connection is live and one joins while the node drains: both are told to leave",
         exhaustible: Some(Size::ONE),
         scales: true,
         run: session_join::<Hosted>,
@@ -34,7 +34,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-4",
         name: "session-vacant",
-        about: "a connection joins a session that retires because the node drains: it goes with GoingAway, never 1011",
+        about: "a connection joins a session that the drain retires: it closes with GoingAway, never 1011",
         exhaustible: Some(Size::ONE),
         scales: true,
         run: session_vacant::<Hosted>,
@@ -42,7 +42,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-4",
         name: "session-new",
-        about: "a connection joins and opens the user's session while the node drains: it is told to go",
+        about: "a connection joins and opens the user's session while the node drains: it is told to leave",
         exhaustible: Some(Size::ONE),
         scales: true,
         run: session_new::<Hosted>,
@@ -50,7 +50,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-4",
         name: "mode-join",
-        about: "a connection joins while the mode changes: its session ends up in the node's",
+        about: "a connection joins while the mode changes: its session ends up in the node's mode",
         exhaustible: Some(Size::ONE),
         scales: true,
         run: mode_join,
@@ -58,7 +58,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-4",
         name: "mode",
-        about: "two changes of the mode race: every session ends up in the node's",
+        about: "two changes of the mode race: every session ends up in the node's mode",
         exhaustible: Some(Size::PAIR),
         scales: false,
         run: mode,
@@ -66,7 +66,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-4",
         name: "stop-serve",
-        about: "a connection reads and parks while the node drains and the time to leave ends: it is told to go",
+        about: "a connection reads and parks while the node drains and the time to leave ends: it is told to leave",
         exhaustible: Some(Size::ONE),
         scales: true,
         run: stop_serve,
@@ -74,7 +74,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-4",
         name: "drain-early",
-        about: "a connection that is not verified yet parks while the node drains: it is told to go",
+        about: "a connection that is not verified yet parks while the node drains: it is told to leave",
         exhaustible: Some(Size::PAIR),
         scales: true,
         run: drain_early,
@@ -82,40 +82,40 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-4",
         name: "stop",
-        about: "connections leave while the time to leave ends: the node stops once, when all have gone",
+        about: "connections leave while the time to leave ends: the node stops once, after all have left",
         exhaustible: Some(Size::ONE),
         scales: true,
         run: stop,
     },
 ];
 
-/// The process is to end, and there is no successor.
+/// The process must end, and there is no successor.
 const DRAIN: node::Input = node::Input::Drain { successor: Successor::Absent };
 
-/// A door that can be closed for good.
+/// An admission that can be closed for good.
 pub trait AdmissionList: Send + Sync + 'static {
-    /// Open.
+    /// Creates an open admission.
     fn open() -> Self;
-    /// Whether the connection was admitted.
+    /// Returns whether the connection was admitted.
     fn admit(&self, id: u64) -> bool;
-    /// Admits nobody any more, and tells everybody who was admitted.
+    /// Admits no more connections, and notifies every admitted one.
     fn drain(&self);
-    /// Whether this one was told.
+    /// Returns whether the connection was notified.
     fn told(&self, id: u64) -> bool;
 }
 
-/// Production's, with the inboxes of those who came.
+/// Production's implementation, with the inboxes of all connections that tried to connect.
 #[derive(Debug, Default)]
-pub struct Gates {
+pub struct Admissions {
     admission: Admission<u8>,
-    came: Mutex<Vec<(u64, Arc<ConnectionInbox<u8>>)>>,
+    inboxes: Mutex<Vec<(u64, Arc<ConnectionInbox<u8>>)>>,
 }
 
 /// No driver.
 #[derive(Debug)]
-pub struct Nobody;
+pub struct NoDriver;
 
-impl Effects<u8> for Nobody {
+impl Effects<u8> for NoDriver {
     fn apply(&self, _: gateway::Output<u8>) {}
 
     fn quiet(&self) {}
@@ -123,90 +123,90 @@ impl Effects<u8> for Nobody {
     fn fault(&self, _: UserId, _: Generation, _: Fault) {}
 }
 
-impl AdmissionList for Gates {
+impl AdmissionList for Admissions {
     fn open() -> Self {
-        let door = Self::default();
-        let _ = door.admission.steer(&Bounds::DEFAULT, node::Input::Started, &Nobody);
-        door
+        let admissions = Self::default();
+        let _ = admissions.admission.steer(&Bounds::DEFAULT, node::Input::Started, &NoDriver);
+        admissions
     }
 
     fn admit(&self, id: u64) -> bool {
         let inbox = Arc::new(ConnectionInbox::new(NonZeroUsize::MIN));
-        let admitted = self.admission.admit(&Bounds::DEFAULT, ConnectionId(id), Arc::clone(&inbox), &Nobody).is_ok();
-        lock(&self.came).push((id, inbox));
+        let admitted = self.admission.admit(&Bounds::DEFAULT, ConnectionId(id), Arc::clone(&inbox), &NoDriver).is_ok();
+        lock(&self.inboxes).push((id, inbox));
         admitted
     }
 
     fn drain(&self) {
-        let (_, told) = self.admission.steer(&Bounds::DEFAULT, DRAIN, &Nobody);
+        let (_, told) = self.admission.steer(&Bounds::DEFAULT, DRAIN, &NoDriver);
         assert_eq!(told.0, [ToSessions::Mode(Mode::Draining)], "the mode has changed");
     }
 
     fn told(&self, id: u64) -> bool {
-        let came = lock(&self.came);
-        came.iter().any(|(who, inbox)| *who == id && inbox.close().notice == Some(ToConnections::Drain))
+        let inboxes = lock(&self.inboxes);
+        inboxes.iter().any(|(who, inbox)| *who == id && inbox.close().notice == Some(ToConnections::Drain))
     }
 }
 
-/// Connections come while the door closes.
-pub fn admit<D: AdmissionList>(size: Size) {
-    let door = Arc::new(D::open());
+/// Connections ask for admission while it closes.
+pub fn admit<A: AdmissionList>(size: Size) {
+    let admissions = Arc::new(A::open());
     let draining = {
-        let door = Arc::clone(&door);
+        let admissions = Arc::clone(&admissions);
         thread::spawn(move || {
-            door.drain();
-            assert!(!door.admit(u64::MAX), "SH-4: admitted after the drain");
+            admissions.drain();
+            assert!(!admissions.admit(u64::MAX), "SH-4: admitted after the drain");
         })
     };
     let admitted = race(size.actors, |actor| {
-        let door = Arc::clone(&door);
+        let admissions = Arc::clone(&admissions);
         let ids = (actor * size.rounds) as u64..((actor + 1) * size.rounds) as u64;
-        move || ids.filter(|id| door.admit(*id)).collect::<Vec<_>>()
+        move || ids.filter(|id| admissions.admit(*id)).collect::<Vec<_>>()
     });
     finish(draining);
     for id in admitted.into_iter().flatten() {
-        assert!(door.told(id), "SH-4: {id} was admitted and not told");
+        assert!(admissions.told(id), "SH-4: {id} was admitted and not told");
     }
 }
 
 /// A user's session in a node that can drain.
 pub trait Hosting: Send + Sync + 'static {
-    /// Ready, the stream is there, and the user may have so many connections.
+    /// Opens a node that is ready and a session whose stream is restored, with this limit of connections.
     fn open(connections: usize) -> Self;
-    /// Ready, and the user has no session.
-    fn nobody(connections: usize) -> Self;
+    /// Opens a node that is ready, without a session of the user.
+    fn without_session(connections: usize) -> Self;
     /// A connection whose credential was verified joins.
     fn join(&self, id: u64);
     /// The node drains.
     fn drain(&self);
-    /// Live connections that were not told to go.
+    /// Returns the live connections that were not told to leave.
     fn untold(&self) -> Vec<ConnectionId>;
-    /// Nothing is to be left.
+    /// Closes everything, and asserts that nothing is left.
     fn finish(&self);
 }
 
-/// Production's: the whole core.
+/// Production's implementation: the complete core.
 #[derive(Debug)]
 pub struct Hosted {
     fixture: Fixture,
-    came: Mutex<Vec<Client>>,
+    clients: Mutex<Vec<Client>>,
 }
 
 impl Hosting for Hosted {
     fn open(connections: usize) -> Self {
-        let hosted = Self::nobody(connections);
+        let hosted = Self::without_session(connections);
         hosted.fixture.vacate();
         hosted
     }
 
-    fn nobody(connections: usize) -> Self {
+    fn without_session(connections: usize) -> Self {
         let bounds = Bounds { connections, ..Bounds::DEFAULT };
-        Self { fixture: Fixture::open(bounds), came: Mutex::new(Vec::new()) }
+        Self { fixture: Fixture::open(bounds), clients: Mutex::new(Vec::new()) }
     }
 
     fn join(&self, id: u64) {
-        let client = self.fixture.enter(id);
-        lock(&self.came).extend(client);
+        let client = self.fixture.join(id);
+        lock(&self.clients).extend(client);
     }
 
     fn drain(&self) {
@@ -219,25 +219,25 @@ impl Hosting for Hosted {
 
     fn finish(&self) {
         assert!(self.fixture.connect(u64::MAX).is_none(), "SH-4: admitted after the drain");
-        empty(&self.fixture, core::mem::take(&mut *lock(&self.came)));
+        close_all(&self.fixture, core::mem::take(&mut *lock(&self.clients)));
     }
 }
 
-/// Who is live and who joins is told, and everybody can go.
+/// A live connection and joining connections are told to leave, and all can leave.
 pub fn session_join<H: Hosting>(size: Size) {
     let hosting = H::open(size.actors * size.rounds + 1);
     hosting.join(u64::MAX - 1);
     join_while_draining(hosting, size);
 }
 
-/// The session that connections join has nobody in it, so the drain ends it.
+/// The session that connections join is vacant, so the drain ends it.
 pub fn session_vacant<H: Hosting>(size: Size) {
     join_while_draining(H::open(size.actors * size.rounds), size);
 }
 
-/// Who joins is the first, and opens the session.
+/// The joining connection is the first, and opens the session.
 pub fn session_new<H: Hosting>(size: Size) {
-    join_while_draining(H::nobody(size.actors * size.rounds), size);
+    join_while_draining(H::without_session(size.actors * size.rounds), size);
 }
 
 fn join_while_draining<H: Hosting>(hosting: H, size: Size) {
@@ -256,17 +256,21 @@ fn join_while_draining<H: Hosting>(hosting: H, size: Size) {
     hosting.finish();
 }
 
-/// Everybody goes: after the grace, with GoingAway. Then the node stops.
-fn empty(fixture: &Fixture, members: Vec<Client>) {
+/// All connections close after the grace, with GoingAway. Then the node stops.
+fn close_all(fixture: &Fixture, members: Vec<Client>) {
     for mut client in members {
-        // A connection in a session was told to go and waits for its grace to end; one at home closes at once.
+        // A connection in a session was told to leave and waits for its grace to end; an unattached one closes at once.
         let expired = connection::Input::Expired(Timer::Grace);
         let _ = client.inbox().send(expired);
         serve(&mut client, &Parker::new(), |_| false);
         assert_eq!(client.closed(), Some(Cause::GoingAway), "SH-4: {client:?}");
     }
-    assert_eq!((fixture.0.node().connections(), fixture.0.node().sessions()), (0, 0), "SH-4: somebody is left");
-    let stops = fixture.0.effects().orders().into_iter().filter(|order| *order == gateway::Output::Stopped).count();
+    assert_eq!(
+        (fixture.0.node().connections(), fixture.0.node().sessions()),
+        (0, 0),
+        "SH-4: a connection or session is left"
+    );
+    let stops = fixture.0.effects().outputs().into_iter().filter(|output| *output == gateway::Output::Stopped).count();
     assert_eq!(stops, 1, "SH-4: the node stops, once");
 }
 
@@ -295,7 +299,7 @@ fn mode_join(size: Size) {
     };
     let members = race(size.actors, |actor| {
         let fixture = fixture.clone();
-        move || fixture.enter(actor as u64)
+        move || fixture.join(actor as u64)
     });
     finish(pinning);
     let session = fixture.look(|_, session| session.mode());
@@ -303,15 +307,15 @@ fn mode_join(size: Size) {
     drop(members);
 }
 
-/// Connections are served until they are told to go, while the node drains and the time to leave ends.
+/// Connections are served until they are told to leave, while the node drains and the time to leave ends.
 fn stop_serve(size: Size) {
     let fixture = Fixture::open(Bounds::DEFAULT);
-    let members: Vec<_> = (0..size.actors as u64).filter_map(|id| fixture.enter(id)).collect();
+    let members: Vec<_> = (0..size.actors as u64).filter_map(|id| fixture.join(id)).collect();
     fixture.restore();
     serve_while(&fixture, members, &[DRAIN, node::Input::Expired(Timer::Grace)]);
 }
 
-/// Connections whose credential is not verified yet are served, while the node drains.
+/// Connections whose credential is not verified yet are served while the node drains.
 fn drain_early(size: Size) {
     let fixture = Fixture::open(Bounds::DEFAULT);
     let members: Vec<_> = (0..size.actors as u64).filter_map(|id| fixture.connect(id)).collect();
@@ -333,13 +337,13 @@ fn serve_while(fixture: &Fixture, members: Vec<Client>, steered: &'static [node:
         })
         .collect();
     serving.into_iter().chain([steering]).for_each(finish);
-    empty(fixture, Vec::new());
+    close_all(fixture, Vec::new());
 }
 
-/// A connection's peer goes away, and the time to leave ends.
+/// The peers of connections leave, and the time to leave ends.
 fn stop(size: Size) {
     let fixture = Fixture::open(Bounds::DEFAULT);
-    let members: Vec<_> = (0..size.actors as u64).filter_map(|id| fixture.enter(id)).collect();
+    let members: Vec<_> = (0..size.actors as u64).filter_map(|id| fixture.join(id)).collect();
     fixture.restore();
     fixture.steer(DRAIN);
     let stopping = {
@@ -350,5 +354,5 @@ fn stop(size: Size) {
     };
     let leaving: Vec<_> = members.into_iter().map(|client| thread::spawn(move || drop(client))).collect();
     leaving.into_iter().chain([stopping]).for_each(finish);
-    empty(&fixture, Vec::new());
+    close_all(&fixture, Vec::new());
 }

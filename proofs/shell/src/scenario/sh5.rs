@@ -13,7 +13,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-5",
         name: "revoke",
-        about: "credentials are revoked while connections join with them: none is live once its revocation has returned",
+        about: "credentials are revoked while connections join with them: none is live after its revocation",
         exhaustible: Some(Size::ONE),
         scales: true,
         run: revoke::<Sessions>,
@@ -21,7 +21,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-5",
         name: "session-revoke-retire",
-        about: "the same while the session that is there retires: the revocation is not lost with it",
+        about: "the same while the user's session retires: the revocation is not lost with it",
         exhaustible: Some(Size::ONE),
         scales: true,
         run: revoke_retire,
@@ -29,7 +29,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-5",
         name: "ticket",
-        about: "several redeem one ticket: one gets what it stands for (A25)",
+        about: "several threads redeem one ticket: one gets what it stands for (A25)",
         exhaustible: Some(Size { actors: 3, rounds: 1 }),
         scales: true,
         run: ticket::<Tickets<u64>>,
@@ -37,52 +37,53 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-5",
         name: "ticket-bound",
-        about: "tickets are issued for the last places while one is redeemed: never more are open than may be",
+        about: "tickets are issued while the only open one is redeemed: the bound on open tickets holds",
         exhaustible: Some(Size::PAIR),
         scales: true,
         run: ticket_bound::<Tickets<u64>>,
     },
 ];
 
-/// Who may be live.
-pub trait Guarded: Send + Sync + 'static {
-    /// Nobody is.
+/// Credentials that can be live and can be revoked.
+pub trait Revocable: Send + Sync + 'static {
+    /// Creates a value without live credentials.
     fn new() -> Self;
     /// A credential is presented, and its verification begins.
     fn present(&self, _credential: u64) {}
-    /// It was verified, and its connection joins.
+    /// The credential was verified, and its connection joins.
     fn join(&self, credential: u64);
     /// When this returns, the credential is not live.
     fn revoke(&self, credential: u64);
-    /// Whether it is.
+    /// Whether the credential is live.
     fn is_live(&self, credential: u64) -> bool;
 }
 
-/// Production's: the real session of one user.
+/// Production's implementation: the real session of one user.
 #[derive(Debug)]
 pub struct Sessions {
     fixture: Fixture,
-    came: Mutex<Vec<Client>>,
+    clients: Mutex<Vec<Client>>,
 }
 
-impl Guarded for Sessions {
+impl Revocable for Sessions {
     fn new() -> Self {
-        Self { fixture: Fixture::open(Bounds::DEFAULT), came: Mutex::new(Vec::new()) }
+        Self { fixture: Fixture::open(Bounds::DEFAULT), clients: Mutex::new(Vec::new()) }
     }
 
     fn present(&self, credential: u64) {
         let client = self.fixture.connect(credential).expect("the node admits");
-        lock(&self.came).push(client);
+        lock(&self.clients).push(client);
     }
 
     fn join(&self, credential: u64) {
         let mut client = {
-            let mut came = lock(&self.came);
-            let place = came.iter().position(|client| client.id() == ConnectionId(credential)).expect("it has come");
-            came.swap_remove(place)
+            let mut clients = lock(&self.clients);
+            let place =
+                clients.iter().position(|client| client.id() == ConnectionId(credential)).expect("it was presented");
+            clients.swap_remove(place)
         };
         let _ = client.step(verdict(credential));
-        lock(&self.came).push(client);
+        lock(&self.clients).push(client);
     }
 
     fn revoke(&self, credential: u64) {
@@ -94,15 +95,15 @@ impl Guarded for Sessions {
     }
 }
 
-/// Each actor's credential is used and revoked at once.
-pub fn revoke<G: Guarded>(size: Size) {
-    let guarded = Arc::new(G::new());
+/// Each actor's credential is used and revoked at the same time.
+pub fn revoke<R: Revocable>(size: Size) {
+    let revocable = Arc::new(R::new());
     for round in 0..size.rounds {
         let credentials = (0..size.actors).map(|actor| (round * size.actors + actor) as u64);
         let threads: Vec<_> = credentials
             .map(|credential| {
-                guarded.present(credential);
-                let (joins, revokes) = (Arc::clone(&guarded), Arc::clone(&guarded));
+                revocable.present(credential);
+                let (joins, revokes) = (Arc::clone(&revocable), Arc::clone(&revocable));
                 let joining = thread::spawn(move || joins.join(credential));
                 let revoking = thread::spawn(move || {
                     revokes.revoke(credential);
@@ -114,7 +115,7 @@ pub fn revoke<G: Guarded>(size: Size) {
         for (credential, joining, revoking) in threads {
             finish(joining);
             finish(revoking);
-            assert!(!guarded.is_live(credential), "SH-5: {credential} became live after its revocation");
+            assert!(!revocable.is_live(credential), "SH-5: {credential} became live after its revocation");
         }
     }
 }
@@ -144,13 +145,13 @@ fn revoke_retire(size: Size) {
     }
 }
 
-/// Something that can be redeemed.
+/// Tickets that can be redeemed.
 pub trait Redeem: Send + Sync + 'static {
-    /// With tickets of these numbers.
+    /// Creates tickets with the numbers below this one.
     fn new(tickets: usize) -> Self;
-    /// Opens one more, if there is group for it.
+    /// Opens one more ticket, if the bound allows it.
     fn issue(&self, ticket: usize) -> bool;
-    /// What this ticket stands for: its number.
+    /// Redeems this ticket, which stands for its number.
     fn redeem(&self, ticket: usize) -> Option<u64>;
 }
 
@@ -162,7 +163,7 @@ impl Redeem for Tickets<u64> {
     fn new(tickets: usize) -> Self {
         let open = Self::new(tickets);
         for ticket in 0..tickets {
-            open.issue(digest(ticket), ticket as u64, 0, 10).expect("there is group");
+            open.issue(digest(ticket), ticket as u64, 0, 10).expect("below the bound");
         }
         open
     }
@@ -176,7 +177,7 @@ impl Redeem for Tickets<u64> {
     }
 }
 
-/// There is group for one ticket, which is redeemed while all actors issue their own.
+/// At most one ticket may be open. It is redeemed while all actors issue their own.
 pub fn ticket_bound<R: Redeem>(size: Size) {
     let open = Arc::new(R::new(1));
     let issued = race(size.actors, |actor| {
@@ -198,7 +199,7 @@ pub fn ticket<R: Redeem>(size: Size) {
         let open = Arc::clone(&open);
         move || {
             let redeemed = (0..tickets).filter_map(|ticket| Some((ticket, open.redeem(ticket)?)));
-            redeemed.inspect(|(ticket, got)| assert_eq!(*got, *ticket as u64, "SH-5: another's ticket")).count()
+            redeemed.inspect(|(ticket, value)| assert_eq!(*value, *ticket as u64, "SH-5: another's ticket")).count()
         }
     });
     assert_eq!(redeemed.iter().sum::<usize>(), tickets, "SH-5: each ticket is redeemed once");

@@ -1,4 +1,5 @@
-//! SH-6: a inbox is bounded and has group for ours; closing it neither loses an accepted item nor accepts one more.
+//! SH-6: an inbox is bounded and has room for reserved items; closing it neither loses an accepted item nor accepts one
+//! more.
 
 use std::num::NonZeroUsize;
 use std::task::{Context, Poll, Waker};
@@ -17,7 +18,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-6",
         name: "post-close",
-        about: "posts against takes and a close: what was accepted is what the owner got, in each poster's order",
+        about: "sends race with takes and a close: the owner gets what was accepted, in each sender's order",
         exhaustible: Some(Size { actors: 2, rounds: 2 }),
         scales: true,
         run: post_close::<Inbox<Numbered, ()>>,
@@ -25,7 +26,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-6",
         name: "session-post-close",
-        about: "posts for a connection against its close: what was accepted is handled, and nothing is accepted after",
+        about: "sends to a connection race with its close: accepted items are handled, none is accepted after",
         exhaustible: Some(Size::PAIR),
         scales: true,
         run: session_post_close,
@@ -33,7 +34,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-6",
         name: "bound",
-        about: "posts for the last places: no more are accepted than the bound",
+        about: "senders compete for the last places: no more items are accepted than the bound",
         exhaustible: Some(Size { actors: 3, rounds: 1 }),
         scales: true,
         run: bound::<Inbox<Numbered, ()>>,
@@ -41,23 +42,23 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-6",
         name: "slot",
-        about: "items with a slot against a inbox that others fill: they are accepted, the newest counts, in its order",
+        about: "reserved items race with senders that fill the inbox: they are accepted, and the newest counts",
         exhaustible: Some(Size { actors: 2, rounds: 2 }),
         scales: true,
-        run: slots::<Inbox<Numbered, ()>>,
+        run: reserved::<Inbox<Numbered, ()>>,
     },
 ];
 
-/// Items of this kind have a slot, and one of a later round is the one to have.
-pub const SLOTTED: u32 = 1 << 31;
+/// Items with this bit have a reserved place, where a later round's item replaces an earlier one's.
+pub const RESERVED: u32 = 1 << 31;
 
-/// An item that is its number.
+/// An item that consists of its number.
 #[derive(Clone, Copy, Debug)]
 pub struct Numbered(u32);
 
 impl Item for Numbered {
     fn reserved(&self) -> Option<u8> {
-        (self.0 & SLOTTED != 0).then_some(0)
+        (self.0 & RESERVED != 0).then_some(0)
     }
 
     fn supersedes(&self, waiting: &Self) -> bool {
@@ -65,39 +66,39 @@ impl Item for Numbered {
     }
 }
 
-/// What became of an item.
+/// The result of sending an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Posted {
+pub enum Sent {
     /// The owner will get it.
     Accepted,
-    /// It comes back: too many wait.
+    /// Refused: too many items wait.
     Full,
-    /// It comes back: closed.
+    /// Refused: the inbox is closed.
     Closed,
 }
 
-/// Items of many for one.
-pub trait Reserved: Send + Sync + 'static {
-    /// Open, for so many.
+/// A bounded inbox with several senders and one owner.
+pub trait BoundedInbox: Send + Sync + 'static {
+    /// Creates an open inbox with this bound.
     fn new(bound: usize) -> Self;
-    /// Leaves an item.
-    fn send(&self, item: u32) -> Posted;
-    /// What is there. For the owner.
+    /// Sends an item.
+    fn send(&self, item: u32) -> Sent;
+    /// Takes the waiting items. For the owner.
     fn take(&self) -> Vec<u32>;
-    /// What is left; nothing more is accepted. For the owner.
+    /// Closes the inbox and returns the waiting items. For the owner.
     fn close(&self) -> Vec<u32>;
 }
 
-impl Reserved for Inbox<Numbered, ()> {
+impl BoundedInbox for Inbox<Numbered, ()> {
     fn new(bound: usize) -> Self {
         Self::new(NonZeroUsize::new(bound).expect("not zero"))
     }
 
-    fn send(&self, item: u32) -> Posted {
+    fn send(&self, item: u32) -> Sent {
         match Self::send(self, Numbered(item)) {
-            Ok(()) => Posted::Accepted,
-            Err(Undelivered::Full(_)) => Posted::Full,
-            Err(Undelivered::Closed(_)) => Posted::Closed,
+            Ok(()) => Sent::Accepted,
+            Err(Undelivered::Full(_)) => Sent::Full,
+            Err(Undelivered::Closed(_)) => Sent::Closed,
         }
     }
 
@@ -114,43 +115,43 @@ impl Reserved for Inbox<Numbered, ()> {
     }
 }
 
-/// Posters post; the owner takes, closes, and takes once more.
-pub fn post_close<S: Reserved>(size: Size) {
-    let slot = Arc::new(S::new(size.rounds));
-    let posters: Vec<_> = (0..size.actors as u32)
+/// Senders send; the owner takes, closes, and takes once more.
+pub fn post_close<I: BoundedInbox>(size: Size) {
+    let inbox = Arc::new(I::new(size.rounds));
+    let senders: Vec<_> = (0..size.actors as u32)
         .map(|actor| {
-            let slot = Arc::clone(&slot);
+            let inbox = Arc::clone(&inbox);
             let mut closed = false;
             let accepted = (0..size.rounds as u32).map(move |round| actor << 16 | round).filter(move |item| {
-                let posted = slot.send(*item);
-                assert!(!closed || posted == Posted::Closed, "SH-6: opened again");
-                closed = posted == Posted::Closed;
-                posted == Posted::Accepted
+                let sent = inbox.send(*item);
+                assert!(!closed || sent == Sent::Closed, "SH-6: opened again");
+                closed = sent == Sent::Closed;
+                sent == Sent::Accepted
             });
             thread::spawn(move || accepted.collect::<Vec<_>>())
         })
         .collect();
-    let mut got = slot.take();
-    assert!(got.len() <= size.rounds, "SH-6: more than the bound");
-    let rest = slot.close();
+    let mut taken = inbox.take();
+    assert!(taken.len() <= size.rounds, "SH-6: more than the bound");
+    let rest = inbox.close();
     assert!(rest.len() <= size.rounds, "SH-6: more than the bound");
-    got.extend(rest);
-    assert_eq!(slot.send(u32::MAX), Posted::Closed, "SH-6: accepted after close");
-    let mut accepted: Vec<_> = posters.into_iter().flat_map(finish).collect();
-    assert_eq!(slot.take(), Vec::<u32>::new(), "SH-6: an item in a closed inbox");
+    taken.extend(rest);
+    assert_eq!(inbox.send(u32::MAX), Sent::Closed, "SH-6: accepted after close");
+    let mut accepted: Vec<_> = senders.into_iter().flat_map(finish).collect();
+    assert_eq!(inbox.take(), Vec::<u32>::new(), "SH-6: an item in a closed inbox");
     for actor in 0..size.actors as u32 {
-        let of_actor = got.iter().filter(|item| **item >> 16 == actor);
-        assert!(of_actor.is_sorted(), "SH-6: out of order: {got:?}");
+        let of_actor = taken.iter().filter(|item| **item >> 16 == actor);
+        assert!(of_actor.is_sorted(), "SH-6: out of order: {taken:?}");
     }
     accepted.sort_unstable();
-    got.sort_unstable();
-    assert_eq!(got, accepted, "SH-6: what was accepted is what the owner got");
+    taken.sort_unstable();
+    assert_eq!(taken, accepted, "SH-6: what was accepted is what the owner got");
 }
 
-/// The real connection: its timer fires and its peer goes, while it is served.
+/// The real connection: its timer fires and its peer leaves, while it is served.
 fn session_post_close(size: Size) {
     let fixture = Fixture::open(Bounds::DEFAULT);
-    let mut client = fixture.enter(1).expect("the node admits");
+    let mut client = fixture.join(1).expect("the node admits");
     fixture.restore();
     let inbox = client.inbox();
     let sending: Vec<_> = (0..size.actors)
@@ -169,45 +170,50 @@ fn session_post_close(size: Size) {
     assert!(fixture.0.inbox(client.id()).is_none(), "SH-6: the inbox of a closed connection is found");
 }
 
-/// More posters than places, and nobody takes.
-pub fn bound<S: Reserved>(size: Size) {
+/// There are more senders than places, and no items are taken.
+pub fn bound<I: BoundedInbox>(size: Size) {
     let places = size.actors.saturating_sub(1).max(1);
-    let slot = Arc::new(S::new(places));
-    let posters: Vec<_> = (0..size.actors as u32)
+    let inbox = Arc::new(I::new(places));
+    let senders: Vec<_> = (0..size.actors as u32)
         .map(|actor| {
-            let slot = Arc::clone(&slot);
-            thread::spawn(move || (0..size.rounds).filter(|_| slot.send(actor) == Posted::Accepted).count())
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || (0..size.rounds).filter(|_| inbox.send(actor) == Sent::Accepted).count())
         })
         .collect();
-    let accepted: usize = posters.into_iter().map(finish).sum();
-    assert_eq!(accepted, places, "SH-6: as many as there are places");
-    assert_eq!(slot.close().len(), places, "SH-6: all of them");
+    let accepted: usize = senders.into_iter().map(finish).sum();
+    assert_eq!(accepted, places, "SH-6: as many are accepted as the bound");
+    assert_eq!(inbox.close().len(), places, "SH-6: every accepted item waits");
 }
 
-/// Others fill the inbox, while one posts items that have a slot, each of which is worth more than the one before.
-pub fn slots<S: Reserved>(size: Size) {
-    let slot = Arc::new(S::new(1));
+/// Other senders fill the inbox, while one sends items that have a reserved place, each of which replaces the one
+/// before.
+pub fn reserved<I: BoundedInbox>(size: Size) {
+    let inbox = Arc::new(I::new(1));
     let others: Vec<_> = (1..size.actors as u32)
         .map(|actor| {
-            let slot = Arc::clone(&slot);
-            thread::spawn(move || (0..size.rounds).filter(|_| slot.send(actor) == Posted::Accepted).count())
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || (0..size.rounds).filter(|_| inbox.send(actor) == Sent::Accepted).count())
         })
         .collect();
-    let ours = {
-        let slot = Arc::clone(&slot);
+    let reserving = {
+        let inbox = Arc::clone(&inbox);
         thread::spawn(move || {
             for round in 0..size.rounds as u32 {
-                assert_eq!(slot.send(SLOTTED | round), Posted::Accepted, "SH-6: no group for ours");
+                assert_eq!(inbox.send(RESERVED | round), Sent::Accepted, "SH-6: a reserved item was refused");
             }
         })
     };
-    let mut got = slot.take();
-    assert!(got.len() <= 2, "SH-6: more than the bound and a slot");
-    finish(ours);
+    let mut taken = inbox.take();
+    assert!(taken.len() <= 2, "SH-6: more than the bound and a reserved place");
+    finish(reserving);
     let accepted: usize = others.into_iter().map(finish).sum();
-    got.extend(slot.close());
-    let mut ours = got.iter().filter(|item| *item & SLOTTED != 0);
-    assert!(ours.clone().is_sorted(), "SH-6: out of order: {got:?}");
-    assert_eq!(ours.next_back(), Some(&(SLOTTED | (size.rounds as u32 - 1))), "SH-6: the newest of ours is lost");
-    assert_eq!(got.iter().filter(|item| *item & SLOTTED == 0).count(), accepted, "SH-6: what was accepted is there");
+    taken.extend(inbox.close());
+    let mut reserved = taken.iter().filter(|item| *item & RESERVED != 0);
+    assert!(reserved.clone().is_sorted(), "SH-6: out of order: {taken:?}");
+    assert_eq!(
+        reserved.next_back(),
+        Some(&(RESERVED | (size.rounds as u32 - 1))),
+        "SH-6: the newest reserved item is lost"
+    );
+    assert_eq!(taken.iter().filter(|item| *item & RESERVED == 0).count(), accepted, "SH-6: what was accepted is there");
 }

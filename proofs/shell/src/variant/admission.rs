@@ -1,4 +1,4 @@
-//! Gates that break SH-4.
+//! Admissions that break SH-4.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use super::scenario::fixture::{USER, verdict};
 use super::scenario::sh4::{AdmissionList, Hosting};
 use super::sync::{Mutex, lock};
 
-/// Who was admitted, and who was told.
+/// The admitted connections, and the notified ones.
 #[derive(Debug)]
 struct List {
     open: bool,
@@ -28,7 +28,7 @@ impl List {
     }
 }
 
-/// Lists those to be told before it closes the admission.
+/// Lists the connections to notify before it closes the admission.
 #[derive(Debug)]
 pub struct SnapshotFirst(Mutex<List>);
 
@@ -83,7 +83,7 @@ impl AdmissionList for ListedLater {
 }
 
 /// The real session behind a lock, and the node's mode behind another. A join passes the mode that it reads, and a
-/// session that it has brought into that mode is taken for one that was told to leave.
+/// session that the join has brought into that mode is taken for one that was told to leave.
 #[derive(Debug)]
 pub struct ModeSwallowed {
     mode: Mutex<Mode>,
@@ -92,33 +92,33 @@ pub struct ModeSwallowed {
 
 impl ModeSwallowed {
     fn step(&self, input: impl FnOnce() -> Input<u8>) {
-        let (session, orders) = &mut *lock(&self.session);
-        let stepped = session.step(&Bounds::DEFAULT, input(), orders);
+        let (session, outputs) = &mut *lock(&self.session);
+        let stepped = session.step(&Bounds::DEFAULT, input(), outputs);
         assert!(stepped.is_ok(), "the session is live: {stepped:?}");
-        orders.list.clear();
+        outputs.list.clear();
     }
 }
 
 impl Hosting for ModeSwallowed {
     fn open(_: usize) -> Self {
-        let mut orders = Orders::new();
-        let session = Session::open(&Bounds::DEFAULT, USER, Mode::Ready, &mut orders);
-        let hosting = Self { mode: Mutex::new(Mode::Ready), session: Mutex::new((session, orders)) };
+        let mut outputs = Orders::new();
+        let session = Session::open(&Bounds::DEFAULT, USER, Mode::Ready, &mut outputs);
+        let hosting = Self { mode: Mutex::new(Mode::Ready), session: Mutex::new((session, outputs)) };
         let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
         hosting.step(|| Input::Restored { attempt: Attempt(1), snapshot });
         hosting
     }
 
-    fn nobody(connections: usize) -> Self {
+    fn without_session(connections: usize) -> Self {
         Self::open(connections)
     }
 
     fn join(&self, id: u64) {
-        let mut orders = Vec::new();
-        let mut connection = Connection::accept(&Bounds::DEFAULT, ConnectionId(id), &mut orders);
+        let mut outputs = Vec::new();
+        let mut connection = Connection::accept(&Bounds::DEFAULT, ConnectionId(id), &mut outputs);
         let auth = Request::Auth { token: 0, resume: Resume::default() };
         for input in [connection::Input::Opened, connection::Input::Received(auth), verdict(id)] {
-            let _ = connection.step(&Bounds::DEFAULT, input, &mut orders);
+            let _ = connection.step(&Bounds::DEFAULT, input, &mut outputs);
         }
         self.step(|| {
             let mode = *lock(&self.mode);
@@ -128,11 +128,11 @@ impl Hosting for ModeSwallowed {
 
     fn drain(&self) {
         *lock(&self.mode) = Mode::Draining;
-        let (session, orders) = &mut *lock(&self.session);
-        if session.step(&Bounds::DEFAULT, Input::Mode(Mode::Draining), orders) == Ok(Handled::Done) {
-            let _ = session.step(&Bounds::DEFAULT, Input::Leave(Successor::Absent), orders);
+        let (session, outputs) = &mut *lock(&self.session);
+        if session.step(&Bounds::DEFAULT, Input::Mode(Mode::Draining), outputs) == Ok(Handled::Done) {
+            let _ = session.step(&Bounds::DEFAULT, Input::Leave(Successor::Absent), outputs);
         }
-        orders.list.clear();
+        outputs.list.clear();
     }
 
     fn untold(&self) -> Vec<ConnectionId> {

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::scenario::sh5::{Guarded, Redeem};
+use super::scenario::sh5::{Redeem, Revocable};
 use super::sync::{Mutex, lock};
 
-/// Holds a credential against the revocations before it locks the session.
+/// Checks a credential against the revocations before it locks the session.
 #[derive(Debug)]
 pub struct FenceBeforeLock {
     revoked: Mutex<BTreeSet<u64>>,
     live: Mutex<BTreeSet<u64>>,
 }
 
-impl Guarded for FenceBeforeLock {
+impl Revocable for FenceBeforeLock {
     fn new() -> Self {
         Self { revoked: Mutex::new(BTreeSet::new()), live: Mutex::new(BTreeSet::new()) }
     }
@@ -34,11 +34,11 @@ impl Guarded for FenceBeforeLock {
     }
 }
 
-/// Closes who is there, and remembers nothing for who is still being verified.
+/// Closes live connections, and remembers nothing for verifications in progress.
 #[derive(Debug)]
 pub struct NobodyThere(Mutex<BTreeSet<u64>>);
 
-impl Guarded for NobodyThere {
+impl Revocable for NobodyThere {
     fn new() -> Self {
         Self(Mutex::new(BTreeSet::new()))
     }

@@ -1,18 +1,18 @@
-//! Mailboxes that break SH-3.
+//! Inboxes that break SH-3.
 
 use std::task::{Context, Poll, Waker};
 
-use super::scenario::sh3::{Bell, Bringing, Kind, Reading};
+use super::scenario::sh3::{Delivery, Kind, Reading, Signal};
 use super::sync::{Condvar, Mutex, lock, wait};
 
-/// Looks under one lock and leaves its waker under another.
+/// Checks for content under one lock and registers its waker under another.
 #[derive(Debug)]
 pub struct WakerAfterLook {
     signal: Mutex<bool>,
     waker: Mutex<Option<Waker>>,
 }
 
-impl Bell for WakerAfterLook {
+impl Signal for WakerAfterLook {
     fn new() -> Self {
         Self { signal: Mutex::new(false), waker: Mutex::new(None) }
     }
@@ -37,27 +37,27 @@ impl Bell for WakerAfterLook {
     }
 }
 
-/// Calls the waker when the lock that it was taken under has been released.
+/// Calls the waker after releasing the lock under which it was taken.
 #[derive(Debug)]
-pub struct WakeAfterUnlock(Mutex<Ringing>);
+pub struct WakeAfterUnlock(Mutex<State>);
 
 #[derive(Debug)]
-struct Ringing {
+struct State {
     signal: bool,
     closed: bool,
     waker: Option<Waker>,
 }
 
-impl Bell for WakeAfterUnlock {
+impl Signal for WakeAfterUnlock {
     fn new() -> Self {
-        Self(Mutex::new(Ringing { signal: false, closed: false, waker: None }))
+        Self(Mutex::new(State { signal: false, closed: false, waker: None }))
     }
 
     fn signal(&self) {
         let waker = {
-            let mut ringing = lock(&self.0);
-            ringing.signal = !ringing.closed;
-            ringing.waker.take()
+            let mut state = lock(&self.0);
+            state.signal = !state.closed;
+            state.waker.take()
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -65,73 +65,73 @@ impl Bell for WakeAfterUnlock {
     }
 
     fn poll(&self, context: &Context<'_>) -> Poll<()> {
-        let mut ringing = lock(&self.0);
-        if core::mem::take(&mut ringing.signal) {
+        let mut state = lock(&self.0);
+        if core::mem::take(&mut state.signal) {
             return Poll::Ready(());
         }
-        if !ringing.closed {
-            ringing.waker = Some(context.waker().clone());
+        if !state.closed {
+            state.waker = Some(context.waker().clone());
         }
         Poll::Pending
     }
 
     fn close(&self) {
-        let mut ringing = lock(&self.0);
-        *ringing = Ringing { signal: false, closed: true, waker: None };
+        let mut state = lock(&self.0);
+        *state = State { signal: false, closed: true, waker: None };
     }
 }
 
-/// Wakes for what is posted, and not for what is handed over.
+/// Wakes for items and notices, and not for a value that is handed over.
 #[derive(Debug)]
 pub struct SilentHandOver(Mutex<(Vec<Kind>, Option<Waker>)>);
 
-impl Bringing for SilentHandOver {
+impl Delivery for SilentHandOver {
     fn empty() -> Self {
         Self(Mutex::new((Vec::new(), None)))
     }
 
-    fn bring(&self, kind: Kind) {
-        let (brought, waker) = &mut *lock(&self.0);
-        brought.push(kind);
+    fn deliver(&self, kind: Kind) {
+        let (delivered, waker) = &mut *lock(&self.0);
+        delivered.push(kind);
         if let (Kind::Item | Kind::Notice, Some(waker)) = (kind, waker) {
             waker.wake_by_ref();
         }
     }
 
     fn poll(&self, context: &Context<'_>, taken: &mut Vec<Kind>) -> Poll<()> {
-        let (brought, waker) = &mut *lock(&self.0);
-        if brought.is_empty() {
+        let (delivered, waker) = &mut *lock(&self.0);
+        if delivered.is_empty() {
             *waker = Some(context.waker().clone());
             return Poll::Pending;
         }
-        taken.append(brought);
+        taken.append(delivered);
         Poll::Ready(())
     }
 }
 
-/// Leaves its waker once, and for good.
+/// Registers the first waker and never replaces it.
 #[derive(Debug)]
-pub struct FirstWaker(Mutex<Ringing>);
+pub struct FirstWaker(Mutex<State>);
 
-impl Bell for FirstWaker {
+impl Signal for FirstWaker {
     fn new() -> Self {
-        Self(Mutex::new(Ringing { signal: false, closed: false, waker: None }))
+        Self(Mutex::new(State { signal: false, closed: false, waker: None }))
     }
 
     fn signal(&self) {
-        let ringing = &mut *lock(&self.0);
-        ringing.signal = true;
-        if let Some(waker) = &ringing.waker {
+        let state = &mut *lock(&self.0);
+        state.signal = true;
+        if let Some(waker) = &state.waker {
             waker.wake_by_ref();
         }
     }
 
     fn poll(&self, context: &Context<'_>) -> Poll<()> {
-        let ringing = &mut *lock(&self.0);
-        if core::mem::take(&mut ringing.signal) {
+        let state = &mut *lock(&self.0);
+        if core::mem::take(&mut state.signal) {
             return Poll::Ready(());
         }
-        ringing.waker.get_or_insert_with(|| context.waker().clone());
+        state.waker.get_or_insert_with(|| context.waker().clone());
         Poll::Pending
     }
 
@@ -140,24 +140,24 @@ impl Bell for FirstWaker {
     }
 }
 
-/// Copies every event into a queue for each tab, and waits for group while it holds the user's lock (A26).
+/// Copies every event into a bounded queue per reader, and waits for space while it holds the user's lock (A26).
 #[derive(Debug)]
 pub struct WaitForTheSlow {
     user: Mutex<[usize; 2]>,
     queues: [Queue; 2],
 }
 
-/// Group for one event.
+/// A queue with space for one event.
 #[derive(Debug)]
 struct Queue {
     events: Mutex<usize>,
     changed: Condvar,
-    bell: WakeAfterUnlock,
+    signal: WakeAfterUnlock,
 }
 
 impl Queue {
     fn new() -> Self {
-        Self { events: Mutex::new(0), changed: Condvar::new(), bell: WakeAfterUnlock::new() }
+        Self { events: Mutex::new(0), changed: Condvar::new(), signal: WakeAfterUnlock::new() }
     }
 }
 
@@ -175,20 +175,20 @@ impl Reading for WaitForTheSlow {
             }
             *events += 1;
             drop(events);
-            queue.bell.signal();
+            queue.signal.signal();
         }
         drop(user);
     }
 
-    fn read(&self, tab: usize) -> usize {
+    fn read(&self, reader: usize) -> usize {
         let mut user = lock(&self.user);
-        let queue = &self.queues[tab];
-        user[tab] += core::mem::take(&mut *lock(&queue.events));
+        let queue = &self.queues[reader];
+        user[reader] += core::mem::take(&mut *lock(&queue.events));
         queue.changed.notify_one();
-        user[tab]
+        user[reader]
     }
 
-    fn poll(&self, tab: usize, context: &Context<'_>) -> Poll<()> {
-        self.queues[tab].bell.poll(context)
+    fn poll(&self, reader: usize, context: &Context<'_>) -> Poll<()> {
+        self.queues[reader].signal.poll(context)
     }
 }

@@ -1,4 +1,4 @@
-//! Cells that break SH-2.
+//! Slots that break SH-2.
 
 use std::num::NonZeroUsize;
 
@@ -10,7 +10,7 @@ use super::scenario::fixture::Fixture;
 use super::scenario::sh2::{Effect, Journal, Writing};
 use super::sync::{Mutex, lock};
 
-/// Carries out what a step ordered when its lock has been released.
+/// Dispatches a step's outputs after the lock has been released.
 #[derive(Debug)]
 pub struct OrdersAfterUnlock(Mutex<Journal>, Effect);
 
@@ -20,10 +20,10 @@ impl Writing for OrdersAfterUnlock {
     }
 
     fn write(&self) {
-        let mut orders = Vec::new();
-        lock(&self.0).step(&(), (), &mut orders);
-        for order in orders {
-            self.1.push(order);
+        let mut outputs = Vec::new();
+        lock(&self.0).step(&(), (), &mut outputs);
+        for output in outputs {
+            self.1.push(output);
         }
     }
 
@@ -33,7 +33,7 @@ impl Writing for OrdersAfterUnlock {
     }
 }
 
-/// Production's registry, visited once for the head and once for the entries (B20).
+/// Production's registry, locked once for the head and once for the entries (B20).
 #[derive(Debug)]
 pub struct TwoLooks(Registry<Journal, Effect>, Effect);
 
@@ -42,7 +42,7 @@ impl TwoLooks {
 
     fn look<R>(&self, look: impl FnOnce(&Journal) -> R) -> Option<R> {
         let slot = self.0.find(Self::USER)?;
-        self.0.with(&(), &slot, |live| look(live.machine()))
+        self.0.with(&(), &slot, |journal| look(journal.machine()))
     }
 }
 
@@ -52,7 +52,7 @@ impl Writing for TwoLooks {
     }
 
     fn write(&self) {
-        self.0.with_or_open(&(), Self::USER, |_, _| (Journal::default(), self.1.clone()), |live| live.step(()));
+        self.0.with_or_open(&(), Self::USER, |_, _| (Journal::default(), self.1.clone()), |journal| journal.step(()));
     }
 
     fn read(&self) -> (u32, Vec<u32>) {
@@ -62,7 +62,7 @@ impl Writing for TwoLooks {
     }
 }
 
-/// Looks at the generation in one visit and at the session in the next.
+/// Reads the generation under one lock and the session under the next.
 #[derive(Debug)]
 pub struct TornLook;
 

@@ -1,51 +1,51 @@
-//! The same core with one mistake each. loom must refuse every one, or its silence about production means nothing.
+//! The same core with one mistake each. loom must refuse every variant, or its silence about production means nothing.
 //!
-//! A variant is a type of its own that implements the trait of a scenario, so production has no switch for it.
+//! A variant is a type of its own that implements a scenario's trait, so production has no switch for it.
 
 use super::{core, scenario, sync};
 
 use scenario::{Size, bridge, sh1, sh2, sh3, sh4, sh5, sh6};
 
 pub mod admission;
+pub mod bounded;
 pub mod guard;
 pub mod inbox;
 pub mod journal;
 pub mod registries;
-pub mod slot;
 
 /// One mistake.
 #[derive(Clone, Copy, Debug)]
 pub struct Variant {
-    /// The obligation that it breaks.
+    /// The obligation that the variant breaks.
     pub obligation: &'static str,
-    /// The row of the list of known races that it is, if it is one.
+    /// The id of the known race that the variant reproduces, if any.
     pub race: Option<&'static str>,
-    /// Its name.
+    /// The variant's name.
     pub name: &'static str,
-    /// What is done wrong.
+    /// The mistake.
     pub mistake: &'static str,
-    /// The scenario that refuses it.
+    /// The scenario that refuses the variant.
     pub scenario: &'static str,
-    /// What the refusal says, somewhere in its text.
+    /// A part of the refusal's text.
     pub expected: &'static str,
-    /// At which size.
+    /// The size of the scenario.
     pub size: Size,
     /// Runs the scenario with the variant.
     pub run: fn(Size),
 }
 
-/// Every variant.
+/// Returns every variant.
 #[must_use]
 pub fn all() -> Vec<Variant> {
-    [ROOMS, JOURNALS, MAILBOXES, GATES, GUARDS, SLOTS].concat()
+    [REGISTRIES, JOURNALS, WAKE_UPS, ADMISSIONS, REVOCATIONS, INBOXES].concat()
 }
 
-const ROOMS: &[Variant] = &[
+const REGISTRIES: &[Variant] = &[
     Variant {
         obligation: "SH-1",
         race: None,
         name: "check-then-lock",
-        mistake: "whether the slot is over is looked at under the lock, and the step is taken under the next",
+        mistake: "the slot is checked for its end under one lock, and the step is taken under the next",
         scenario: "join-retire",
         expected: "SH-1: a join was lost in a retiring group",
         size: Size::PAIR,
@@ -55,7 +55,7 @@ const ROOMS: &[Variant] = &[
         obligation: "SH-1",
         race: None,
         name: "remove-without-generation",
-        mistake: "a group that has ended takes whatever is in the map out of it",
+        mistake: "a group that has ended removes whatever slot is in the map",
         scenario: "join-retire",
         expected: "SH-1",
         size: Size::PAIR,
@@ -65,7 +65,7 @@ const ROOMS: &[Variant] = &[
         obligation: "SH-1",
         race: None,
         name: "look-then-insert",
-        mistake: "that there is no slot is seen under the lock, and the new one is put in under the next",
+        mistake: "the missing slot is noticed under one lock, and the new one is inserted under the next",
         scenario: "join-retire",
         expected: "SH-1: two live slots for one user",
         size: Size::PAIR,
@@ -85,7 +85,7 @@ const ROOMS: &[Variant] = &[
         obligation: "SH-1",
         race: Some("A8"),
         name: "check-then-take",
-        mistake: "the limit is looked at in one visit and the place is taken in the next",
+        mistake: "the limit is checked under one lock and the place is taken under the next",
         scenario: "limit",
         expected: "SH-1: the limit is one",
         size: Size::PAIR,
@@ -95,7 +95,7 @@ const ROOMS: &[Variant] = &[
         obligation: "SH-1",
         race: None,
         name: "any-generation",
-        mistake: "a timer is given to the session that is there, whichever that is",
+        mistake: "a timer is given to the current session, whatever its generation",
         scenario: "session-stale",
         expected: "SH-1: a timer of",
         size: Size { actors: 1, rounds: 2 },
@@ -105,9 +105,9 @@ const ROOMS: &[Variant] = &[
         obligation: "SH-1",
         race: Some("B4"),
         name: "heard-too-soon",
-        mistake: "a connection is heard to be closed before it is out of the list",
+        mistake: "a connection is reported as closed before it is removed from the list",
         scenario: "session-closed",
-        expected: "SH-1: it was heard to be closed, and is there",
+        expected: "SH-1: reported as closed, and still present",
         size: Size::ONE,
         run: sh1::session_closed::<registries::HeardTooSoon>,
     },
@@ -115,7 +115,7 @@ const ROOMS: &[Variant] = &[
         obligation: "SH-1",
         race: None,
         name: "abandoned-later",
-        mistake: "a group that broke is given up when its lock has been released",
+        mistake: "a broken group is abandoned after its lock has been released",
         scenario: "join-fault",
         expected: "SH-1: two live slots for one user",
         size: Size::PAIR,
@@ -128,9 +128,9 @@ const JOURNALS: &[Variant] = &[
         obligation: "SH-2",
         race: None,
         name: "orders-after-unlock",
-        mistake: "the orders of a step are carried out when its lock has been released",
+        mistake: "a step's outputs are dispatched after its lock has been released",
         scenario: "orders",
-        expected: "SH-2: orders took effect out of order",
+        expected: "SH-2: outputs took effect out of order",
         size: Size::PAIR,
         run: sh2::orders::<journal::OrdersAfterUnlock>,
     },
@@ -148,7 +148,7 @@ const JOURNALS: &[Variant] = &[
         obligation: "SH-2",
         race: None,
         name: "torn-look",
-        mistake: "a look reads the generation in one visit and the session in the next",
+        mistake: "a look reads the generation under one lock and the session under the next",
         scenario: "bridge-look",
         expected: "SH-2: not linearizable",
         size: Size::ONE,
@@ -156,12 +156,12 @@ const JOURNALS: &[Variant] = &[
     },
 ];
 
-const MAILBOXES: &[Variant] = &[
+const WAKE_UPS: &[Variant] = &[
     Variant {
         obligation: "SH-3",
         race: None,
         name: "waker-after-look",
-        mistake: "the reader leaves its waker in another critical section than the look that found nothing",
+        mistake: "the reader registers its waker in another critical section than the poll that found nothing",
         scenario: "wake-up",
         expected: "deadlock",
         size: Size::PAIR,
@@ -181,7 +181,7 @@ const MAILBOXES: &[Variant] = &[
         obligation: "SH-3",
         race: Some("A26"),
         name: "wait-for-the-slow",
-        mistake: "frames are copied into a bounded queue for each tab, and the user's lock is held until there is group",
+        mistake: "events are copied into a bounded queue per reader, and the user's lock is held while it is full",
         scenario: "slow-reader",
         expected: "deadlock",
         size: Size { actors: 1, rounds: 2 },
@@ -191,7 +191,7 @@ const MAILBOXES: &[Variant] = &[
         obligation: "SH-3",
         race: None,
         name: "silent-hand-over",
-        mistake: "what is handed over does not wake the owner",
+        mistake: "handing over a value does not wake the owner",
         scenario: "every-kind",
         expected: "deadlock",
         size: Size::ONE,
@@ -201,7 +201,7 @@ const MAILBOXES: &[Variant] = &[
         obligation: "SH-3",
         race: None,
         name: "first-waker",
-        mistake: "the waker that was left first is kept, and the task has moved",
+        mistake: "the first waker is kept, although the task has moved",
         scenario: "wake-up",
         expected: "deadlock",
         size: Size::PAIR,
@@ -209,12 +209,12 @@ const MAILBOXES: &[Variant] = &[
     },
 ];
 
-const GATES: &[Variant] = &[
+const ADMISSIONS: &[Variant] = &[
     Variant {
         obligation: "SH-4",
         race: None,
         name: "snapshot-first",
-        mistake: "those to be told are listed before the admission is closed",
+        mistake: "the connections to tell are listed before the admission is closed",
         scenario: "admit",
         expected: "was admitted and not told",
         size: Size::PAIR,
@@ -234,7 +234,7 @@ const GATES: &[Variant] = &[
         obligation: "SH-4",
         race: None,
         name: "mode-swallowed",
-        mistake: "the join brings the node's new mode into the session, which then ignores the news as no news",
+        mistake: "a join brings the node's new mode into the session, which then ignores the drain as already known",
         scenario: "session-join",
         expected: "SH-4: a live connection was not told",
         size: Size::ONE,
@@ -242,12 +242,12 @@ const GATES: &[Variant] = &[
     },
 ];
 
-const GUARDS: &[Variant] = &[
+const REVOCATIONS: &[Variant] = &[
     Variant {
         obligation: "SH-5",
         race: None,
         name: "fence-before-lock",
-        mistake: "a credential is held against the revocations before the session is locked",
+        mistake: "a credential is checked against the revocations before the session is locked",
         scenario: "revoke",
         expected: "SH-5",
         size: Size::ONE,
@@ -257,7 +257,7 @@ const GUARDS: &[Variant] = &[
         obligation: "SH-5",
         race: None,
         name: "nobody-there",
-        mistake: "a revocation for a user without a session is done with: there is nobody to close",
+        mistake: "a revocation for a user without a session is dropped, because there is no connection to close",
         scenario: "revoke",
         expected: "SH-5: 0 became live after its revocation",
         size: Size::ONE,
@@ -275,55 +275,55 @@ const GUARDS: &[Variant] = &[
     },
 ];
 
-const SLOTS: &[Variant] = &[
+const INBOXES: &[Variant] = &[
     Variant {
         obligation: "SH-6",
         race: None,
         name: "empty-then-close",
-        mistake: "the owner empties the inbox and then closes it: what came between is lost",
+        mistake: "the owner empties the inbox and then closes it: items that arrive in between are lost",
         scenario: "post-close",
         expected: "SH-6: an item in a closed inbox",
         size: Size::PAIR,
-        run: sh6::post_close::<slot::EmptyThenClose>,
+        run: sh6::post_close::<bounded::EmptyThenClose>,
     },
     Variant {
         obligation: "SH-6",
         race: None,
         name: "closed-before-lock",
-        mistake: "a poster looks whether the inbox is closed before it locks it",
+        mistake: "a sender checks whether the inbox is closed before it locks it",
         scenario: "post-close",
         expected: "SH-6: an item in a closed inbox",
         size: Size::PAIR,
-        run: sh6::post_close::<slot::ClosedBeforeLock>,
+        run: sh6::post_close::<bounded::ClosedBeforeLock>,
     },
     Variant {
         obligation: "SH-6",
         race: None,
         name: "count-then-post",
-        mistake: "a poster counts under one lock and posts under the next",
+        mistake: "a sender counts under one lock and sends under the next",
         scenario: "bound",
-        expected: "SH-6: as many as there are places",
+        expected: "SH-6: as many are accepted as the bound",
         size: Size::PAIR,
-        run: sh6::bound::<slot::CountThenPost>,
+        run: sh6::bound::<bounded::CountThenPost>,
     },
     Variant {
         obligation: "SH-6",
         race: None,
         name: "shared-places",
-        mistake: "verdicts, expiries and closes take the places that others fill, and find none",
+        mistake: "verdicts, expiries and closes have no reserved places, and find the inbox full",
         scenario: "slot",
-        expected: "SH-6: no group for ours",
+        expected: "SH-6: a reserved item was refused",
         size: Size::PAIR,
-        run: sh6::slots::<slot::SharedPlaces>,
+        run: sh6::reserved::<bounded::SharedPlaces>,
     },
     Variant {
         obligation: "SH-6",
         race: None,
         name: "first-in-slot",
-        mistake: "the item that waits in a slot is kept, also when the one that comes is newer",
+        mistake: "the item in a reserved place is kept, even if the new one is newer",
         scenario: "slot",
-        expected: "SH-6: the newest of ours is lost",
+        expected: "SH-6: the newest reserved item is lost",
         size: Size { actors: 1, rounds: 2 },
-        run: sh6::slots::<slot::FirstInSlot>,
+        run: sh6::reserved::<bounded::FirstInSlot>,
     },
 ];

@@ -6,7 +6,7 @@ use lockstep_model::Generation;
 
 use super::core::{Machine, Registry};
 use super::scenario::fixture::Fixture;
-use super::scenario::group::{Gauge, Group, Input, Order};
+use super::scenario::group::{Gauge, Group, Input, Output};
 use super::scenario::sh1::{Closing, Groups, Timed};
 use super::sync::{Arc, Mutex, MutexGuard, lock};
 
@@ -18,21 +18,21 @@ pub struct Open(Group, Gauge);
 
 impl Open {
     fn new(gauge: &Gauge) -> Slot {
-        let mut orders = Vec::new();
-        let open = Self(Group::open(&mut orders), gauge.clone());
-        orders.into_iter().for_each(|order| gauge.count(order));
+        let mut outputs = Vec::new();
+        let open = Self(Group::open(&mut outputs), gauge.clone());
+        outputs.into_iter().for_each(|output| gauge.count(output));
         Arc::new(Mutex::new(open))
     }
 
     fn step(&mut self, input: Input) -> bool {
-        let mut orders = Vec::new();
-        let answer = self.0.step(&(), input, &mut orders);
-        orders.into_iter().for_each(|order: Order| self.1.count(order));
+        let mut outputs = Vec::new();
+        let answer = self.0.step(&(), input, &mut outputs);
+        outputs.into_iter().for_each(|output: Output| self.1.count(output));
         answer
     }
 }
 
-/// A map with one place, done right; the variants below use it wrongly.
+/// A correct map with one entry; the variants below use it wrongly.
 #[derive(Debug)]
 pub struct Map(Mutex<Option<Slot>>);
 
@@ -49,7 +49,7 @@ impl Map {
         forget(&mut lock(&self.0), slot);
     }
 
-    /// Joins a live slot, as it should be done.
+    /// Joins a live slot, correctly.
     fn join(&self, gauge: &Gauge, client: usize) -> bool {
         loop {
             let slot = self.get_or_insert(gauge);
@@ -68,7 +68,7 @@ impl Map {
         }
     }
 
-    /// Ends an empty group; whether it did.
+    /// Ends an empty group, and returns whether it has ended.
     fn end(slot: &Slot) -> bool {
         let mut open = lock(slot);
         open.step(Input::Linger);
@@ -89,7 +89,7 @@ impl Map {
 }
 
 fn forget(place: &mut MutexGuard<'_, Option<Slot>>, slot: &Slot) {
-    if place.as_ref().is_some_and(|there| Arc::ptr_eq(there, slot)) {
+    if place.as_ref().is_some_and(|current| Arc::ptr_eq(current, slot)) {
         **place = None;
     }
 }
@@ -119,7 +119,7 @@ macro_rules! variant {
                 linger(&self.0);
             }
 
-            fn spoil(&self) {}
+            fn corrupt(&self) {}
 
             fn members(&self) -> Vec<usize> {
                 self.0.members()
@@ -133,7 +133,7 @@ macro_rules! variant {
 }
 
 variant! {
-    /// Looks whether the slot is over, and locks it again for the step.
+    /// Checks whether the slot has ended, and locks it again for the step.
     CheckThenLock {
         join: |map, gauge, client| loop {
             let slot = map.get_or_insert(gauge);
@@ -147,7 +147,7 @@ variant! {
 }
 
 variant! {
-    /// Takes out of the map what is there, whoever it is.
+    /// Removes whatever slot is in the map.
     RemoveWithoutGeneration {
         join: Map::join,
         linger: |map| {
@@ -159,7 +159,7 @@ variant! {
 }
 
 variant! {
-    /// Makes a slot when it saw none, and puts it into the map whoever is there by then.
+    /// Creates a slot when it saw none, and overwrites the slot that may be in the map by then.
     LookThenInsert {
         join: |map, gauge, client| {
             if map.find().is_none_or(|slot| lock(&slot).0.is_over()) {
@@ -197,7 +197,7 @@ variant! {
     }
 }
 
-/// Production's registry, visited once to look at the limit and once to take the place (A8).
+/// Production's registry, locked once to check the limit and once to take the place (A8).
 #[derive(Debug)]
 pub struct CheckThenTake(Registry<Group, Gauge>);
 
@@ -218,8 +218,8 @@ impl Groups for CheckThenTake {
         self.0.linger();
     }
 
-    fn spoil(&self) {
-        self.0.spoil();
+    fn corrupt(&self) {
+        self.0.corrupt();
     }
 
     fn members(&self) -> Vec<usize> {
@@ -231,23 +231,23 @@ impl Groups for CheckThenTake {
     }
 }
 
-/// A timer reaches the session that is there, whichever that is.
+/// A timer reaches the current session, whatever its generation.
 #[derive(Debug)]
 pub struct AnyGeneration;
 
 impl Timed for AnyGeneration {
     fn linger(fixture: &Fixture, _: Generation) {
-        if let Some(there) = fixture.look(|generation, _| generation) {
-            fixture.linger(there);
+        if let Some(current) = fixture.look(|generation, _| generation) {
+            fixture.linger(current);
         }
     }
 }
 
-/// Whether it was heard, and whether it is there.
+/// Whether the close was reported, and whether the connection can be found.
 #[derive(Debug)]
 pub struct HeardTooSoon(Arc<(Mutex<bool>, Mutex<bool>)>);
 
-/// Its task's end.
+/// The end of the connection's task.
 #[derive(Debug)]
 pub struct Ending(Arc<(Mutex<bool>, Mutex<bool>)>);
 
@@ -259,23 +259,23 @@ impl Drop for Ending {
 }
 
 impl Closing for HeardTooSoon {
-    type ConnectionHandle = Ending;
+    type Handle = Ending;
 
     fn open() -> (Self, Ending) {
-        let both = Arc::new((Mutex::new(false), Mutex::new(true)));
-        (Self(Arc::clone(&both)), Ending(both))
+        let shared = Arc::new((Mutex::new(false), Mutex::new(true)));
+        (Self(Arc::clone(&shared)), Ending(shared))
     }
 
-    fn is_heard(&self) -> bool {
+    fn is_reported(&self) -> bool {
         *lock(&self.0.0)
     }
 
-    fn is_there(&self) -> bool {
+    fn is_present(&self) -> bool {
         *lock(&self.0.1)
     }
 }
 
-/// Production's registry; what a group that broke has held is given back when its lock has been released.
+/// Production's registry. A broken group is abandoned after its lock has been released.
 #[derive(Debug)]
 pub struct AbandonedLater(Registry<Group, Gauge>, Mutex<Option<Gauge>>);
 
@@ -297,13 +297,13 @@ impl Groups for AbandonedLater {
         self.0.linger();
     }
 
-    /// The count of the broken group is put back under its lock, and taken away again when that is released.
-    fn spoil(&self) {
+    /// The broken group is counted again, and uncounted after its lock has been released.
+    fn corrupt(&self) {
         let gauge = lock(&self.1).clone();
-        self.0.spoil();
+        self.0.corrupt();
         if let Some(gauge) = gauge {
-            gauge.count(Order::Opened);
-            gauge.count(Order::Ended);
+            gauge.count(Output::Opened);
+            gauge.count(Output::Ended);
         }
     }
 

@@ -1,11 +1,11 @@
-//! The bridge: what threads see of the core is what one thread could have seen of the sequential gateway machine.
+//! The bridge: everything that threads observe of the core, one thread could have observed of the sequential gateway
+//! machine.
 //!
-//! Threads do things to one user's session and record each call, its return, and which came before which. stateright's
-//! tester then looks for one order of all calls that respects this and in which `Gateway`, stepped alone, gives every
-//! one of the recorded answers. A look answers with the whole session machine, so an order that explains the answers
-//! explains the state.
+//! Threads act on one user's session and record each call, its return, and which came before which. stateright's tester
+//! then looks for one order of all calls that respects this and in which `Gateway`, stepped alone, gives every recorded
+//! answer. A look returns the whole session machine, so an order that explains the answers also explains the state.
 //!
-//! A change of the node's mode is not among the calls: it reaches the sessions one by one, which is what SH-4 is about.
+//! A change of the node's mode is not among the calls, because it reaches the sessions one by one. SH-4 covers it.
 
 use std::marker::PhantomData;
 
@@ -41,7 +41,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-2",
         name: "bridge-look",
-        about: "somebody looks while a session retires and the next one opens: linearizable",
+        about: "a thread looks while a session retires and the next one opens: linearizable",
         exhaustible: Some(Size::ONE),
         scales: false,
         run: look::<Fresh>,
@@ -65,20 +65,20 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-2",
         name: "bridge-random",
-        about: "threads do what comes to their mind: linearizable",
+        about: "threads take random steps: linearizable",
         exhaustible: None,
         scales: true,
         run: random,
     },
 ];
 
-/// How a session is looked at.
+/// How a session is read.
 pub trait Looking: Send + Sync + 'static {
-    /// The session now, and its generation.
+    /// Returns the session and its generation.
     fn look(fixture: &Fixture) -> Option<Seen>;
 }
 
-/// Production's way.
+/// Production's implementation.
 #[derive(Debug)]
 pub struct Fresh;
 
@@ -88,24 +88,24 @@ impl Looking for Fresh {
     }
 }
 
-/// What one thread does next. Whatever it needs to know it knows from its last look.
+/// A thread's next step. Everything that it needs to know comes from the thread's last look.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// Its own credential is verified.
+    /// The thread's own credential is verified.
     Join,
-    /// Its own peer goes away.
+    /// The thread's own peer leaves.
     Leave,
-    /// Its own peer sends a message.
+    /// The thread's own peer sends a message.
     Message,
-    /// Its own socket can take frames.
+    /// The thread's own socket can take frames.
     Pull,
     Look,
-    /// The agent of the first open run thinks.
+    /// The agent of the first open run emits a thought.
     Think,
     /// The log confirms the oldest pending event.
     Persist,
     Linger,
-    /// The credential of this number is revoked.
+    /// The credential with this number is revoked.
     Revoke(u64),
 }
 
@@ -121,8 +121,8 @@ const STEPS: [Step; 9] = [
     Step::Revoke(1),
 ];
 
-/// Calls and returns so far. Its lock is the scheduler's: what returned before what was called is what is judged, so all
-/// orders of calls and returns must be run.
+/// The calls and returns so far. It uses the scheduler's lock: the tester needs to know which returns came before which
+/// calls, so every order of calls and returns must be run.
 #[derive(Clone)]
 struct History(Arc<Mutex<LinearizabilityTester<u64, Sequential>>>);
 
@@ -132,7 +132,7 @@ impl History {
     }
 }
 
-/// One thread, with a connection of its own.
+/// One thread, with its own connection.
 struct Actor<L> {
     id: u64,
     fixture: Fixture,
@@ -146,7 +146,7 @@ impl<L: Looking> Actor<L> {
     fn new(id: u64, fixture: &Fixture, history: &History) -> Self {
         let (fixture, history) = (fixture.clone(), history.clone());
         let mut actor = Self { id, fixture, client: None, last: None, history, looking: PhantomData };
-        actor.call(Call::Knock(ConnectionId(id)));
+        actor.call(Call::Connect(ConnectionId(id)));
         actor
     }
 
@@ -161,7 +161,7 @@ impl<L: Looking> Actor<L> {
 
     fn answer(&mut self, call: Call) -> Answer {
         match (call, &mut self.client) {
-            (Call::Knock(id), _) => {
+            (Call::Connect(id), _) => {
                 self.client = self.fixture.connect(id.0);
                 Answer::Done
             }
@@ -219,7 +219,7 @@ impl<L: Looking> Actor<L> {
         self.call(call);
     }
 
-    /// The log gives back an empty stream to whoever asks for one.
+    /// The log returns an empty stream to a session that is restoring.
     fn restore(&mut self) {
         if let Answer::Seen(Some((generation, session))) = self.call(Call::Look)
             && let State::Restoring { attempt, .. } = session.state()
@@ -229,7 +229,7 @@ impl<L: Looking> Actor<L> {
         }
     }
 
-    /// Leaves behind a session in which nobody is.
+    /// Leaves a session without connections.
     fn vacate(&mut self) {
         self.act(Step::Join);
         self.restore();
@@ -254,8 +254,8 @@ impl<L: Looking> Actor<L> {
     }
 }
 
-/// Prepares with one actor more than there are plans, lets the others follow their plans at once, and looks for an order.
-/// The first plan is the host's own, followed on this thread.
+/// Prepares with a host, runs one more actor for each further plan, and looks for a sequential order. The host follows
+/// the first plan on this thread; all plans run concurrently.
 fn play<L: Looking>(prepare: impl FnOnce(&mut Actor<L>), plans: Vec<Vec<Step>>) {
     let fixture = Fixture::open(Bounds::DEFAULT);
     let history = History(Arc::new(Mutex::new(LinearizabilityTester::new(Sequential::ready()))));
@@ -293,12 +293,12 @@ fn retire(_: Size) {
     play::<Fresh>(Actor::vacate, vec![vec![Step::Linger], vec![Step::Join]]);
 }
 
-/// Somebody looks while the vacant session retires and a connection opens the next.
+/// One thread looks while the vacant session retires and a connection opens the next.
 pub fn look<L: Looking>(_: Size) {
     play(Actor::<L>::vacate, vec![vec![Step::Look], vec![Step::Linger, Step::Join]]);
 }
 
-/// An agent emits, the log confirms, a connection pulls.
+/// An agent emits, the log confirms, and a connection pulls.
 fn emit(_: Size) {
     let plans = vec![vec![Step::Pull], vec![Step::Think], vec![Step::Persist]];
     play::<Fresh>(Actor::settle_in, plans);
@@ -310,11 +310,11 @@ fn revoke(_: Size) {
     play::<Fresh>(Actor::settle_in, plans);
 }
 
-/// Calls of a random history, of all threads together. When all of them overlap, the judge may have to try every order
-/// of them that keeps each thread's own.
+/// The number of calls in a random history, over all threads. If all of them overlap, the tester may have to try every
+/// order that keeps each thread's own.
 const CALLS: usize = 12;
 
-/// Everybody does what a random number says.
+/// Every actor takes random steps.
 fn random(size: Size) {
     for _ in 0..size.rounds {
         let plan = |_| (0..CALLS / size.actors.max(1)).map(|_| STEPS[sync::random() % STEPS.len()]).collect();

@@ -1,4 +1,4 @@
-//! The gateway machine, called by one thread: what the histories are held against.
+//! The gateway machine, called by one thread: the specification of the histories.
 
 use lockstep_model::connection;
 use lockstep_model::frame::{Request, Resume};
@@ -10,30 +10,30 @@ use stateright::semantics::SequentialSpec;
 
 use super::USER;
 
-/// A user's session, as somebody saw it.
+/// A user's session, as a thread saw it.
 pub type Seen = (Generation, Box<Session<u8>>);
 
-/// What somebody asks of a gateway.
+/// A call of a gateway.
 #[derive(Clone, Debug)]
 pub enum Call {
     /// A connection opens and presents its credential.
-    Knock(ConnectionId),
-    /// Something happens to a connection.
+    Connect(ConnectionId),
+    /// An input for a connection.
     Connection(ConnectionId, connection::Input<u8>),
     /// A connection's socket can take frames.
     Pull(ConnectionId),
-    /// Something for the session of this generation.
+    /// An input for the session of this generation.
     Session(Generation, session::Input<u8>),
     /// A credential is revoked.
     Revoke(CredentialId),
-    /// What is the session like?
+    /// The session is read.
     Look,
 }
 
-/// What the gateway answers.
+/// A gateway's answer.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// To [`Call::Knock`] and [`Call::Revoke`].
+    /// To [`Call::Connect`] and [`Call::Revoke`].
     Done,
     /// To [`Call::Connection`].
     Handled(Handled),
@@ -45,8 +45,8 @@ pub enum Answer {
     Seen(Option<Seen>),
 }
 
-/// The fence is left out of what is seen: in the core it falls a moment after the verdict that it waited for, and admits
-/// nothing more meanwhile.
+/// The fence is not compared: in the core, it falls a moment after the verdict that it waited for, and admits nothing
+/// more in between.
 impl PartialEq for Answer {
     fn eq(&self, other: &Self) -> bool {
         let outline = |session: &Session<u8>| {
@@ -67,7 +67,7 @@ impl PartialEq for Answer {
     }
 }
 
-/// Frames that a pull may bring.
+/// The maximum number of frames of a pull.
 pub const BUDGET: usize = 4;
 
 /// The sequential machine.
@@ -75,7 +75,7 @@ pub const BUDGET: usize = 4;
 pub struct Sequential(Gateway<u8>);
 
 impl Sequential {
-    /// With a node that serves.
+    /// Creates a gateway whose node serves.
     #[must_use]
     pub fn ready() -> Self {
         let mut sequential = Self(Gateway::new());
@@ -84,9 +84,9 @@ impl Sequential {
     }
 
     fn step(&mut self, input: gateway::Input<u8>) -> (Result<Handled, Refusal>, Vec<gateway::Output<u8>>) {
-        let mut orders = gateway::Orders::new();
-        let handled = self.0.step(&Bounds::DEFAULT, input, &mut orders);
-        (handled, orders.list)
+        let mut outputs = gateway::Orders::new();
+        let handled = self.0.step(&Bounds::DEFAULT, input, &mut outputs);
+        (handled, outputs.list)
     }
 }
 
@@ -96,9 +96,9 @@ impl SequentialSpec for Sequential {
 
     fn invoke(&mut self, call: &Call) -> Answer {
         match call.clone() {
-            Call::Knock(connection) => {
+            Call::Connect(connection) => {
                 let _ = self.step(gateway::Input::Accept { connection });
-                for input in knocking() {
+                for input in connecting() {
                     let _ = self.step(gateway::Input::Connection { connection, input });
                 }
                 Answer::Done
@@ -108,8 +108,8 @@ impl SequentialSpec for Sequential {
                 Answer::Handled(handled.unwrap_or(Handled::Ignored))
             }
             Call::Pull(connection) => {
-                let (_, orders) = self.step(gateway::Input::Pull { connection, budget: BUDGET });
-                let frames = orders.into_iter().filter_map(|order| match order {
+                let (_, outputs) = self.step(gateway::Input::Pull { connection, budget: BUDGET });
+                let frames = outputs.into_iter().filter_map(|output| match output {
                     gateway::Output::Send { frame, .. } => Some(frame),
                     gateway::Output::Refused { .. }
                     | gateway::Output::Verify { .. }
@@ -139,7 +139,7 @@ impl SequentialSpec for Sequential {
     }
 }
 
-fn knocking() -> [connection::Input<u8>; 2] {
+fn connecting() -> [connection::Input<u8>; 2] {
     let auth = Request::Auth { token: 0, resume: Resume::default() };
     [connection::Input::Opened, connection::Input::Received(auth)]
 }

@@ -1,9 +1,9 @@
-//! Mailboxes that break SH-6.
+//! Inboxes that break SH-6.
 
-use super::scenario::sh6::{Posted, Reserved, SLOTTED};
+use super::scenario::sh6::{BoundedInbox, RESERVED, Sent};
 use super::sync::{Mutex, MutexGuard, lock};
 
-/// Items, done right but for what a variant does wrong.
+/// Correct items; each variant does one thing wrong.
 #[derive(Debug)]
 struct Items {
     bound: usize,
@@ -20,14 +20,14 @@ impl Items {
         self.waiting.len() >= self.bound
     }
 
-    fn send(&mut self, item: u32) -> Posted {
+    fn send(&mut self, item: u32) -> Sent {
         if self.closed {
-            Posted::Closed
+            Sent::Closed
         } else if self.is_full() {
-            Posted::Full
+            Sent::Full
         } else {
             self.waiting.push(item);
-            Posted::Accepted
+            Sent::Accepted
         }
     }
 
@@ -37,14 +37,14 @@ impl Items {
     }
 }
 
-/// A inbox over [`Items`]. What is not written in the braces, it does right.
+/// An inbox over [`Items`]. It is correct except for what the braces contain.
 macro_rules! inbox {
     ($(#[$doc:meta])* $name:ident { $($wrong:item)* } $($right:ident)*) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub struct $name(Mutex<Items>);
 
-        impl Reserved for $name {
+        impl BoundedInbox for $name {
             fn new(bound: usize) -> Self {
                 Self(Items::new(bound))
             }
@@ -57,8 +57,8 @@ macro_rules! inbox {
             $(inbox!(@ $right);)*
         }
     };
-    (@ post) => {
-        fn send(&self, item: u32) -> Posted {
+    (@ send) => {
+        fn send(&self, item: u32) -> Sent {
             lock(&self.0).send(item)
         }
     };
@@ -70,7 +70,7 @@ macro_rules! inbox {
 }
 
 inbox! {
-    /// Is emptied under one lock and closed under the next.
+    /// Empties the inbox under one lock and closes it under the next.
     EmptyThenClose {
         fn close(&self) -> Vec<u32> {
             let rest = self.take();
@@ -78,65 +78,65 @@ inbox! {
             rest
         }
     }
-    post
+    send
 }
 
 inbox! {
-    /// Is looked at whether it is closed, and locked again to post.
+    /// Checks whether the inbox is closed, and locks it again to send.
     ClosedBeforeLock {
-        fn send(&self, item: u32) -> Posted {
+        fn send(&self, item: u32) -> Sent {
             let closed = lock(&self.0).closed;
             if closed {
-                return Posted::Closed;
+                return Sent::Closed;
             }
             let mut items = lock(&self.0);
             if items.is_full() {
-                return Posted::Full;
+                return Sent::Full;
             }
             items.waiting.push(item);
-            Posted::Accepted
+            Sent::Accepted
         }
     }
     close
 }
 
 inbox! {
-    /// Is counted under one lock and posted into under the next.
+    /// Counts under one lock and sends under the next.
     CountThenPost {
-        fn send(&self, item: u32) -> Posted {
+        fn send(&self, item: u32) -> Sent {
             let full = lock(&self.0).is_full();
             if full {
-                return Posted::Full;
+                return Sent::Full;
             }
             let mut items = lock(&self.0);
             if items.closed {
-                return Posted::Closed;
+                return Sent::Closed;
             }
             items.waiting.push(item);
-            Posted::Accepted
+            Sent::Accepted
         }
     }
     close
 }
 
 inbox! {
-    /// Has the same places for all.
+    /// Has no reserved places.
     SharedPlaces {}
-    post close
+    send close
 }
 
 inbox! {
-    /// Keeps the item that waits in a slot, whatever comes.
+    /// Keeps the item that waits in a reserved place, even if the new one is newer.
     FirstInSlot {
-        fn send(&self, item: u32) -> Posted {
+        fn send(&self, item: u32) -> Sent {
             let mut items = lock(&self.0);
-            if item & SLOTTED == 0 || items.closed {
+            if item & RESERVED == 0 || items.closed {
                 return items.send(item);
             }
-            if items.waiting.iter().all(|waiting| waiting & SLOTTED == 0) {
+            if items.waiting.iter().all(|waiting| waiting & RESERVED == 0) {
                 items.waiting.push(item);
             }
-            Posted::Accepted
+            Sent::Accepted
         }
     }
     close
