@@ -322,15 +322,15 @@ impl<P: Clone> Connection<P> {
         token: Option<P>,
         out: &mut Vec<Output<P>>,
     ) -> Handled {
-        let mut orders = Vec::new();
-        let handled = self.auth.step(bounds, input, &mut orders);
+        let mut outputs = Vec::new();
+        let handled = self.auth.step(bounds, input, &mut outputs);
         let mut token = token;
-        for order in orders {
+        for output in outputs {
             if self.is_closing() {
                 // Telling the peer overflowed the outbox and closed the connection: no more timers are armed.
                 break;
             }
-            match order {
+            match output {
                 auth::Output::Verify(attempt) => {
                     if let Some(token) = token.take() {
                         out.push(Output::Verify { attempt, token });
@@ -407,8 +407,8 @@ impl<P: Clone> Connection<P> {
         }
         self.outbox.clear();
         self.state = State::Closing { cause, told: false };
-        let mut orders = Vec::new();
-        let _ = self.auth.step(bounds, auth::Input::Abandoned, &mut orders);
+        let mut outputs = Vec::new();
+        let _ = self.auth.step(bounds, auth::Input::Abandoned, &mut outputs);
         out.extend([Timer::Handshake, Timer::Idle, Timer::Allowance, Timer::Grace].map(Output::Disarm));
         out.extend([Timer::Verification, Timer::Warning, Timer::Credential].map(Output::Disarm));
         out.extend([Output::Arm(Timer::Close, bounds.close), Output::Closing(cause), Output::Wake]);

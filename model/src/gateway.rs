@@ -33,7 +33,7 @@ use crate::{Grant, Handled, Refusal, Violation, ensure};
 mod io;
 pub mod routing;
 
-pub use self::io::{Hosted, Input, Orders, Output, Place, SessionOutput, Slot};
+pub use self::io::{Hosted, Input, Output, Outputs, Place, SessionOutput, Slot};
 use self::routing::{FromConnection, FromNode, FromSession, ToConnections, ToSessions};
 
 /// The composition.
@@ -116,13 +116,13 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
     /// As [`Session::step`] for [`Input::Session`], [`Input::Notice`] and [`Input::Delete`], and [`Refusal::Misuse`]
     /// for a connection id that is in use. A refused input changes nothing, except that a notice or a deletion opens
     /// its user's session.
-    pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
+    pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Outputs<P>) -> Result<Handled, Refusal> {
         let handled = self.take(bounds, input, out);
         self.lower_fences(bounds, out);
         handled
     }
 
-    fn take(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
+    fn take(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Outputs<P>) -> Result<Handled, Refusal> {
         match input {
             Input::Accept { connection } => {
                 if self.unattached.contains_key(&connection) || self.members.contains_key(&connection) {
@@ -213,7 +213,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
 
     /// Lowers the fences that waited for connections that no longer await a verdict; their last verdicts have taken
     /// effect.
-    fn lower_fences(&mut self, bounds: &Bounds, out: &mut Orders<P>) {
+    fn lower_fences(&mut self, bounds: &Bounds, out: &mut Outputs<P>) {
         let waits = |id: &ConnectionId| self.connection(*id).is_some_and(|connection| connection.auth().is_verifying());
         let over: Vec<ConnectionId> = self.verifications.awaited().filter(|id| !waits(id)).collect();
         for id in over {
@@ -223,7 +223,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         }
     }
 
-    fn accept(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
+    fn accept(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Outputs<P>) {
         let mut outputs = core::mem::take(&mut out.node);
         let _ = self.node.step(bounds, node::Input::Accept, &mut outputs);
         let admitted = routing::admission(outputs.drain(..));
@@ -242,7 +242,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         bounds: &Bounds,
         id: ConnectionId,
         input: connection::Input<P>,
-        out: &mut Orders<P>,
+        out: &mut Outputs<P>,
     ) -> Handled {
         let Some(connection) = self.unattached.get_mut(&id) else { return Handled::Ignored };
         let handled = connection.step(bounds, input, &mut out.connection);
@@ -251,7 +251,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         handled
     }
 
-    fn dispatch_connection(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
+    fn dispatch_connection(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Outputs<P>) {
         let mut outputs = core::mem::take(&mut out.connection);
         let mut attached = None;
         for output in outputs.drain(..) {
@@ -275,7 +275,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
     }
 
     /// Moves a verified connection into its user's session.
-    fn attach(&mut self, bounds: &Bounds, id: ConnectionId, grant: Grant, out: &mut Orders<P>) {
+    fn attach(&mut self, bounds: &Bounds, id: ConnectionId, grant: Grant, out: &mut Outputs<P>) {
         let Some(connection) = self.unattached.remove(&id) else { return };
         self.open(bounds, grant.user, out);
         self.members.insert(id, grant.user);
@@ -290,7 +290,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         bounds: &Bounds,
         user: UserId,
         input: session::Input<P>,
-        out: &mut Orders<P>,
+        out: &mut Outputs<P>,
     ) -> Result<Handled, Refusal> {
         if !self.slots.contains_key(&user) {
             routing::announcement(self.node.mode())?;
@@ -300,7 +300,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
     }
 
     /// Opens the user's session if there is none.
-    fn open(&mut self, bounds: &Bounds, user: UserId, out: &mut Orders<P>) {
+    fn open(&mut self, bounds: &Bounds, user: UserId, out: &mut Outputs<P>) {
         if self.slots.contains_key(&user) {
             return;
         }
@@ -318,7 +318,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         bounds: &Bounds,
         user: UserId,
         input: session::Input<P>,
-        out: &mut Orders<P>,
+        out: &mut Outputs<P>,
     ) -> Result<Handled, Refusal> {
         let Some(slot) = self.slots.get_mut(&user) else { return Ok(Handled::Ignored) };
         let generation = slot.generation;
@@ -327,7 +327,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         Ok(handled)
     }
 
-    fn dispatch_session(&mut self, bounds: &Bounds, user: UserId, generation: Generation, out: &mut Orders<P>) {
+    fn dispatch_session(&mut self, bounds: &Bounds, user: UserId, generation: Generation, out: &mut Outputs<P>) {
         let mut outputs = core::mem::take(&mut out.session.list);
         for output in outputs.drain(..) {
             match routing::session(user, generation, output) {
@@ -357,7 +357,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
     }
 
     /// Drops a closed connection and removes it from the node's count.
-    fn leave(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
+    fn leave(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Outputs<P>) {
         if let Some(connection::State::Closed { cause }) = self.unattached.get(&id).map(Connection::state) {
             out.list.push(Output::Closed { connection: id, cause: *cause });
             self.unattached.remove(&id);
@@ -366,7 +366,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
     }
 
     /// Steps the node and dispatches its outputs.
-    fn steer(&mut self, bounds: &Bounds, input: node::Input, out: &mut Orders<P>) -> Handled {
+    fn steer(&mut self, bounds: &Bounds, input: node::Input, out: &mut Outputs<P>) -> Handled {
         let mut outputs = core::mem::take(&mut out.node);
         let handled = self.node.step(bounds, input, &mut outputs);
         let mut answer = None;
@@ -388,14 +388,14 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         handled
     }
 
-    fn tell_unattached(&mut self, bounds: &Bounds, told: ToConnections, out: &mut Orders<P>) {
+    fn tell_unattached(&mut self, bounds: &Bounds, told: ToConnections, out: &mut Outputs<P>) {
         let connections: Vec<ConnectionId> = self.unattached.keys().copied().collect();
         for connection in connections {
             let _ = self.unattached_step(bounds, connection, told.input(), out);
         }
     }
 
-    fn tell_sessions(&mut self, bounds: &Bounds, told: ToSessions, out: &mut Orders<P>) {
+    fn tell_sessions(&mut self, bounds: &Bounds, told: ToSessions, out: &mut Outputs<P>) {
         let users: Vec<UserId> = self.slots.keys().copied().collect();
         for user in users {
             let _ = self.session(bounds, user, told.input(), out);

@@ -61,7 +61,7 @@ mod lookup;
 mod queue;
 mod runs;
 
-pub use self::io::{Input, Known, Member, Orders, Output, State, Unsettled, Waiting};
+pub use self::io::{Input, Known, Member, Output, Outputs, State, Unsettled, Waiting};
 pub use self::lookup::{Found, Lookup, Lookups};
 
 /// Message ids that are remembered as having run once their `message_received` is no longer retained.
@@ -93,7 +93,7 @@ pub struct Session<P> {
 
 impl<P: Piece> Session<P> {
     /// Opens a session for a user that the process does not know yet, and asks the log for the stream.
-    pub fn open(bounds: &Bounds, user: UserId, mode: Mode, out: &mut Orders<P>) -> Self {
+    pub fn open(bounds: &Bounds, user: UserId, mode: Mode, out: &mut Outputs<P>) -> Self {
         let mut session = Self {
             user,
             state: State::Vacant,
@@ -202,7 +202,7 @@ impl<P: Piece> Session<P> {
     /// A command from our own side can be refused: an agent's emit ([`Input::Run`]), a notice ([`Input::Notice`]), a
     /// deletion ([`Input::Delete`]) or a join ([`Input::Join`]); a retired session refuses them all. A refused command
     /// changes nothing. Inputs from peers, timers, the verifier and the log are never refused.
-    pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
+    pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Outputs<P>) -> Result<Handled, Refusal> {
         let held = self.holds();
         let answer = self.take(bounds, input, out);
         match (held, self.holds()) {
@@ -217,7 +217,7 @@ impl<P: Piece> Session<P> {
         answer
     }
 
-    fn take(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
+    fn take(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Outputs<P>) -> Result<Handled, Refusal> {
         if self.state == State::Retired {
             let refused = input.without_session().is_err() || matches!(input, Input::Join { .. });
             return if refused { Err(Refusal::Retired) } else { Ok(Handled::Ignored) };
@@ -312,13 +312,13 @@ impl<P: Piece> Session<P> {
 
     /// Asks the log for the stream. The session asks again only after the log has answered or [`Timer::LogAnswer`] has
     /// fired.
-    fn restore(&mut self, bounds: &Bounds, attempt: Attempt, out: &mut Orders<P>) {
+    fn restore(&mut self, bounds: &Bounds, attempt: Attempt, out: &mut Outputs<P>) {
         self.state = State::Restoring { attempt, asked: true };
         out.list.push(Output::Restore { attempt });
         out.list.push(Output::Arm(Owner::Session, Timer::LogAnswer, bounds.log_answer));
     }
 
-    fn restored(&mut self, bounds: &Bounds, answered: Attempt, snapshot: Snapshot<P>, out: &mut Orders<P>) -> Handled {
+    fn restored(&mut self, bounds: &Bounds, answered: Attempt, snapshot: Snapshot<P>, out: &mut Outputs<P>) -> Handled {
         if self.state != (State::Restoring { attempt: answered, asked: true }) {
             return Handled::Ignored;
         }
@@ -332,7 +332,7 @@ impl<P: Piece> Session<P> {
         Handled::Done
     }
 
-    fn not_restored(&mut self, bounds: &Bounds, answered: Attempt, out: &mut Orders<P>) -> Handled {
+    fn not_restored(&mut self, bounds: &Bounds, answered: Attempt, out: &mut Outputs<P>) -> Handled {
         if self.state != (State::Restoring { attempt: answered, asked: true }) {
             return Handled::Ignored;
         }
@@ -352,7 +352,7 @@ impl<P: Piece> Session<P> {
         bounds: &Bounds,
         mut connection: Connection<P>,
         mode: Mode,
-        out: &mut Orders<P>,
+        out: &mut Outputs<P>,
     ) -> Result<Handled, Refusal> {
         let id = connection.id();
         let (Some(Resume { replaces, .. }), Some(grant)) = (connection.resume(), connection.auth().grant()) else {
@@ -380,9 +380,9 @@ impl<P: Piece> Session<P> {
         if let Some(cause) = refusal {
             let mut scratch = core::mem::take(&mut out.connection);
             let _ = connection.step(bounds, connection::Input::Close(cause), &mut scratch);
-            for order in scratch.drain(..) {
-                if let Some(order) = translate(id, order) {
-                    out.list.push(order);
+            for output in scratch.drain(..) {
+                if let Some(output) = translate(id, output) {
+                    out.list.push(output);
                 }
             }
             out.connection = scratch;
@@ -400,7 +400,7 @@ impl<P: Piece> Session<P> {
     }
 
     /// Makes an attaching connection live, if the stream is restored.
-    fn ready(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
+    fn ready(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Outputs<P>) {
         let (Some(stream), Some(member)) = (&self.stream, self.members.get_mut(&id)) else { return };
         let Some(resume) = member.connection.resume() else { return };
         let (cursor, gap) = stream.seek(resume.from, self.read);
@@ -420,7 +420,7 @@ impl<P: Piece> Session<P> {
         let _ = self.connection(bounds, id, connection::Input::Ready { ready, reset }, out);
     }
 
-    fn revoke(&mut self, bounds: &Bounds, scope: Scope, out: &mut Orders<P>) -> Handled {
+    fn revoke(&mut self, bounds: &Bounds, scope: Scope, out: &mut Outputs<P>) -> Handled {
         self.fence.raise(bounds, scope);
         let revoked: Vec<ConnectionId> = self
             .members
@@ -434,7 +434,7 @@ impl<P: Piece> Session<P> {
         Handled::Done
     }
 
-    fn enter(&mut self, bounds: &Bounds, mode: Mode, out: &mut Orders<P>) -> Handled {
+    fn enter(&mut self, bounds: &Bounds, mode: Mode, out: &mut Outputs<P>) -> Handled {
         if self.mode == Mode::Draining || self.mode == mode {
             return Handled::Ignored;
         }
@@ -446,7 +446,7 @@ impl<P: Piece> Session<P> {
         Handled::Done
     }
 
-    fn expired(&mut self, bounds: &Bounds, owner: Owner, timer: Timer, out: &mut Orders<P>) -> Handled {
+    fn expired(&mut self, bounds: &Bounds, owner: Owner, timer: Timer, out: &mut Outputs<P>) -> Handled {
         match (owner, timer, self.state) {
             (Owner::Connection(connection), _, _) => {
                 self.connection(bounds, connection, connection::Input::Expired(timer), out)
@@ -483,9 +483,9 @@ impl<P: Piece> Session<P> {
 }
 
 /// Translates a connection's output to the session's. Returns `None` for outputs that the session handles itself.
-fn translate<P>(connection: ConnectionId, order: connection::Output<P>) -> Option<Output<P>> {
+fn translate<P>(connection: ConnectionId, output: connection::Output<P>) -> Option<Output<P>> {
     let owner = Owner::Connection(connection);
-    match order {
+    match output {
         connection::Output::Verify { attempt, token } => Some(Output::Verify { connection, attempt, token }),
         connection::Output::Arm(timer, after) => Some(Output::Arm(owner, timer, after)),
         connection::Output::Disarm(timer) => Some(Output::Disarm(owner, timer)),

@@ -200,13 +200,13 @@ mod hooks {
     }
 
     /// Whether a step made something new readable.
-    pub(super) fn is_publishing(orders: &[Output]) -> bool {
-        let publishes = |order: &Output| {
+    pub(super) fn is_publishing(outputs: &[Output]) -> bool {
+        let publishes = |output: &Output| {
             matches!(
-                order,
+                output,
                 Output::Session { output: SessionOutput::Launch { .. } | SessionOutput::Durable { .. }, .. }
             )
         };
-        orders.iter().any(publishes)
+        outputs.iter().any(publishes)
     }
 }

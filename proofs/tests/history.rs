@@ -154,10 +154,10 @@ fn runs_of_a_thread_that_overlap_are_refused() {
         ("agent_started", "r2", "", "t"),
         ("agent_error", "r2", "", "t"),
     ];
-    let with = |order: &[usize], limits: Value| {
+    let with = |output: &[usize], limits: Value| {
         let ready = json!({ "type": "connection_ready", "user_id": "cy", "epoch": 1, "offset": 0, "limits": limits });
         let mut lines = vec![line("open", Value::Null), line("received", ready)];
-        for (offset, (kind, run, message, thread)) in (1..).zip(order.iter().map(|place| events[*place])) {
+        for (offset, (kind, run, message, thread)) in (1..).zip(output.iter().map(|place| events[*place])) {
             let data = json!({ "message_id": message });
             let frame = json!({ "type": kind, "offset": offset, "previous": offset - 1, "run_id": run, "thread_id": thread, "data": data });
             lines.push(line("received", frame));

@@ -17,7 +17,7 @@ use lockstep::core::{ConnectionHandle, ConnectionInbox, Core, Effects, Fault, SH
 use lockstep_model::connection;
 use lockstep_model::frame::{Request, Resume};
 use lockstep_model::gateway::routing::{self, FromSession};
-use lockstep_model::session::{self, Orders};
+use lockstep_model::session::{self, Outputs};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
     Attempt, BatchId, Bounds, Connection, ConnectionId, CredentialId, Epoch, FencingToken, Frame, Generation, Grant,
@@ -41,9 +41,9 @@ type Payload = Arc<[u8]>;
 struct Sink(AtomicU64);
 
 impl Effects<Payload> for Sink {
-    fn apply(&self, order: gateway::Output<Payload>) {
+    fn apply(&self, output: gateway::Output<Payload>) {
         // A driver does the same on both sides; this keeps the output from being optimised away.
-        if matches!(order, gateway::Output::Stopped) {
+        if matches!(output, gateway::Output::Stopped) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -114,7 +114,7 @@ struct Shard(Mutex<BTreeMap<UserId, Tenant>>);
 
 struct Tenant {
     session: Session<Payload>,
-    orders: Orders<Payload>,
+    outputs: Outputs<Payload>,
     inboxes: BTreeMap<ConnectionId, Arc<ConnectionInbox<Payload>>>,
 }
 
@@ -123,10 +123,10 @@ impl Plain {
         let shard = &self.shards[user.0 as usize % self.shards.len()].0;
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         visit(shard.entry(user).or_insert_with(|| {
-            let mut orders = Orders::new();
-            let session = Session::open(&Bounds::DEFAULT, user, Mode::Ready, &mut orders);
-            orders.list.clear();
-            Tenant { session, orders, inboxes: BTreeMap::new() }
+            let mut outputs = Outputs::new();
+            let session = Session::open(&Bounds::DEFAULT, user, Mode::Ready, &mut outputs);
+            outputs.list.clear();
+            Tenant { session, outputs, inboxes: BTreeMap::new() }
         }))
     }
 
@@ -138,8 +138,8 @@ impl Plain {
     ) -> Result<Handled, Refusal> {
         self.with(user, |tenant| {
             let mut frames = frames;
-            let handled = tenant.session.step(&Bounds::DEFAULT, input, &mut tenant.orders);
-            for output in tenant.orders.list.drain(..) {
+            let handled = tenant.session.step(&Bounds::DEFAULT, input, &mut tenant.outputs);
+            for output in tenant.outputs.list.drain(..) {
                 match routing::session(user, Generation(1), output) {
                     FromSession::Driver(output) => self.sink.apply(output),
                     FromSession::Frame(_, frame) => frames.iter_mut().for_each(|frames| frames.push(frame.clone())),
@@ -167,10 +167,10 @@ impl Subject for Plain {
 
     fn join(&self, user: UserId, number: u64) -> Self::Reader {
         let id = ConnectionId(number);
-        let mut orders = Vec::new();
-        let mut connection = Connection::accept(&Bounds::DEFAULT, id, &mut orders);
+        let mut outputs = Vec::new();
+        let mut connection = Connection::accept(&Bounds::DEFAULT, id, &mut outputs);
         for input in joining(user) {
-            let _ = connection.step(&Bounds::DEFAULT, input, &mut orders);
+            let _ = connection.step(&Bounds::DEFAULT, input, &mut outputs);
         }
         let inbox = Arc::new(ConnectionInbox::new(lockstep::core::handle::MAX_ITEMS));
         self.with(user, |tenant| tenant.inboxes.insert(id, inbox));

@@ -398,7 +398,7 @@ async fn verdict_for(
     }
     let Some(core) = core.upgrade() else { return Verdict::Unavailable };
     match core.effects().revocations.before(&identity.subject, generation) {
-        Before::Orders(scopes) => scopes.into_iter().for_each(|scope| core.revoke(user, scope)),
+        Before::Revoke(scopes) => scopes.into_iter().for_each(|scope| core.revoke(user, scope)),
         Before::Unknown => return Verdict::Unavailable,
     }
     Verdict::Valid { grant: Grant { user, credential: identity.credential, generation }, lifetime }

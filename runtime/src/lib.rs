@@ -31,8 +31,8 @@
 //! struct Notes(Mutex<Vec<gateway::Output<u8>>>);
 //!
 //! impl Effects<u8> for Notes {
-//!     fn apply(&self, order: gateway::Output<u8>) {
-//!         self.0.lock().unwrap().push(order);
+//!     fn apply(&self, output: gateway::Output<u8>) {
+//!         self.0.lock().unwrap().push(output);
 //!     }
 //!     fn quiet(&self) {}
 //!

@@ -406,11 +406,11 @@ impl Manager {
 async fn revoke(core: &Arc<Core>, revocation: Revocation) -> Result<(), NotRecorded> {
     let driver = core.effects();
     // Live connections must not wait for a disk.
-    revocations::order(core, &revocation);
+    revocations::apply(core, &revocation);
     let panicked = || Err("the verifier panicked".to_owned());
     let written = ask(|| driver.verifier.revoke(&revocation)).await.unwrap_or_else(panicked);
     // This covers what was verified before the verifier knew of the revocation. The verifier rejects anything later.
-    revocations::order(core, &revocation);
+    revocations::apply(core, &revocation);
     written.map_err(|why| NotRecorded { why, repeated: revocations::repeat(core, revocation) })
 }
 

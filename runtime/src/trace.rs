@@ -195,26 +195,28 @@ impl Trace {
             return;
         }
         let mut body = BODY.take();
-        let (orders, state, whole) = match *taken {
-            Taken::Node { handled, orders, node } => (digest(&(handled, orders)), digest(node), true),
-            Taken::Connection { handled, orders, connection } => (digest(&(handled, orders)), digest(connection), true),
+        let (outputs, state, whole) = match *taken {
+            Taken::Node { handled, outputs, node } => (digest(&(handled, outputs)), digest(node), true),
+            Taken::Connection { handled, outputs, connection } => {
+                (digest(&(handled, outputs)), digest(connection), true)
+            }
             Taken::Pulled { frames, connection } => {
                 let number = u32::try_from(frames.len()).unwrap_or(u32::MAX);
                 body.clear();
                 body = put(body, Kind::Pulled, &(shared.now(), connection.id(), number));
                 (digest(frames), digest(connection), true)
             }
-            Taken::Session { answer, orders, session } => {
+            Taken::Session { answer, outputs, session } => {
                 let whole = is_small(session)
                     || session.state() == State::Retired
                     || STEPS.replace(STEPS.get().wrapping_add(1)).is_multiple_of(format::WHOLE_EVERY);
                 let state = if whole { digest(session) } else { sketch(session) };
-                (digest(&(answer, orders)), state, whole)
+                (digest(&(answer, outputs)), state, whole)
             }
         };
         // Empty if the trace was started between the two calls, or was over at the call before this one.
         if !body.is_empty() {
-            body = extend(body, &(orders, state, whole));
+            body = extend(body, &(outputs, state, whole));
             shared.push(&body);
         }
         body.clear();

@@ -34,8 +34,8 @@ enum Input {
 impl Machine for Obedient {
     type Bounds = ();
     type Input = Input;
-    type Order = ();
-    type Orders = Vec<()>;
+    type Output = ();
+    type Outputs = Vec<()>;
     type Answer = ();
 
     fn step(&mut self, (): &(), input: Input, out: &mut Vec<()>) {
@@ -46,7 +46,7 @@ impl Machine for Obedient {
         }
     }
 
-    fn orders(out: &mut Vec<()>) -> &mut Vec<()> {
+    fn outputs(out: &mut Vec<()>) -> &mut Vec<()> {
         out
     }
 
@@ -126,8 +126,8 @@ fn a_visitor_that_panics_outside_a_step_harms_nobody() {
 struct Clumsy(Faults);
 
 impl Effects<u8> for Clumsy {
-    fn apply(&self, order: gateway::Output<u8>) {
-        if let gateway::Output::Session { output: gateway::SessionOutput::Launch { .. }, .. } = order {
+    fn apply(&self, output: gateway::Output<u8>) {
+        if let gateway::Output::Session { output: gateway::SessionOutput::Launch { .. }, .. } = output {
             panic!("dropped it");
         }
     }

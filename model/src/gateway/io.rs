@@ -41,7 +41,7 @@ pub trait Hosted<P>: From<Session<P>> + Borrow<Session<P>> {
         &mut self,
         bounds: &Bounds,
         input: session::Input<P>,
-        out: &mut session::Orders<P>,
+        out: &mut session::Outputs<P>,
     ) -> Result<Handled, Refusal>;
 
     /// As [`Session::check`].
@@ -57,7 +57,7 @@ impl<P: Piece> Hosted<P> for Session<P> {
         &mut self,
         bounds: &Bounds,
         input: session::Input<P>,
-        out: &mut session::Orders<P>,
+        out: &mut session::Outputs<P>,
     ) -> Result<Handled, Refusal> {
         Self::step(self, bounds, input, out)
     }
@@ -287,23 +287,23 @@ pub enum SessionOutput<P> {
 
 /// The outputs of a step, and the buffers that a step needs. The caller owns and reuses this value.
 #[derive(Clone, Debug)]
-pub struct Orders<P> {
+pub struct Outputs<P> {
     /// The outputs, in order. The caller drains them after each step.
     pub list: Vec<Output<P>>,
-    pub(super) session: session::Orders<P>,
+    pub(super) session: session::Outputs<P>,
     pub(super) connection: Vec<connection::Output<P>>,
     pub(super) node: Vec<node::Output>,
 }
 
-impl<P> Orders<P> {
+impl<P> Outputs<P> {
     /// Creates empty buffers.
     #[must_use]
     pub const fn new() -> Self {
-        Self { list: Vec::new(), session: session::Orders::new(), connection: Vec::new(), node: Vec::new() }
+        Self { list: Vec::new(), session: session::Outputs::new(), connection: Vec::new(), node: Vec::new() }
     }
 }
 
-impl<P> Default for Orders<P> {
+impl<P> Default for Outputs<P> {
     fn default() -> Self {
         Self::new()
     }

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use super::{Member, Orders, Output, Session, translate};
+use super::{Member, Output, Outputs, Session, translate};
 use crate::Handled;
 use crate::auth::Verdict;
 use crate::bounds::Bounds;
@@ -21,25 +21,25 @@ impl<P: Piece> Session<P> {
         bounds: &Bounds,
         id: ConnectionId,
         input: connection::Input<P>,
-        out: &mut Orders<P>,
+        out: &mut Outputs<P>,
     ) -> Handled {
         if matches!(input, connection::Input::Expired(Timer::Lookup)) {
             return self.look_up_late(bounds, id, out);
         }
         let input = self.judge(input);
         let Some(member) = self.members.get_mut(&id) else { return Handled::Ignored };
-        let mut orders = core::mem::take(&mut out.connection);
-        let handled = member.connection.step(bounds, input, &mut orders);
-        for order in orders.drain(..) {
-            if let connection::Output::Handle(request) = order {
+        let mut outputs = core::mem::take(&mut out.connection);
+        let handled = member.connection.step(bounds, input, &mut outputs);
+        for output in outputs.drain(..) {
+            if let connection::Output::Handle(request) = output {
                 self.handle(bounds, id, request, out);
-            } else if matches!(order, connection::Output::Wake) {
+            } else if matches!(output, connection::Output::Wake) {
                 self.wake(id, out);
             } else {
-                out.list.extend(translate(id, order));
+                out.list.extend(translate(id, output));
             }
         }
-        out.connection = orders;
+        out.connection = outputs;
         if self.members.get(&id).is_some_and(|member| member.connection.is_closing())
             && let Some(Member { connection, lookups, .. }) = self.members.remove(&id)
         {
@@ -62,12 +62,12 @@ impl<P: Piece> Session<P> {
         input
     }
 
-    pub(super) fn tell(&mut self, bounds: &Bounds, id: ConnectionId, control: Control<P>, out: &mut Orders<P>) {
+    pub(super) fn tell(&mut self, bounds: &Bounds, id: ConnectionId, control: Control<P>, out: &mut Outputs<P>) {
         let _ = self.connection(bounds, id, connection::Input::Tell(control), out);
     }
 
     /// Wakes a parked connection, once.
-    pub(super) fn wake(&mut self, id: ConnectionId, out: &mut Orders<P>) {
+    pub(super) fn wake(&mut self, id: ConnectionId, out: &mut Outputs<P>) {
         if let Some(member) = self.members.get_mut(&id)
             && core::mem::replace(&mut member.parked, false)
         {
@@ -76,7 +76,7 @@ impl<P: Piece> Session<P> {
     }
 
     /// Wakes every parked reader.
-    pub(super) fn wake_readers(&mut self, out: &mut Orders<P>) {
+    pub(super) fn wake_readers(&mut self, out: &mut Outputs<P>) {
         for (id, member) in &mut self.members {
             let reads = member.cursor.is_some() && !member.lookups.is_awaiting_page();
             if reads && core::mem::replace(&mut member.parked, false) {
@@ -87,7 +87,7 @@ impl<P: Piece> Session<P> {
 
     /// Sends up to `budget` frames: control frames first, then the entries after the cursor, and `going_away` once the
     /// reader has everything. A connection with fewer frames than its budget is parked.
-    pub(super) fn pull(&mut self, bounds: &Bounds, id: ConnectionId, budget: usize, out: &mut Orders<P>) -> Handled {
+    pub(super) fn pull(&mut self, bounds: &Bounds, id: ConnectionId, budget: usize, out: &mut Outputs<P>) -> Handled {
         let Some(member) = self.members.get_mut(&id) else { return Handled::Ignored };
         let mut missed = false;
         for _ in 0..budget {
@@ -127,7 +127,7 @@ impl<P: Piece> Session<P> {
     }
 
     /// Tells the log the furthest offset of any reader, if it is more than `ahead` beyond what the log was last told.
-    fn note(&mut self, ahead: u64, out: &mut Orders<P>) {
+    fn note(&mut self, ahead: u64, out: &mut Outputs<P>) {
         if let Some(stream) = &self.stream
             && self.read.0 > self.noted.0.saturating_add(ahead)
         {

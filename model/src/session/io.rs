@@ -339,7 +339,7 @@ pub enum Output<P> {
 /// The outputs of a step, and the buffers that a step needs. The caller owns and reuses this value, so a step allocates
 /// nothing once the buffers have grown.
 #[derive(Clone, Debug)]
-pub struct Orders<P> {
+pub struct Outputs<P> {
     /// The outputs, in order. The caller drains them after each step.
     pub list: Vec<Output<P>>,
     pub(super) connection: Vec<connection::Output<P>>,
@@ -347,7 +347,7 @@ pub struct Orders<P> {
     pub(super) run: Vec<run::Output>,
 }
 
-impl<P> Orders<P> {
+impl<P> Outputs<P> {
     /// Creates empty buffers.
     #[must_use]
     pub const fn new() -> Self {
@@ -355,7 +355,7 @@ impl<P> Orders<P> {
     }
 }
 
-impl<P> Default for Orders<P> {
+impl<P> Default for Outputs<P> {
     fn default() -> Self {
         Self::new()
     }

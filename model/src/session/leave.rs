@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Orders, Output, Session, State};
+use super::{Output, Outputs, Session, State};
 use crate::Handled;
 use crate::bounds::Bounds;
 use crate::breaker::Breaker;
@@ -29,7 +29,7 @@ impl<P: Piece> Session<P> {
 
     /// The log takes nothing more from this session: its connections close, its agents stop, and nothing that is
     /// pending is answered as done.
-    pub(super) fn lose(&mut self, bounds: &Bounds, cause: Cause, out: &mut Orders<P>) -> Handled {
+    pub(super) fn lose(&mut self, bounds: &Bounds, cause: Cause, out: &mut Outputs<P>) -> Handled {
         if let State::Leaving { .. } = self.state
             && self.stream.is_none()
         {
@@ -56,7 +56,7 @@ impl<P: Piece> Session<P> {
 
     /// The node leaves: open runs end here, and every client is told to leave. Queued runs stay in the log for the next
     /// process.
-    pub(super) fn go(&mut self, bounds: &Bounds, successor: Successor, out: &mut Orders<P>) -> Handled {
+    pub(super) fn go(&mut self, bounds: &Bounds, successor: Successor, out: &mut Outputs<P>) -> Handled {
         let begun = self.runs.iter().filter(|(_, run)| !run.is_queued());
         let runs: Vec<RunId> = begun.map(|(id, _)| *id).collect();
         for run in runs {
@@ -70,7 +70,7 @@ impl<P: Piece> Session<P> {
         Handled::Done
     }
 
-    fn close(&mut self, bounds: &Bounds, cause: Cause, out: &mut Orders<P>) {
+    fn close(&mut self, bounds: &Bounds, cause: Cause, out: &mut Outputs<P>) {
         let connections: Vec<ConnectionId> = self.members.keys().copied().collect();
         for connection in connections {
             let _ = self.connection(bounds, connection, connection::Input::Close(cause), out);
@@ -78,7 +78,7 @@ impl<P: Piece> Session<P> {
     }
 
     /// Runs after each step: begins the runs that are due, becomes vacant when idle, and retires when it may.
-    pub(super) fn settle(&mut self, bounds: &Bounds, out: &mut Orders<P>) {
+    pub(super) fn settle(&mut self, bounds: &Bounds, out: &mut Outputs<P>) {
         self.advance(bounds, out);
         if self.is_idle() && self.state == State::Occupied {
             self.vacate(bounds, out);
@@ -101,12 +101,12 @@ impl<P: Piece> Session<P> {
         self.members.is_empty() && self.runs.values().all(|run| left && run.is_queued())
     }
 
-    fn vacate(&mut self, bounds: &Bounds, out: &mut Orders<P>) {
+    fn vacate(&mut self, bounds: &Bounds, out: &mut Outputs<P>) {
         self.state = State::Vacant;
         out.list.push(Output::Arm(Owner::Session, Timer::Linger, bounds.linger));
     }
 
-    pub(super) fn retire(&mut self, out: &mut Orders<P>) {
+    pub(super) fn retire(&mut self, out: &mut Outputs<P>) {
         self.state = State::Retired;
         out.list.extend(
             [Timer::Linger, Timer::Restore, Timer::LogAnswer, Timer::Breaker]

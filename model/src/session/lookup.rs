@@ -11,7 +11,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::{Orders, Output, Session};
+use super::{Output, Outputs, Session};
 use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::connection;
@@ -98,7 +98,7 @@ impl<P: Piece> Lookups<P> {
         self.open.iter().filter(|(_, lookup)| matches!(lookup, Lookup::Query(_))).count()
     }
 
-    fn order(&mut self, bounds: &Bounds, connection: ConnectionId, lookup: Lookup<P>, out: &mut Orders<P>) {
+    fn request(&mut self, bounds: &Bounds, connection: ConnectionId, lookup: Lookup<P>, out: &mut Outputs<P>) {
         if self.open.is_empty() {
             out.list.push(Output::Arm(Owner::Connection(connection), Timer::Lookup, bounds.log_answer));
         }
@@ -108,7 +108,7 @@ impl<P: Piece> Lookups<P> {
     }
 
     /// Removes a lookup that was answered or given up.
-    fn close(&mut self, connection: ConnectionId, attempt: Attempt, out: &mut Orders<P>) -> Option<Lookup<P>> {
+    fn close(&mut self, connection: ConnectionId, attempt: Attempt, out: &mut Outputs<P>) -> Option<Lookup<P>> {
         let index = self.open.iter().position(|(open, _)| *open == attempt)?;
         let (_, lookup) = self.open.remove(index)?;
         if self.open.is_empty() {
@@ -118,7 +118,7 @@ impl<P: Piece> Lookups<P> {
     }
 
     /// Removes a deleted thread from the page, and repeats the lookups in flight.
-    fn delete(&mut self, connection: ConnectionId, thread: Option<ThreadId>, out: &mut Orders<P>) {
+    fn delete(&mut self, connection: ConnectionId, thread: Option<ThreadId>, out: &mut Outputs<P>) {
         if let Some(page) = &mut self.page {
             page.delete(thread);
         }
@@ -132,18 +132,18 @@ impl<P: Piece> Lookups<P> {
 
 impl<P: Piece> Session<P> {
     /// Requests the next page for a reader that has reached the end of its entries, if the log has more.
-    pub(super) fn look_up_page(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
+    pub(super) fn look_up_page(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Outputs<P>) {
         let (Some(stream), Some(member)) = (&self.stream, self.members.get_mut(&id)) else { return };
         let Some(cursor) = member.cursor.filter(|_| !member.lookups.is_awaiting_page()) else { return };
         let lookup = Lookup::Page { after: cursor.passed(), through: stream.tail() };
-        member.lookups.order(bounds, id, lookup, out);
+        member.lookups.request(bounds, id, lookup, out);
     }
 
     /// Takes a client's query about conversations.
-    pub(super) fn query(&mut self, bounds: &Bounds, id: ConnectionId, query: P, out: &mut Orders<P>) {
+    pub(super) fn query(&mut self, bounds: &Bounds, id: ConnectionId, query: P, out: &mut Outputs<P>) {
         let Some(member) = self.members.get_mut(&id) else { return };
         if member.lookups.queries() < bounds.queries {
-            member.lookups.order(bounds, id, Lookup::Query(query), out);
+            member.lookups.request(bounds, id, Lookup::Query(query), out);
         } else {
             self.tell(bounds, id, Control::Unanswered { query, code: Code::Busy }, out);
         }
@@ -155,7 +155,7 @@ impl<P: Piece> Session<P> {
         id: ConnectionId,
         attempt: Attempt,
         found: Found<P>,
-        out: &mut Orders<P>,
+        out: &mut Outputs<P>,
     ) -> Handled {
         let Some(member) = self.members.get_mut(&id) else { return Handled::Ignored };
         let Some(_) = member.lookups.close(id, attempt, out) else { return Handled::Ignored };
@@ -175,7 +175,7 @@ impl<P: Piece> Session<P> {
         bounds: &Bounds,
         id: ConnectionId,
         attempt: Attempt,
-        out: &mut Orders<P>,
+        out: &mut Outputs<P>,
     ) -> Handled {
         let Some(member) = self.members.get_mut(&id) else { return Handled::Ignored };
         match member.lookups.close(id, attempt, out) {
@@ -191,7 +191,7 @@ impl<P: Piece> Session<P> {
     }
 
     /// The lookup timed out: see [`Session::not_found`].
-    pub(super) fn look_up_late(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) -> Handled {
+    pub(super) fn look_up_late(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Outputs<P>) -> Handled {
         let Some(member) = self.members.get(&id) else { return Handled::Ignored };
         let open: Vec<Attempt> = member.lookups.open.iter().map(|(attempt, _)| *attempt).collect();
         for attempt in &open {
@@ -201,7 +201,7 @@ impl<P: Piece> Session<P> {
     }
 
     /// A deletion is readable: nothing of its thread is read any longer, and earlier lookups are repeated.
-    pub(super) fn forget_found(&mut self, thread: Option<ThreadId>, out: &mut Orders<P>) {
+    pub(super) fn forget_found(&mut self, thread: Option<ThreadId>, out: &mut Outputs<P>) {
         for (id, member) in &mut self.members {
             member.lookups.delete(*id, thread, out);
         }

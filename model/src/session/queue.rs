@@ -19,7 +19,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Orders, Session};
+use super::{Outputs, Session};
 use crate::bounds::{Bounds, Concurrency};
 use crate::frame::Code;
 use crate::id::{Offset, RunId, ThreadId};
@@ -77,7 +77,7 @@ impl<P: Piece> Session<P> {
         bounds: &Bounds,
         thread: ThreadId,
         replaces: Option<Offset>,
-        out: &mut Orders<P>,
+        out: &mut Outputs<P>,
     ) {
         let runs = self.runs.iter().filter(|(_, run)| self.gives_way(bounds, run, thread, replaces));
         let runs: Vec<RunId> = runs.map(|(id, _)| *id).collect();
@@ -85,20 +85,20 @@ impl<P: Piece> Session<P> {
     }
 
     /// Ends the thread's open runs.
-    pub(super) fn cancel_thread(&mut self, bounds: &Bounds, thread: ThreadId, out: &mut Orders<P>) {
+    pub(super) fn cancel_thread(&mut self, bounds: &Bounds, thread: ThreadId, out: &mut Outputs<P>) {
         let runs = self.runs.iter().filter(|(_, run)| run.thread() == thread);
         let runs: Vec<RunId> = runs.map(|(id, _)| *id).collect();
         self.cancel(bounds, &runs, out);
     }
 
-    fn cancel(&mut self, bounds: &Bounds, runs: &[RunId], out: &mut Orders<P>) {
+    fn cancel(&mut self, bounds: &Bounds, runs: &[RunId], out: &mut Outputs<P>) {
         for run in runs {
             let _ = self.run(bounds, *run, run::Input::Cancel, None, out);
         }
     }
 
     /// Begins each queued run that is due.
-    pub(super) fn advance(&mut self, bounds: &Bounds, out: &mut Orders<P>) {
+    pub(super) fn advance(&mut self, bounds: &Bounds, out: &mut Outputs<P>) {
         if self.mode.awaits_runs() {
             return;
         }

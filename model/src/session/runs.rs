@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::{Known, Member, Orders, Output, Session, State as SessionState, Unsettled, Waiting};
+use super::{Known, Member, Output, Outputs, Session, State as SessionState, Unsettled, Waiting};
 use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::frame::{Code, Control, Request};
@@ -16,7 +16,7 @@ use crate::{Handled, Refusal};
 
 impl<P: Piece> Session<P> {
     /// Handles a request on a connection that is past `connection_ready`.
-    pub(super) fn handle(&mut self, bounds: &Bounds, from: ConnectionId, request: Request<P>, out: &mut Orders<P>) {
+    pub(super) fn handle(&mut self, bounds: &Bounds, from: ConnectionId, request: Request<P>, out: &mut Outputs<P>) {
         match request {
             Request::Message { message, thread, run, payload, repeat, replaces } => {
                 let untold = repeat && self.members.get(&from).is_none_or(|member| member.start.is_none());
@@ -53,7 +53,7 @@ impl<P: Piece> Session<P> {
         run: RunId,
         payload: P,
         forgotten: bool,
-        out: &mut Orders<P>,
+        out: &mut Outputs<P>,
     ) -> Option<Control<P>> {
         match self.known.get(&message) {
             Some(Known { run, offset: Some(offset) }) => {
@@ -77,11 +77,11 @@ impl<P: Piece> Session<P> {
             Err(code) => return Some(Control::Refused { message, code }),
             Ok(schedule) => schedule,
         };
-        let mut orders = core::mem::take(&mut out.run);
-        let accepted = Run::accept(bounds, Received { message, thread, schedule, replaces }, &mut orders);
+        let mut outputs = core::mem::take(&mut out.run);
+        let accepted = Run::accept(bounds, Received { message, thread, schedule, replaces }, &mut outputs);
         if room < self.reserve() + 1 + accepted.reserve() || self.runs.contains_key(&run) {
-            orders.clear();
-            out.run = orders;
+            outputs.clear();
+            out.run = outputs;
             return Some(Control::Refused { message, code: Code::Busy });
         }
         self.make_way(bounds, thread, replaces, out);
@@ -90,8 +90,8 @@ impl<P: Piece> Session<P> {
         }
         self.runs.insert(run, accepted);
         self.known.insert(message, Known { run, offset: None });
-        self.apply(bounds, (run, thread), Some(payload), &mut orders, out);
-        out.run = orders;
+        self.apply(bounds, (run, thread), Some(payload), &mut outputs, out);
+        out.run = outputs;
         None
     }
 
@@ -102,7 +102,7 @@ impl<P: Piece> Session<P> {
         id: RunId,
         input: run::Input,
         payload: Option<P>,
-        out: &mut Orders<P>,
+        out: &mut Outputs<P>,
     ) -> Result<Handled, Refusal> {
         let needs = Run::needs(&input);
         let pending = self.stream.as_ref().map_or(0, |stream| stream.pending().len());
@@ -113,16 +113,16 @@ impl<P: Piece> Session<P> {
         if pending + reserve + needs > bounds.pending {
             return Err(Refusal::Backpressure);
         }
-        let mut orders = core::mem::take(&mut out.run);
+        let mut outputs = core::mem::take(&mut out.run);
         let thread = run.thread();
-        let handled = run.step(bounds, input, &mut orders);
+        let handled = run.step(bounds, input, &mut outputs);
         let ended = (!run.is_open()).then(|| run.state().clone());
         if ended.is_some() {
             self.runs.remove(&id);
             self.queue.retain(|waiting| waiting.run != id);
         }
-        self.apply(bounds, (id, thread), payload, &mut orders, out);
-        out.run = orders;
+        self.apply(bounds, (id, thread), payload, &mut outputs, out);
+        out.run = outputs;
         if let Some(state) = ended {
             self.ended(bounds, &state, out);
         }
@@ -136,7 +136,7 @@ impl<P: Piece> Session<P> {
         thread: ThreadId,
         deletion: RunId,
         payload: P,
-        out: &mut Orders<P>,
+        out: &mut Outputs<P>,
     ) -> Result<Handled, Refusal> {
         self.is_open_to(bounds, deletion)?;
         self.cancel_thread(bounds, thread, out);
@@ -160,7 +160,7 @@ impl<P: Piece> Session<P> {
         &mut self,
         bounds: &Bounds,
         event: Event<P>,
-        out: &mut Orders<P>,
+        out: &mut Outputs<P>,
     ) -> Result<Handled, Refusal> {
         self.is_open_to(bounds, event.run)?;
         Ok(self.log(bounds, stream::Input::Append(event), out))
@@ -188,12 +188,12 @@ impl<P: Piece> Session<P> {
         bounds: &Bounds,
         (run, thread): (RunId, ThreadId),
         mut payload: Option<P>,
-        orders: &mut Vec<run::Output>,
-        out: &mut Orders<P>,
+        outputs: &mut Vec<run::Output>,
+        out: &mut Outputs<P>,
     ) {
-        let last = orders.iter().rposition(|order| matches!(order, run::Output::Emit(_)));
-        for (index, order) in orders.drain(..).enumerate() {
-            match order {
+        let last = outputs.iter().rposition(|output| matches!(output, run::Output::Emit(_)));
+        for (index, output) in outputs.drain(..).enumerate() {
+            match output {
                 run::Output::Emit(kind) => {
                     let payload = if Some(index) == last { payload.take() } else { None };
                     let event = Event { run, thread: Some(thread), kind, payload };
@@ -206,7 +206,7 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    fn ended(&mut self, bounds: &Bounds, state: &State, out: &mut Orders<P>) {
+    fn ended(&mut self, bounds: &Bounds, state: &State, out: &mut Outputs<P>) {
         match state {
             State::Completed => self.breaker.succeeded(),
             State::Failed => {
@@ -235,12 +235,12 @@ impl<P: Piece> Session<P> {
     }
 
     /// Steps the stream and acts on its outputs.
-    pub(super) fn log(&mut self, bounds: &Bounds, input: stream::Input<P>, out: &mut Orders<P>) -> Handled {
+    pub(super) fn log(&mut self, bounds: &Bounds, input: stream::Input<P>, out: &mut Outputs<P>) -> Handled {
         let Some(stream) = &mut self.stream else { return Handled::Ignored };
-        let mut orders = core::mem::take(&mut out.stream);
-        let handled = stream.step(bounds, input, &mut orders);
-        for order in orders.drain(..) {
-            match order {
+        let mut outputs = core::mem::take(&mut out.stream);
+        let handled = stream.step(bounds, input, &mut outputs);
+        for output in outputs.drain(..) {
+            match output {
                 stream::Output::Write { tenure, batch, after, event } => {
                     out.list.push(Output::Write { tenure, batch, after, event });
                 }
@@ -251,11 +251,11 @@ impl<P: Piece> Session<P> {
                 stream::Output::Disarm(timer) => out.list.push(Output::Disarm(Owner::Session, timer)),
             }
         }
-        out.stream = orders;
+        out.stream = outputs;
         handled
     }
 
-    fn readable(&mut self, entry: Entry<P>, out: &mut Orders<P>) {
+    fn readable(&mut self, entry: Entry<P>, out: &mut Outputs<P>) {
         let Entry { offset, event: Event { run, thread, kind, payload }, .. } = entry;
         let waiting = self.queue.iter().position(|waiting| waiting.run == run);
         if let Kind::Received(Received { message, schedule, .. }) = kind {
@@ -286,7 +286,7 @@ impl<P: Piece> Session<P> {
 
     /// An entry was deleted with its thread. Readers that have not read this `message_received` are told that the
     /// message is known.
-    fn deleted(&mut self, bounds: &Bounds, entry: &Entry<P>, out: &mut Orders<P>) {
+    fn deleted(&mut self, bounds: &Bounds, entry: &Entry<P>, out: &mut Outputs<P>) {
         let Kind::Received(Received { message, .. }) = entry.event.kind else { return };
         let (run, offset) = (entry.event.run, entry.offset);
         self.forget_message(message, run);
@@ -321,7 +321,7 @@ impl<P: Piece> Session<P> {
     }
 
     /// An entry was trimmed. Its message is forgotten once the end of its run is durable.
-    fn forget(&mut self, entry: &Entry<P>, out: &mut Orders<P>) {
+    fn forget(&mut self, entry: &Entry<P>, out: &mut Outputs<P>) {
         for (_, member) in &mut self.members {
             member.start = member.start.filter(|start| *start >= entry.offset);
         }
@@ -334,7 +334,7 @@ impl<P: Piece> Session<P> {
     }
 
     /// Lets the log forget entries that are neither readable nor part of a run whose end is not durable.
-    fn trim(&mut self, out: &mut Orders<P>) {
+    fn trim(&mut self, out: &mut Outputs<P>) {
         let Some(stream) = &self.stream else { return };
         let oldest = self.unsettled.values().map(|run| Offset(run.offset.0 - 1)).min();
         let through = oldest.map_or(stream.tail(), |oldest| oldest.min(stream.tail()));
@@ -346,7 +346,7 @@ impl<P: Piece> Session<P> {
 
     /// Takes over the log's snapshot: rebuilds runs and message ids, and ends the runs that were open, including queued
     /// runs beyond a bound that has become smaller.
-    pub(super) fn recall(&mut self, bounds: &Bounds, snapshot: Snapshot<P>, out: &mut Orders<P>) {
+    pub(super) fn recall(&mut self, bounds: &Bounds, snapshot: Snapshot<P>, out: &mut Outputs<P>) {
         for Entry { offset, event, .. } in &snapshot.entries {
             if let Kind::Received(received) = event.kind {
                 let Received { message, schedule, .. } = received;
@@ -369,10 +369,10 @@ impl<P: Piece> Session<P> {
         self.past = snapshot.past.iter().skip(older).copied().collect();
         self.trimmed = snapshot.trimmed;
         (self.read, self.noted) = (snapshot.read, snapshot.read);
-        let mut orders = core::mem::take(&mut out.stream);
-        self.stream = Some(Stream::restore(bounds, snapshot, &mut orders));
-        for order in orders.drain(..) {
-            match order {
+        let mut outputs = core::mem::take(&mut out.stream);
+        self.stream = Some(Stream::restore(bounds, snapshot, &mut outputs));
+        for output in outputs.drain(..) {
+            match output {
                 stream::Output::Trimmed(entry) => self.forget(&entry, out),
                 stream::Output::Deleted(entry) => self.deleted(bounds, &entry, out),
                 stream::Output::Write { .. }
@@ -381,7 +381,7 @@ impl<P: Piece> Session<P> {
                 | stream::Output::Disarm(_) => {}
             }
         }
-        out.stream = orders;
+        out.stream = outputs;
         let kept: Vec<RunId> = self.queue.iter().take(bounds.queued).map(|waiting| waiting.run).collect();
         let interrupted: Vec<RunId> = self.runs.keys().copied().filter(|run| !kept.contains(run)).collect();
         for run in interrupted {

@@ -25,10 +25,10 @@ Examples:
   prove replay traces --format json | jq '.traces[] | {process, finding}'",
     after_long_help = "\
 `lockstep serve --trace DIR` writes down each step of each machine. A replay gives the
-same inputs to the model's machines and compares what they answer, order and become.
+same inputs to the model's machines and compares what they answer, output and become.
 The first step that differs is shown with the steps of that machine before it.
 
-Files of one process belong together and are read in their order; name them, or the
+Files of one process belong together and are read in their output; name them, or the
 directory that they are in. A trace whose oldest files were removed is checked from its
 checkpoints on, and says that it is incomplete. So does one with a hole, where the
 gateway's writer was behind and dropped records. A file that was cut off, changed,

@@ -151,10 +151,10 @@ impl Links {
     /// order of their distance.
     pub(crate) fn fair_component(&self, promise: usize) -> Option<Vec<Node>> {
         let mut nearest: Option<(Node, Vec<Node>)> = None;
-        self.components(promise, |component, order| {
+        self.components(promise, |component, output| {
             let first = component.iter().copied().min().expect("a component has a state");
             let closer = nearest.as_ref().is_none_or(|(best, _)| first < *best);
-            if closer && self.holds_fair_run(component, order) {
+            if closer && self.holds_fair_run(component, output) {
                 nearest = Some((first, component.to_vec()));
             }
         });
@@ -165,14 +165,14 @@ impl Links {
 
     /// The condition of the theory. What is open and was discovered no earlier
     /// than the component's root is the component.
-    fn holds_fair_run(&self, component: &[Node], order: &[u32]) -> bool {
-        let root = order[component[0] as usize];
+    fn holds_fair_run(&self, component: &[Node], output: &[u32]) -> bool {
+        let root = output[component[0] as usize];
         let mut always_enabled = u64::MAX;
         let mut carried = 0;
         for node in component {
             always_enabled &= self.enabled[*node as usize];
             for (target, class) in self.edges(*node) {
-                let reached = order[target as usize];
+                let reached = output[target as usize];
                 if class != UNFAIR && root <= reached && reached < CLOSED {
                     carried |= 1 << class;
                 }
@@ -187,18 +187,18 @@ impl Links {
     fn components(&self, promise: usize, mut found: impl FnMut(&[Node], &[u32])) {
         let count = self.pending.len();
         // The order of discovery while open; `low` is the least one reachable.
-        let mut order = vec![UNSEEN; count];
+        let mut output = vec![UNSEEN; count];
         let mut low = vec![0_u32; count];
         let mut next = 0_u32;
         let mut open: Vec<Node> = Vec::new();
         let mut calls: Vec<(Node, usize)> = Vec::new();
 
         for root in 0..count as Node {
-            if order[root as usize] != UNSEEN || !self.is_pending(root, promise) {
+            if output[root as usize] != UNSEEN || !self.is_pending(root, promise) {
                 continue;
             }
             calls.push((root, self.row(root).start));
-            order[root as usize] = next;
+            output[root as usize] = next;
             low[root as usize] = next;
             next += 1;
             open.push(root);
@@ -211,9 +211,9 @@ impl Links {
                     if !self.is_pending(target, promise) {
                         continue;
                     }
-                    match order[to] {
+                    match output[to] {
                         UNSEEN => {
-                            order[to] = next;
+                            output[to] = next;
                             low[to] = next;
                             next += 1;
                             open.push(target);
@@ -229,12 +229,12 @@ impl Links {
                     let caller = *caller as usize;
                     low[caller] = low[caller].min(low[at]);
                 }
-                if low[at] == order[at] {
+                if low[at] == output[at] {
                     let start =
                         open.iter().rposition(|member| *member as usize == at).expect("a component's root is open");
-                    found(&open[start..], &order);
+                    found(&open[start..], &output);
                     for member in open.drain(start..) {
-                        order[member as usize] = CLOSED;
+                        output[member as usize] = CLOSED;
                     }
                 }
             }

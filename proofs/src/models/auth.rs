@@ -50,7 +50,7 @@ pub(crate) struct Rules {
 /// What must come of an input, and the property that is broken when it does not.
 pub(crate) struct Expected {
     pub(crate) property: &'static str,
-    pub(crate) orders: Vec<Output>,
+    pub(crate) outputs: Vec<Output>,
 }
 
 impl Rules {
@@ -65,11 +65,11 @@ impl Rules {
             Input::Presented => {
                 self.presented += 1;
                 self.unanswered += 1;
-                let orders = vec![
+                let outputs = vec![
                     Output::Verify(Attempt(self.presented)),
                     Output::Arm(Timer::Verification, bounds.verification),
                 ];
-                Some(Expected { property: "AUTH-3", orders })
+                Some(Expected { property: "AUTH-3", outputs })
             }
             Input::Verdict { attempt, .. } if !waiting || attempt.0 != self.presented => None,
             Input::Verdict { verdict: Verdict::Rejected, .. } => Some(self.end("AUTH-1", Ending::Rejected)),
@@ -82,11 +82,11 @@ impl Rules {
             Input::Revoked if self.valid.is_some() => Some(self.end("AUTH-1", Ending::Revoked)),
             Input::Expired(Timer::Credential) if self.valid.is_some() => Some(self.end("AUTH-1", Ending::Expired)),
             Input::Expired(Timer::Warning) if self.valid.is_some() => {
-                Some(Expected { property: "AUTH-1", orders: vec![Output::Expiring] })
+                Some(Expected { property: "AUTH-1", outputs: vec![Output::Expiring] })
             }
             Input::Abandoned => {
                 let mut expected = self.end("AUTH-1", Ending::Abandoned);
-                expected.orders.pop();
+                expected.outputs.pop();
                 Some(expected)
             }
             Input::Verdict { .. } | Input::Revoked | Input::Expired(_) => None,
@@ -102,13 +102,13 @@ impl Rules {
         self.unanswered = 0;
         self.valid = Some(grant);
         let warning = Duration::from_nanos(u64::try_from(lifetime.as_nanos() * 4 / 5).unwrap_or(u64::MAX));
-        let orders = vec![
+        let outputs = vec![
             news,
             Output::Disarm(Timer::Verification),
             Output::Arm(Timer::Warning, warning),
             Output::Arm(Timer::Credential, lifetime),
         ];
-        Expected { property: "AUTH-1", orders }
+        Expected { property: "AUTH-1", outputs }
     }
 
     fn out_of_reach(&mut self) -> Expected {
@@ -116,14 +116,14 @@ impl Rules {
             return self.end("AUTH-3", Ending::Unavailable);
         }
         self.unanswered = 0;
-        Expected { property: "AUTH-3", orders: vec![Output::Disarm(Timer::Verification), Output::NotRenewed] }
+        Expected { property: "AUTH-3", outputs: vec![Output::Disarm(Timer::Verification), Output::NotRenewed] }
     }
 
     fn end(&mut self, property: &'static str, ending: Ending) -> Expected {
         (self.valid, self.unanswered, self.ending) = (None, 0, Some(ending));
-        let mut orders: Vec<_> = [Timer::Verification, Timer::Warning, Timer::Credential].map(Output::Disarm).to_vec();
-        orders.push(Output::Ended(ending));
-        Expected { property, orders }
+        let mut outputs: Vec<_> = [Timer::Verification, Timer::Warning, Timer::Credential].map(Output::Disarm).to_vec();
+        outputs.push(Output::Ended(ending));
+        Expected { property, outputs }
     }
 }
 
@@ -153,8 +153,8 @@ impl State {
         }
         let expected = self.rules.hear(bounds, input);
         let handled = self.auth.step(bounds, input, out);
-        for order in &*out {
-            match order {
+        for output in &*out {
+            match output {
                 Output::Arm(timer, _) => self.armed.arm(*timer),
                 Output::Disarm(timer) => self.armed.disarm(*timer),
                 Output::Verify(_)
@@ -170,7 +170,7 @@ impl State {
                 let quiet = self.auth == before && out.is_empty() && handled == Handled::Ignored;
                 self.expect(quiet, if matches!(input, Input::Verdict { .. }) { "AUTH-3" } else { "AUTH-1" });
             }
-            Some(expected) => self.expect(*out == expected.orders && handled == Handled::Done, expected.property),
+            Some(expected) => self.expect(*out == expected.outputs && handled == Handled::Done, expected.property),
         }
         self.check();
         handled

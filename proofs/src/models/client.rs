@@ -88,8 +88,8 @@ impl State {
         {
             self.open = None;
         }
-        let orders = self.obey(input, phase, out);
-        self.settle(&before, input, handled, &orders);
+        let outputs = self.obey(input, phase, out);
+        self.settle(&before, input, handled, &outputs);
         let property = match input {
             Input::Send { .. } => "RUN-2",
             Input::Withdraw { .. } | Input::Limits { .. } | Input::Expired(Timer::Answer) => "CLIENT-2",
@@ -103,10 +103,10 @@ impl State {
         match answer {
             Err(refusal) => self.expect(handled == Err(refusal) && self.client == before, property),
             Ok(None) => {
-                let quiet = handled == Ok(Handled::Ignored) && orders.is_empty() && self.client == before;
+                let quiet = handled == Ok(Handled::Ignored) && outputs.is_empty() && self.client == before;
                 self.expect(quiet, property);
             }
-            Ok(Some(expected)) => self.expect(handled == Ok(Handled::Done) && orders == expected, property),
+            Ok(Some(expected)) => self.expect(handled == Ok(Handled::Done) && outputs == expected, property),
         }
         if let (Some(old), Some(new)) = (place, self.client.position()) {
             self.expect(old.epoch != new.epoch || old.offset <= new.offset, "STR-1");
@@ -121,14 +121,14 @@ impl State {
         before: &Client<u8>,
         input: &Input<u8>,
         handled: Result<Handled, Refusal>,
-        orders: &[Output<u8>],
+        outputs: &[Output<u8>],
     ) {
         let sent = match input {
             Input::Send { message, .. } if handled == Ok(Handled::Done) => Some(*message),
             _ => None,
         };
         for message in before.outgoing().iter().map(|outgoing| outgoing.message).chain(sent) {
-            let settled = orders.iter().filter(|order| match order {
+            let settled = outputs.iter().filter(|output| match output {
                 Output::Accepted { message: told, .. }
                 | Output::Refused { message: told, .. }
                 | Output::TooLong { message: told }
@@ -144,9 +144,9 @@ impl State {
 
     /// Keeps the timers, and gives back the other orders.
     fn obey(&mut self, input: &Input<u8>, phase: Phase, out: Vec<Output<u8>>) -> Vec<Output<u8>> {
-        let (mut orders, mut deadlines) = (Vec::new(), Vec::new());
-        for order in out {
-            match &order {
+        let (mut outputs, mut deadlines) = (Vec::new(), Vec::new());
+        for output in out {
+            match &output {
                 Output::Arm(timer, after) => {
                     deadlines.push((*timer, *after));
                     self.armed.arm(*timer);
@@ -181,13 +181,13 @@ impl State {
                 | Output::Notice(_)
                 | Output::Error(_) => {}
             }
-            orders.push(order);
+            outputs.push(output);
         }
         let mut due = std::mem::take(&mut self.rules.deadlines);
         deadlines.sort_unstable();
         due.sort_unstable();
         self.expect(deadlines == due, "LIVE-4");
-        orders
+        outputs
     }
 
     fn check(&mut self) {
@@ -274,7 +274,7 @@ impl Peer {
             step(input);
         }
         step(Input::Send { message, payload: 6, size: 1 });
-        let written = step(frame(ready)).iter().filter(|order| matches!(order, Output::Write(_))).count();
+        let written = step(frame(ready)).iter().filter(|output| matches!(output, Output::Write(_))).count();
         let error = step(frame(Control::Error(code))) == [Output::Error(code)];
         let expected = match code {
             // What is sent again by itself is not told.
@@ -334,7 +334,7 @@ impl Peer {
         let mut life = Self::losing(bounds, 1011);
         let most = lockstep_model::client::MAX_WRITES;
         let wrote =
-            |out: &[Output<u8>]| out.iter().any(|order| matches!(order, Output::Write(Request::Message { .. })));
+            |out: &[Output<u8>]| out.iter().any(|output| matches!(output, Output::Write(Request::Message { .. })));
         (0..most).all(|_| wrote(&life())) && {
             let out = life();
             !wrote(&out) && out.contains(&Output::Unknown { message: MessageId(1) })

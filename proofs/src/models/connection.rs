@@ -130,8 +130,8 @@ impl State {
 
     fn obey(&mut self, bounds: &Bounds, out: &[Output<u8>], handled: Handled) -> Effects {
         let mut effects = Effects { done: handled == Handled::Done, ..Effects::default() };
-        for order in out {
-            match order {
+        for output in out {
+            match output {
                 Output::Verify { attempt, token } => effects.verify.push((*attempt, *token)),
                 Output::Arm(timer, after) => {
                     self.armed.arm(*timer);

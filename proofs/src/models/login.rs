@@ -39,7 +39,7 @@ pub struct Mistake {
     /// What the machine hears instead of an input.
     pub(crate) hears: fn(&State, Input<Subject>) -> Option<Input<Subject>>,
     /// What is done instead of its orders.
-    pub(crate) orders: fn(&mut State, Vec<Output<Subject>>) -> Vec<Output<Subject>>,
+    pub(crate) outputs: fn(&mut State, Vec<Output<Subject>>) -> Vec<Output<Subject>>,
     /// Whether the tokens of a login are good.
     pub(crate) good: fn(&State, CredentialId) -> bool,
 }
@@ -47,7 +47,7 @@ pub struct Mistake {
 impl Mistake {
     /// None.
     pub(crate) const NONE: Self =
-        Self { hears: |_, input| Some(input), orders: |_, orders| orders, good: State::is_good };
+        Self { hears: |_, input| Some(input), outputs: |_, outputs| outputs, good: State::is_good };
 }
 
 /// The model.

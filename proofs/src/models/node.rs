@@ -132,11 +132,11 @@ impl State {
     }
 
     /// What must come of an input. `None` when nothing must.
-    fn orders(&mut self, bounds: &Bounds, input: Input) -> Option<Vec<Output>> {
+    fn outputs(&mut self, bounds: &Bounds, input: Input) -> Option<Vec<Output>> {
         let probe = Output::Arm(Timer::Probe, bounds.probe);
         let drain = Output::Arm(Timer::Drain, bounds.drain);
         let grace = Output::Arm(Timer::Grace, bounds.grace);
-        let mut orders = Vec::new();
+        let mut outputs = Vec::new();
         let mode = self.mode();
         let mut left = None;
         match (input, self.place) {
@@ -162,7 +162,7 @@ impl State {
             (Input::SessionQuiet, _) => self.busy = self.busy.saturating_sub(1),
             (Input::Started, Place::Starting) => {
                 self.place = Place::Serving(Mode::Ready);
-                orders.push(probe);
+                outputs.push(probe);
             }
             (Input::Probed(measured), Place::Serving(mode)) if !self.pinned => {
                 self.probed(bounds, mode, meant(bounds, measured));
@@ -178,7 +178,7 @@ impl State {
                 };
                 self.place = Place::Announcing(successor);
                 self.probes.clear();
-                orders.extend([Output::Disarm(Timer::Probe), drain]);
+                outputs.extend([Output::Disarm(Timer::Probe), drain]);
             }
             (Input::Pin(Some(mode)), Place::Serving(_)) if mode != Mode::HandingOver => {
                 (self.place, self.pinned) = (Place::Serving(mode), true);
@@ -192,10 +192,10 @@ impl State {
             }
             (Input::HandoverAborted, Place::Announcing(Successor::Waiting) | Place::Finishing(Successor::Waiting)) => {
                 (self.place, self.pinned) = (Place::Serving(Mode::Ready), false);
-                orders.extend([Output::Disarm(Timer::Drain), probe]);
+                outputs.extend([Output::Disarm(Timer::Drain), probe]);
             }
             (Input::Announced, Place::Announcing(successor)) => self.place = Place::Finishing(successor),
-            (Input::Expired(Timer::Probe), Place::Serving(_)) => orders.extend([Output::Probe, probe]),
+            (Input::Expired(Timer::Probe), Place::Serving(_)) => outputs.extend([Output::Probe, probe]),
             (Input::Expired(Timer::Drain), Place::Announcing(successor) | Place::Finishing(successor)) => {
                 left = Some(successor);
             }
@@ -203,7 +203,7 @@ impl State {
                 self.place = Place::Stopped;
                 return Some(vec![Output::Stopped]);
             }
-            (Input::Expired(Timer::Grace), Place::Leaving | Place::Stopping) => orders.extend([grace, Output::Stop]),
+            (Input::Expired(Timer::Grace), Place::Leaving | Place::Stopping) => outputs.extend([grace, Output::Stop]),
             _ => return None,
         }
         if let Place::Finishing(successor) = self.place
@@ -213,21 +213,21 @@ impl State {
         }
         if left.is_some() {
             self.place = Place::Leaving;
-            orders.extend([Output::Disarm(Timer::Drain), Output::Arm(Timer::Grace, bounds.close)]);
+            outputs.extend([Output::Disarm(Timer::Drain), Output::Arm(Timer::Grace, bounds.close)]);
         }
         if self.mode() != mode {
-            orders.push(Output::Announce(self.mode()));
+            outputs.push(Output::Announce(self.mode()));
         }
-        orders.extend(left.map(Output::Leave));
+        outputs.extend(left.map(Output::Leave));
         if self.place == Place::Leaving && self.sessions == 0 {
             self.place = Place::Stopping;
-            orders.extend([Output::Released, Output::Disarm(Timer::Grace), grace]);
+            outputs.extend([Output::Released, Output::Disarm(Timer::Grace), grace]);
         }
         if self.place == Place::Stopping && self.connections + self.sessions == 0 {
             self.place = Place::Stopped;
-            orders.extend([Output::Disarm(Timer::Grace), Output::Stopped]);
+            outputs.extend([Output::Disarm(Timer::Grace), Output::Stopped]);
         }
-        Some(orders)
+        Some(outputs)
     }
 
     fn mode(&self) -> Mode {
@@ -256,11 +256,11 @@ impl State {
         if let Input::Expired(timer) = input {
             self.armed.disarm(timer);
         }
-        let expected = self.orders(bounds, input);
+        let expected = self.outputs(bounds, input);
         let mut out = Vec::new();
         let handled = self.node.step(bounds, input, &mut out);
-        for order in &out {
-            match order {
+        for output in &out {
+            match output {
                 Output::Arm(timer, after) => {
                     self.armed.arm(*timer);
                     // How long its clients and its log have to let it leave is compared with what must come, below.
@@ -285,9 +285,9 @@ impl State {
                 let quiet = handled == Handled::Ignored && out.is_empty() && self.node == before;
                 self.expect(quiet, property);
             }
-            Some(orders) => {
+            Some(outputs) => {
                 let full = self.connections == bounds.node_connections && input == Input::Accept;
-                self.expect(out == orders, if full { "LIM-1" } else { property });
+                self.expect(out == outputs, if full { "LIM-1" } else { property });
                 self.expect(handled == Handled::Done, property);
             }
         }

@@ -187,8 +187,8 @@ impl State {
     }
 
     fn obey(&mut self, bounds: &Bounds, out: &[Output]) {
-        for order in out {
-            match order {
+        for output in out {
+            match output {
                 Output::Emit(kind) => {
                     let right = self.grammar.take(*kind);
                     self.expect(right, "RUN-1");
@@ -218,7 +218,7 @@ impl State {
         let handled = self.run.step(bounds, input, &mut out);
         let emitted: Vec<Kind> = out
             .iter()
-            .filter_map(|order| match order {
+            .filter_map(|output| match output {
                 Output::Emit(kind) => Some(*kind),
                 Output::Stop | Output::Arm(..) | Output::Disarm(_) => None,
             })
@@ -241,13 +241,13 @@ impl State {
         if handled != Ok(Handled::Done) {
             self.expect(self.run == before && out.is_empty(), "RUN-3");
         }
-        let renewed = out.iter().filter(|order| matches!(order, Output::Arm(Timer::Silence, _))).count();
+        let renewed = out.iter().filter(|output| matches!(output, Output::Arm(Timer::Silence, _))).count();
         let heard = handled == Ok(Handled::Done) && self.grammar.is_open();
         self.expect(renewed == usize::from(heard), "LIVE-2");
         // Nothing gives a run more time: it has all of it from where it begins.
         let begins = waiting && self.grammar.started;
-        self.expect(out.iter().any(|order| matches!(order, Output::Arm(Timer::Deadline, _))) == begins, "LIVE-2");
-        let stops = out.iter().filter(|order| **order == Output::Stop).count();
+        self.expect(out.iter().any(|output| matches!(output, Output::Arm(Timer::Deadline, _))) == begins, "LIVE-2");
+        let stops = out.iter().filter(|output| **output == Output::Stop).count();
         self.expect(stops == usize::from(open && !self.grammar.is_open()), "RUN-1");
         self.check(bounds);
         handled

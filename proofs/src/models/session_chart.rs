@@ -6,7 +6,7 @@
 
 use lockstep_model::connection::{self, Connection};
 use lockstep_model::fence::Scope;
-use lockstep_model::session::{Input, Orders, Session, State as Stage};
+use lockstep_model::session::{Input, Outputs, Session, State as Stage};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
@@ -59,7 +59,7 @@ impl Alone {
     fn step(&self, state: &mut State, input: Input<u8>) -> Result<Handled, Refusal> {
         state.joins += u8::from(matches!(input, Input::Join { .. }));
         let notice = matches!(input, Input::Notice { .. });
-        let answer = state.session.step(&self.bounds, input, &mut Orders::new());
+        let answer = state.session.step(&self.bounds, input, &mut Outputs::new());
         state.notices += u8::from(notice && answer.is_ok());
         answer
     }
@@ -70,7 +70,7 @@ impl Model for Alone {
     type Action = Input<u8>;
 
     fn init_states(&self) -> Vec<State> {
-        let session = Session::open(&self.bounds, USER, Mode::Ready, &mut Orders::new());
+        let session = Session::open(&self.bounds, USER, Mode::Ready, &mut Outputs::new());
         vec![State { session, joins: 0, notices: 0 }]
     }
 

@@ -23,7 +23,7 @@ mod environment;
 mod step;
 
 use lockstep_model::auth::{Grant, Verdict};
-use lockstep_model::session::{Orders, Session, State as Phase};
+use lockstep_model::session::{Outputs, Session, State as Phase};
 use lockstep_model::{
     Attempt, Bounds, Cause, Code, ConnectionId, CredentialId, Mode, Offset, RevocationGeneration, RunId, Scope, Timer,
     UserId,
@@ -175,8 +175,8 @@ judged![
 
 impl State {
     fn new(bounds: &Bounds) -> Self {
-        let mut orders = Orders::new();
-        let session = Session::open(bounds, USER, Mode::Ready, &mut orders);
+        let mut outputs = Outputs::new();
+        let session = Session::open(bounds, USER, Mode::Ready, &mut outputs);
         let mut state = Self {
             session,
             armed: Armed::default(),
@@ -199,7 +199,7 @@ impl State {
             broken: None,
         };
         let mut seen = Seen::default();
-        state.obey(bounds, &mut orders, &mut seen);
+        state.obey(bounds, &mut outputs, &mut seen);
         state.expect(seen.asked == [Attempt(1)] && seen.armed.is_empty(), "SES-1");
         state.check(bounds);
         state

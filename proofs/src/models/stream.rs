@@ -165,17 +165,17 @@ impl State {
         bounds: &Bounds,
         before: &Stream<u8>,
         input: Input<u8>,
-        orders: impl FnOnce(&Self) -> Option<Vec<Output<u8>>>,
+        outputs: impl FnOnce(&Self) -> Option<Vec<Output<u8>>>,
     ) -> Handled {
         let mut out = Vec::new();
         let handled = self.stream.step(bounds, input, &mut out);
-        let expected = orders(self);
+        let expected = outputs(self);
         match expected {
             None => self.expect(handled == Handled::Ignored && out.is_empty() && self.stream == *before, "STR-2"),
             Some(expected) => self.expect(handled == Handled::Done && out == expected, "STR-2"),
         }
-        for order in &out {
-            match order {
+        for output in &out {
+            match output {
                 Output::Arm(timer, after) => {
                     self.armed.arm(*timer);
                     self.expect(deadline(bounds, *timer) == Some(*after), "STR-2");
@@ -389,7 +389,7 @@ impl State {
         }
         let (batch, offset) = (stream.batch(), Offset(1));
         let _ = stream.step(bounds, Input::Persisted { batch, offset, record: None }, &mut out);
-        let written = out.iter().filter_map(|order| match order {
+        let written = out.iter().filter_map(|output| match output {
             Output::Write { event: Event { payload, .. }, .. } => *payload,
             Output::Readable(_) | Output::Trimmed(_) | Output::Deleted(_) | Output::Arm(..) | Output::Disarm(_) => None,
         });

@@ -165,8 +165,8 @@ fn unheard(_: &World, input: Input, fed: &mut Vec<Input>) {
     }
 }
 
-fn answer_twice(_: &World, orders: &mut Vec<Output>) {
-    let answer = |order: &&Output| matches!(order, Output::Send { frame: Frame::Control(Control::Answer(_)), .. });
-    let again = orders.iter().find(answer).cloned();
-    orders.extend(again);
+fn answer_twice(_: &World, outputs: &mut Vec<Output>) {
+    let answer = |output: &&Output| matches!(output, Output::Send { frame: Frame::Control(Control::Answer(_)), .. });
+    let again = outputs.iter().find(answer).cloned();
+    outputs.extend(again);
 }

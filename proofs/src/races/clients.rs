@@ -136,10 +136,10 @@ enum Step {
 
 impl ClientState {
     fn feed(&mut self, mistake: Option<Mistake>, input: Input<u8>) {
-        let mut orders = Vec::new();
-        let _ = self.client.step(&setup::small(), input, &mut orders);
-        for order in orders {
-            match order {
+        let mut outputs = Vec::new();
+        let _ = self.client.step(&setup::small(), input, &mut outputs);
+        for output in outputs {
+            match output {
                 Output::Open { socket } => {
                     if socket.0 > 1 && !std::mem::take(&mut self.rested) {
                         self.broken.get_or_insert("CLIENT-1");

@@ -101,9 +101,9 @@ pub(super) fn rows() -> Vec<Row> {
     ]
 }
 
-fn tell_the_first(world: &World, orders: &mut Vec<Output>) {
-    for order in orders {
-        if let Output::Send { connection, frame: Frame::Control(Control::Ready { user, .. }) } = order {
+fn tell_the_first(world: &World, outputs: &mut Vec<Output>) {
+    for output in outputs {
+        if let Output::Send { connection, frame: Frame::Control(Control::Ready { user, .. }) } = output {
             *user = world.user_of_token(world.peers[peer(*connection)].token);
         }
     }
@@ -185,8 +185,8 @@ fn overlook_expiry(_: &World, input: Input, fed: &mut Vec<Input>) {
     }
 }
 
-fn fall_silent(world: &World, orders: &mut Vec<Output>) {
-    orders.retain(|order| match order {
+fn fall_silent(world: &World, outputs: &mut Vec<Output>) {
+    outputs.retain(|output| match output {
         Output::Send { connection, frame } => {
             let valid = world.sockets.get(connection).is_some_and(|socket| socket.observed.valid.is_some());
             valid && !matches!(frame, Frame::Control(Control::AuthExpiring))
@@ -195,12 +195,12 @@ fn fall_silent(world: &World, orders: &mut Vec<Output>) {
     });
 }
 
-fn no_deadline(world: &World, orders: &mut Vec<Output>) {
-    for order in orders {
-        if let Output::Arm(place, timer @ Timer::Credential, _) = *order
+fn no_deadline(world: &World, outputs: &mut Vec<Output>) {
+    for output in outputs {
+        if let Output::Arm(place, timer @ Timer::Credential, _) = *output
             && world.timers.contains(&(place, timer))
         {
-            *order = Output::Disarm(place, timer);
+            *output = Output::Disarm(place, timer);
         }
     }
 }

@@ -97,9 +97,9 @@ fn delete_another(_: &World, mut input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-fn write_the_right_one(_: &World, orders: &mut Vec<Output>) {
-    for order in orders {
-        if let Output::Session { output: SessionOutput::Write { event, .. }, .. } = order
+fn write_the_right_one(_: &World, outputs: &mut Vec<Output>) {
+    for output in outputs {
+        if let Output::Session { output: SessionOutput::Write { event, .. }, .. } = output
             && event.kind == Kind::Deleted
         {
             event.thread = Some(ThreadId(0));
@@ -107,8 +107,8 @@ fn write_the_right_one(_: &World, orders: &mut Vec<Output>) {
     }
 }
 
-fn read_the_disk(world: &World, orders: &mut Vec<Output>) {
-    let again = orders.iter().enumerate().find_map(|(place, order)| match order {
+fn read_the_disk(world: &World, outputs: &mut Vec<Output>) {
+    let again = outputs.iter().enumerate().find_map(|(place, output)| match output {
         Output::Send { connection, frame: Frame::Control(Control::Ready { offset, .. }) } => {
             let log = log_of(world, world.gateway.user_of(*connection)?)?;
             let deleted = log.readable().into_iter().rev().find(|entry| entry.event.kind == Kind::Deleted)?;
@@ -119,13 +119,13 @@ fn read_the_disk(world: &World, orders: &mut Vec<Output>) {
         _ => None,
     });
     if let Some((place, again)) = again {
-        orders.insert(place, again);
+        outputs.insert(place, again);
     }
 }
 
-fn keep_the_link(_: &World, orders: &mut Vec<Output>) {
-    for order in orders {
-        if let Output::Send { frame: Frame::Event(entry), .. } = order
+fn keep_the_link(_: &World, outputs: &mut Vec<Output>) {
+    for output in outputs {
+        if let Output::Send { frame: Frame::Event(entry), .. } = output
             && !matches!(entry.event.kind, Kind::Delta(_))
         {
             entry.previous = Offset(entry.offset.0 - 1);
@@ -133,34 +133,34 @@ fn keep_the_link(_: &World, orders: &mut Vec<Output>) {
     }
 }
 
-fn launch_what_is_deleted(world: &World, orders: &mut Vec<Output>) {
-    let launched = orders.iter().find_map(|order| match order {
+fn launch_what_is_deleted(world: &World, outputs: &mut Vec<Output>) {
+    let launched = outputs.iter().find_map(|output| match output {
         Output::Session { user, generation, output: SessionOutput::Durable { run, offset, .. } } => {
             let log = log_of(world, *user)?;
             log.at(offset.0).filter(|event| event.kind == Kind::Deleted && event.run == *run)?;
             let begun = log.readable().into_iter().find(|entry| matches!(entry.event.kind, Kind::Received(_)))?;
             let run = begun.event.run;
             let unlaunched = world.oracle.launched & (1 << message_of(run)) == 0;
-            let order = SessionOutput::Launch { run, payload: begun.event.payload, schedule: Schedule::Immediate };
-            unlaunched.then_some(Output::Session { user: *user, generation: *generation, output: order })
+            let output = SessionOutput::Launch { run, payload: begun.event.payload, schedule: Schedule::Immediate };
+            unlaunched.then_some(Output::Session { user: *user, generation: *generation, output: output })
         }
         _ => None,
     });
-    orders.extend(launched);
+    outputs.extend(launched);
 }
 
-fn answer_at_once(_: &World, orders: &mut Vec<Output>) {
-    let answers: Vec<_> = orders
+fn answer_at_once(_: &World, outputs: &mut Vec<Output>) {
+    let answers: Vec<_> = outputs
         .iter()
-        .filter_map(|order| match order {
+        .filter_map(|output| match output {
             Output::Session { user, generation, output: SessionOutput::Write { event, after, .. } }
                 if event.kind == Kind::Deleted =>
             {
-                let order = SessionOutput::Durable { run: event.run, offset: Offset(after.0 + 1), last: true };
-                Some(Output::Session { user: *user, generation: *generation, output: order })
+                let output = SessionOutput::Durable { run: event.run, offset: Offset(after.0 + 1), last: true };
+                Some(Output::Session { user: *user, generation: *generation, output: output })
             }
             _ => None,
         })
         .collect();
-    orders.extend(answers);
+    outputs.extend(answers);
 }

@@ -103,11 +103,11 @@ fn request(number: u8) -> Request<u8> {
 impl Visit {
     fn feed(&mut self, bounds: &Bounds, mistake: Option<Mistake>, input: Input<u8>) {
         let ready = self.connection.is_reading() || matches!(input, Input::Ready { .. });
-        let mut orders = Vec::new();
-        let _ = self.connection.step(bounds, input, &mut orders);
-        let mut handed: Vec<Request<u8>> = orders
+        let mut outputs = Vec::new();
+        let _ = self.connection.step(bounds, input, &mut outputs);
+        let mut handed: Vec<Request<u8>> = outputs
             .into_iter()
-            .filter_map(|order| if let Output::Handle(request) = order { Some(request) } else { None })
+            .filter_map(|output| if let Output::Handle(request) = output { Some(request) } else { None })
             .collect();
         match mistake {
             Some(Mistake::UrgentFirst) => handed.sort_by_key(|request| matches!(request, Request::Message { .. })),

@@ -137,8 +137,8 @@ fn make_room(world: &World, input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-fn keep_the_socket(_: &World, orders: &mut Vec<Output>) {
-    orders.retain(|order| !matches!(order, Output::Closed { cause: Cause::Lost, .. }));
+fn keep_the_socket(_: &World, outputs: &mut Vec<Output>) {
+    outputs.retain(|output| !matches!(output, Output::Closed { cause: Cause::Lost, .. }));
 }
 
 fn close_with_fault(_: &World, mut input: Input, fed: &mut Vec<Input>) {
@@ -176,10 +176,10 @@ fn forget_closing(world: &World, mut input: Input, fed: &mut Vec<Input>) {
 }
 
 /// A close that has failed is tried again, for ever.
-fn try_again(world: &World, orders: &mut Vec<Output>) {
+fn try_again(world: &World, outputs: &mut Vec<Output>) {
     let closing = world.gateway.unattached().keys().filter(|id| is_closing(world, **id));
     let deadline = setup::small().close;
-    orders.extend(closing.map(|id| Output::Arm(Place::Connection(*id), Timer::Close, deadline)));
+    outputs.extend(closing.map(|id| Output::Arm(Place::Connection(*id), Timer::Close, deadline)));
 }
 
 fn close_the_newest(world: &World, mut input: Input, fed: &mut Vec<Input>) {
@@ -201,15 +201,15 @@ fn put_off(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-fn announce_first(world: &World, orders: &mut Vec<Output>) {
+fn announce_first(world: &World, outputs: &mut Vec<Output>) {
     let gone = world.sockets.iter().find(|(id, socket)| {
         (socket.cut || socket.client_gone) && !socket.server_gone && world.gateway.user_of(**id).is_some()
     });
     if let Some((id, socket)) = gone
-        && orders.is_empty()
+        && outputs.is_empty()
     {
         let cause = if socket.cut { Cause::Lost } else { Cause::PeerClosed };
-        orders.push(Output::Closed { connection: *id, cause });
+        outputs.push(Output::Closed { connection: *id, cause });
     }
 }
 
@@ -222,6 +222,6 @@ fn abort_first(world: &World, input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-fn never_idle(_: &World, orders: &mut Vec<Output>) {
-    orders.retain(|order| !matches!(order, Output::Arm(_, Timer::Idle, _)));
+fn never_idle(_: &World, outputs: &mut Vec<Output>) {
+    outputs.retain(|output| !matches!(output, Output::Arm(_, Timer::Idle, _)));
 }

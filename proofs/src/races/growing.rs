@@ -45,9 +45,9 @@ fn inside() -> Setup {
 }
 
 /// Each frame of a part that leaves, with the pieces that it holds.
-fn parts(orders: &mut [Output]) -> impl Iterator<Item = (ConnectionId, &mut Entry<Payload>, Range<u8>)> {
-    orders.iter_mut().filter_map(|order| {
-        let Output::Send { connection, frame: Frame::Event(entry) } = order else { return None };
+fn parts(outputs: &mut [Output]) -> impl Iterator<Item = (ConnectionId, &mut Entry<Payload>, Range<u8>)> {
+    outputs.iter_mut().filter_map(|output| {
+        let Output::Send { connection, frame: Frame::Event(entry) } = output else { return None };
         let range = piece::range(entry.event.payload?).filter(|_| matches!(entry.event.kind, Kind::Delta(_)))?;
         Some((*connection, entry, range))
     })
@@ -58,8 +58,8 @@ const fn kept(from: u8, to: u8) -> Option<Payload> {
     Some(piece::pieces(from, to) | 0x80)
 }
 
-fn twice(world: &World, orders: &mut Vec<Output>) {
-    for (id, entry, range) in parts(orders) {
+fn twice(world: &World, outputs: &mut Vec<Output>) {
+    for (id, entry, range) in parts(outputs) {
         let began = world.sockets.get(&id).and_then(|socket| socket.observed.began);
         if range.start > 0 && began == Some(entry.previous) {
             entry.event.payload = kept(range.start - 1, range.end);
@@ -67,14 +67,14 @@ fn twice(world: &World, orders: &mut Vec<Output>) {
     }
 }
 
-fn cut_off(_: &World, orders: &mut Vec<Output>) {
-    for (_, entry, range) in parts(orders).filter(|(_, _, range)| range.len() > 1) {
+fn cut_off(_: &World, outputs: &mut Vec<Output>) {
+    for (_, entry, range) in parts(outputs).filter(|(_, _, range)| range.len() > 1) {
         entry.event.payload = kept(range.start, range.end - 1);
     }
 }
 
-fn misnamed(_: &World, orders: &mut Vec<Output>) {
-    for (_, entry, _) in parts(orders).filter(|(_, _, range)| range.len() > 1) {
+fn misnamed(_: &World, outputs: &mut Vec<Output>) {
+    for (_, entry, _) in parts(outputs).filter(|(_, _, range)| range.len() > 1) {
         entry.offset = Offset(entry.previous.0 + 1);
     }
 }

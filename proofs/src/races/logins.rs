@@ -35,7 +35,7 @@ pub(super) fn rows() -> Vec<Row> {
             ["AUTH-4"],
             3,
             1,
-            Mistake { orders: second_file, good: by_second_file, ..Mistake::NONE }
+            Mistake { outputs: second_file, good: by_second_file, ..Mistake::NONE }
         ),
         login!(
             "L2",
@@ -79,7 +79,7 @@ pub(super) fn rows() -> Vec<Row> {
             ["AUTH-4"],
             2,
             1,
-            Mistake { orders: at_once, ..Mistake::NONE }
+            Mistake { outputs: at_once, ..Mistake::NONE }
         ),
         login!(
             "L7",
@@ -115,7 +115,7 @@ pub(super) fn rows() -> Vec<Row> {
             ["AUTH-5", "AUTH-4"],
             2,
             1,
-            Mistake { orders: cookie_at_once, ..Mistake::NONE }
+            Mistake { outputs: cookie_at_once, ..Mistake::NONE }
         ),
         login!(
             "L11",
@@ -130,10 +130,10 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 /// Ends are known to the table and the first file; the second one is written afterwards, and then it is answered.
-fn second_file(state: &mut State, orders: Vec<Output<Subject>>) -> Vec<Output<Subject>> {
-    let ended: Vec<CredentialId> = orders
+fn second_file(state: &mut State, outputs: Vec<Output<Subject>>) -> Vec<Output<Subject>> {
+    let ended: Vec<CredentialId> = outputs
         .iter()
-        .filter_map(|order| if let Output::Ended { login, .. } = order { Some(*login) } else { None })
+        .filter_map(|output| if let Output::Ended { login, .. } = output { Some(*login) } else { None })
         .collect();
     for login in ended {
         let asked = state
@@ -143,8 +143,8 @@ fn second_file(state: &mut State, orders: Vec<Output<Subject>>) -> Vec<Output<Su
         let ask = Ask(asked.and_then(|tab| u64::try_from(tab).ok()).unwrap_or(u64::MAX));
         state.unwritten.push((ask, login));
     }
-    let holds = |order: &Output<Subject>| matches!(order, Output::Answer(ask, Answer::Ended) if state.unwritten.iter().any(|(of, _)| of == ask));
-    orders.into_iter().filter(|order| !holds(order)).collect()
+    let holds = |output: &Output<Subject>| matches!(output, Output::Answer(ask, Answer::Ended) if state.unwritten.iter().any(|(of, _)| of == ask));
+    outputs.into_iter().filter(|output| !holds(output)).collect()
 }
 
 /// What is in the second file is not good, nor what will be; everything else that was issued is.
@@ -188,13 +188,13 @@ fn by_name(_: &State, input: Input<Subject>) -> Option<Input<Subject>> {
 }
 
 /// Who has logged out is told when the login has ended, and not again.
-fn at_once(state: &mut State, mut orders: Vec<Output<Subject>>) -> Vec<Output<Subject>> {
-    let ends = orders.iter().any(|order| matches!(order, Output::Ended { why: Why::LoggedOut, .. }));
+fn at_once(state: &mut State, mut outputs: Vec<Output<Subject>>) -> Vec<Output<Subject>> {
+    let ends = outputs.iter().any(|output| matches!(output, Output::Ended { why: Why::LoggedOut, .. }));
     let waiting = state.tabs.iter().position(|tab| matches!(tab, Tab::Waiting(Request::LogOut(_))));
     if let (true, Some(tab)) = (ends, waiting) {
-        orders.push(Output::Answer(Ask(u64::try_from(tab).unwrap_or(u64::MAX)), Answer::Ended));
+        outputs.push(Output::Answer(Ask(u64::try_from(tab).unwrap_or(u64::MAX)), Answer::Ended));
     }
-    orders
+    outputs
 }
 
 /// A logout of what has ended already is one of what never was.
@@ -220,16 +220,16 @@ fn all_is_written(_: &State, input: Input<Subject>) -> Option<Input<Subject>> {
 }
 
 /// Who has refreshed is told the next number when it is made.
-fn cookie_at_once(state: &mut State, mut orders: Vec<Output<Subject>>) -> Vec<Output<Subject>> {
+fn cookie_at_once(state: &mut State, mut outputs: Vec<Output<Subject>>) -> Vec<Output<Subject>> {
     for (number, tab) in state.tabs.iter().enumerate() {
         if let Tab::Waiting(Request::Refresh((login, _))) = tab
             && let Some(Life::Turning(made, _)) = state.logins.logins().get(login)
         {
             let answer = Answer::Admitted { subject: made.subject.clone(), turn: made.turn + 1 };
-            orders.push(Output::Answer(Ask(u64::try_from(number).unwrap_or(u64::MAX)), answer));
+            outputs.push(Output::Answer(Ask(u64::try_from(number).unwrap_or(u64::MAX)), answer));
         }
     }
-    orders
+    outputs
 }
 
 fn unnoticed_use(state: &State, mut input: Input<Subject>) -> Option<Input<Subject>> {

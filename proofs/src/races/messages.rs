@@ -105,10 +105,10 @@ enum Step {
 
 impl Wire {
     fn feed(&mut self, mistake: Option<Mistake>, input: Input<u8>) {
-        let mut orders = Vec::new();
-        let _ = self.client.step(&setup::small(), input, &mut orders);
-        for order in orders {
-            match order {
+        let mut outputs = Vec::new();
+        let _ = self.client.step(&setup::small(), input, &mut outputs);
+        for output in outputs {
+            match output {
                 Output::Write(Request::Message { message, .. }) => {
                     if self.refused.contains(&message) {
                         self.broken.get_or_insert("CLIENT-2");

@@ -77,11 +77,12 @@ fn begin_anew(world: &World, input: Input, fed: &mut Vec<Input>) {
     }
 }
 
-fn declare_twice(world: &World, orders: &mut Vec<Output>) {
-    let restoring = |order: &Output| matches!(order, Output::Session { output: SessionOutput::Restore { .. }, .. });
-    if orders.iter().any(restoring) {
+fn declare_twice(world: &World, outputs: &mut Vec<Output>) {
+    let restoring = |output: &Output| matches!(output, Output::Session { output: SessionOutput::Restore { .. }, .. });
+    if outputs.iter().any(restoring) {
         let members = world.gateway.slots().values().flat_map(|slot| slot.session.members().keys());
-        orders.extend(members.map(|connection| Output::Send { connection: *connection, frame: Frame::Control(READY) }));
+        outputs
+            .extend(members.map(|connection| Output::Send { connection: *connection, frame: Frame::Control(READY) }));
     }
 }
 

@@ -98,8 +98,8 @@ fn look_it_up(world: &World, input: Input, fed: &mut Vec<Input>) {
     fed.extend(found);
 }
 
-fn write_once(world: &World, orders: &mut Vec<Output>) {
-    orders.retain(|order| match order {
+fn write_once(world: &World, outputs: &mut Vec<Output>) {
+    outputs.retain(|output| match output {
         Output::Session { user, output: SessionOutput::Write { .. }, .. } => {
             let stream = session_of(world, *user).and_then(Session::stream);
             stream.is_some_and(|stream| stream.batch() == BatchId(0))
@@ -143,28 +143,28 @@ fn carry_on(_: &World, input: Input, fed: &mut Vec<Input>) {
     }
 }
 
-fn call_it_done(_: &World, orders: &mut Vec<Output>) {
-    let halted = orders.iter().find_map(|order| match order {
+fn call_it_done(_: &World, outputs: &mut Vec<Output>) {
+    let halted = outputs.iter().find_map(|output| match output {
         Output::Session { output: SessionOutput::Halt { run }, .. } => Some(*run),
         _ => None,
     });
-    for order in orders {
-        if let (Output::Session { output: order, .. }, Some(run)) = (order, halted)
-            && *order == SessionOutput::Lose
+    for output in outputs {
+        if let (Output::Session { output: output, .. }, Some(run)) = (output, halted)
+            && *output == SessionOutput::Lose
         {
-            *order = SessionOutput::Durable { run, offset: Offset(9), last: false };
+            *output = SessionOutput::Durable { run, offset: Offset(9), last: false };
         }
     }
 }
 
-fn quote_the_newest(world: &World, orders: &mut Vec<Output>) {
-    for order in orders {
-        if let Output::Session { user, output: SessionOutput::Write { tenure, .. }, .. } = order {
+fn quote_the_newest(world: &World, outputs: &mut Vec<Output>) {
+    for output in outputs {
+        if let Output::Session { user, output: SessionOutput::Write { tenure, .. }, .. } = output {
             tenure.token = world.newest_owner(*user);
         }
     }
 }
 
-fn keep_silent(_: &World, orders: &mut Vec<Output>) {
-    orders.retain(|order| !matches!(order, Output::Session { output: SessionOutput::Lose, .. }));
+fn keep_silent(_: &World, outputs: &mut Vec<Output>) {
+    outputs.retain(|output| !matches!(output, Output::Session { output: SessionOutput::Lose, .. }));
 }

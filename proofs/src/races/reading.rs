@@ -105,17 +105,17 @@ fn neighbours() -> Setup {
     Setup { clients: vec![client(0, 0, 1), client(1, 1, 1)], ..Setup::calm("isolation", "two users, one message") }
 }
 
-fn is_event(order: &Output) -> bool {
-    matches!(order, Output::Send { frame: Frame::Event(_), .. })
+fn is_event(output: &Output) -> bool {
+    matches!(output, Output::Send { frame: Frame::Event(_), .. })
 }
 
-fn lose_the_rest(_: &World, orders: &mut Vec<Output>) {
+fn lose_the_rest(_: &World, outputs: &mut Vec<Output>) {
     let mut first = true;
-    orders.retain(|order| !is_event(order) || std::mem::take(&mut first));
+    outputs.retain(|output| !is_event(output) || std::mem::take(&mut first));
 }
 
-fn push_the_newest(world: &World, orders: &mut Vec<Output>) {
-    if !is_publishing(orders) {
+fn push_the_newest(world: &World, outputs: &mut Vec<Output>) {
+    if !is_publishing(outputs) {
         return;
     }
     for (id, member) in world.gateway.slots().values().flat_map(|slot| slot.session.members()) {
@@ -123,68 +123,68 @@ fn push_the_newest(world: &World, orders: &mut Vec<Output>) {
         if let (Some(entry), Some(cursor)) = (newest, member.cursor)
             && cursor.at() < entry.previous
         {
-            orders.push(Output::Send { connection: *id, frame: Frame::Event(entry.clone()) });
+            outputs.push(Output::Send { connection: *id, frame: Frame::Event(entry.clone()) });
         }
     }
 }
 
-fn wake_nobody(_: &World, orders: &mut Vec<Output>) {
-    if is_publishing(orders) {
-        orders.retain(|order| !matches!(order, Output::Wake { .. }));
+fn wake_nobody(_: &World, outputs: &mut Vec<Output>) {
+    if is_publishing(outputs) {
+        outputs.retain(|output| !matches!(output, Output::Wake { .. }));
     }
 }
 
-fn give_to_the_first(world: &World, orders: &mut Vec<Output>) {
+fn give_to_the_first(world: &World, outputs: &mut Vec<Output>) {
     let first = world.gateway.slots().iter().next();
-    for order in orders {
+    for output in outputs {
         if let (Output::Session { user, generation, output: SessionOutput::Launch { .. } }, Some((first, slot))) =
-            (order, first)
+            (output, first)
         {
             (*user, *generation) = (*first, slot.generation);
         }
     }
 }
 
-fn wake_the_newest(world: &World, orders: &mut Vec<Output>) {
-    if is_publishing(orders) {
+fn wake_the_newest(world: &World, outputs: &mut Vec<Output>) {
+    if is_publishing(outputs) {
         let newest = world.gateway.slots().values().flat_map(|slot| slot.session.members().keys()).max().copied();
-        orders.retain(|order| match order {
+        outputs.retain(|output| match output {
             Output::Wake { connection } => Some(*connection) == newest,
             _ => true,
         });
     }
 }
 
-fn drop_unknown_threads(_: &World, orders: &mut Vec<Output>) {
-    orders.retain(|order| match order {
+fn drop_unknown_threads(_: &World, outputs: &mut Vec<Output>) {
+    outputs.retain(|output| match output {
         Output::Send { connection, frame: Frame::Event(entry) } => entry.event.run.0 / 16 == connection.0 / 16,
         _ => true,
     });
 }
 
-fn mix_up_sockets(world: &World, orders: &mut Vec<Output>) {
-    for order in orders {
-        if !is_event(order) {
+fn mix_up_sockets(world: &World, outputs: &mut Vec<Output>) {
+    for output in outputs {
+        if !is_event(output) {
             continue;
         }
         let ready = world.sockets.iter().find(|(_, socket)| socket.observed.seen.is_some());
-        if let (Output::Send { connection, .. }, Some((first, _))) = (order, ready) {
+        if let (Output::Send { connection, .. }, Some((first, _))) = (output, ready) {
             *connection = *first;
         }
     }
 }
 
-fn keep_the_newest(_: &World, orders: &mut Vec<Output>) {
-    let mut events = orders.iter().filter(|order| is_event(order)).count();
-    orders.retain(|order| {
-        events -= usize::from(is_event(order));
-        !is_event(order) || events == 0
+fn keep_the_newest(_: &World, outputs: &mut Vec<Output>) {
+    let mut events = outputs.iter().filter(|output| is_event(output)).count();
+    outputs.retain(|output| {
+        events -= usize::from(is_event(output));
+        !is_event(output) || events == 0
     });
 }
 
-fn shed_the_end(_: &World, orders: &mut Vec<Output>) {
+fn shed_the_end(_: &World, outputs: &mut Vec<Output>) {
     let mut waiting = 0;
-    orders.retain(|order| match order {
+    outputs.retain(|output| match output {
         Output::Send { frame: Frame::Event(entry), .. } => {
             waiting += 1;
             waiting == 1 || !entry.event.kind.is_terminal()
@@ -193,8 +193,8 @@ fn shed_the_end(_: &World, orders: &mut Vec<Output>) {
     });
 }
 
-fn tell_everybody(world: &World, orders: &mut Vec<Output>) {
-    let received = orders.iter().find_map(|order| match order {
+fn tell_everybody(world: &World, outputs: &mut Vec<Output>) {
+    let received = outputs.iter().find_map(|output| match output {
         Output::Send { connection, frame: frame @ Frame::Event(entry) } => {
             matches!(entry.event.kind, Kind::Received(_)).then(|| (*connection, frame.clone()))
         }
@@ -202,14 +202,14 @@ fn tell_everybody(world: &World, orders: &mut Vec<Output>) {
     });
     if let Some((reader, frame)) = received {
         let others = world.sockets.iter().filter(|(id, socket)| **id != reader && socket.observed.seen.is_some());
-        orders.extend(others.map(|(id, _)| Output::Send { connection: *id, frame: frame.clone() }));
+        outputs.extend(others.map(|(id, _)| Output::Send { connection: *id, frame: frame.clone() }));
     }
 }
 
-fn show_early(world: &World, orders: &mut Vec<Output>) {
+fn show_early(world: &World, outputs: &mut Vec<Output>) {
     let mut shown = Vec::new();
-    for order in orders.iter() {
-        if let Output::Session { user, output: SessionOutput::Write { after, event, .. }, .. } = order
+    for output in outputs.iter() {
+        if let Output::Session { user, output: SessionOutput::Write { after, event, .. }, .. } = output
             && let Some(session) = session_of(world, *user)
         {
             for (id, _) in session.members() {
@@ -219,5 +219,5 @@ fn show_early(world: &World, orders: &mut Vec<Output>) {
             }
         }
     }
-    orders.extend(shown);
+    outputs.extend(shown);
 }

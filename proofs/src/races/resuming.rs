@@ -80,8 +80,8 @@ fn ignore_resume(_: &World, input: Input, fed: &mut Vec<Input>) {
     redirect(input, fed, |_, _, _| ReadFrom::Latest);
 }
 
-fn repeat_the_last(world: &World, orders: &mut Vec<Output>) {
-    let again = orders.iter().find_map(|order| match order {
+fn repeat_the_last(world: &World, outputs: &mut Vec<Output>) {
+    let again = outputs.iter().find_map(|output| match output {
         Output::Send { connection, frame: Frame::Control(Control::Ready { offset, resumed: true, .. }) } => {
             let entries = stream_of(world, *connection)?.entries();
             let last = entries.iter().find(|entry| entry.offset == *offset)?;
@@ -89,7 +89,7 @@ fn repeat_the_last(world: &World, orders: &mut Vec<Output>) {
         }
         _ => None,
     });
-    orders.extend(again);
+    outputs.extend(again);
 }
 
 fn skip_one(world: &World, input: Input, fed: &mut Vec<Input>) {
@@ -101,9 +101,9 @@ fn skip_one(world: &World, input: Input, fed: &mut Vec<Input>) {
     });
 }
 
-fn tell_the_wanted(world: &World, orders: &mut Vec<Output>) {
-    for order in orders {
-        if let Output::Send { connection, frame: Frame::Control(Control::Ready { offset, resumed: true, .. }) } = order
+fn tell_the_wanted(world: &World, outputs: &mut Vec<Output>) {
+    for output in outputs {
+        if let Output::Send { connection, frame: Frame::Control(Control::Ready { offset, resumed: true, .. }) } = output
             && let Some(wanted) = world.peers[peer(*connection)].client.position()
         {
             *offset = wanted.offset;
@@ -132,10 +132,10 @@ fn number_anew(_: &World, mut input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-fn hide_the_gap(_: &World, orders: &mut Vec<Output>) {
-    orders.retain(|order| !matches!(order, Output::Send { frame: Frame::Control(Control::StreamReset { .. }), .. }));
-    for order in orders {
-        if let Output::Send { frame: Frame::Control(Control::Ready { resumed, .. }), .. } = order {
+fn hide_the_gap(_: &World, outputs: &mut Vec<Output>) {
+    outputs.retain(|output| !matches!(output, Output::Send { frame: Frame::Control(Control::StreamReset { .. }), .. }));
+    for output in outputs {
+        if let Output::Send { frame: Frame::Control(Control::Ready { resumed, .. }), .. } = output {
             *resumed = true;
         }
     }
@@ -148,9 +148,9 @@ fn find_nothing_saved(world: &World, input: Input, fed: &mut Vec<Input>) {
     });
 }
 
-fn tell_the_head(world: &World, orders: &mut Vec<Output>) {
-    for order in orders {
-        if let Output::Send { connection, frame: Frame::Control(Control::Ready { offset, .. }) } = order
+fn tell_the_head(world: &World, outputs: &mut Vec<Output>) {
+    for output in outputs {
+        if let Output::Send { connection, frame: Frame::Control(Control::Ready { offset, .. }) } = output
             && let Some(stream) = stream_of(world, *connection)
         {
             *offset = stream.head();

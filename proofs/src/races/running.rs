@@ -186,23 +186,23 @@ fn refuse_for_others(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-fn never_watch(_: &World, orders: &mut Vec<Output>) {
-    orders.retain(|order| !matches!(order, Output::Arm(Place::Run(..), Timer::Silence, _)));
+fn never_watch(_: &World, outputs: &mut Vec<Output>) {
+    outputs.retain(|output| !matches!(output, Output::Arm(Place::Run(..), Timer::Silence, _)));
 }
 
-fn renew_the_deadline(_: &World, orders: &mut Vec<Output>) {
-    let renewed = orders.iter().filter_map(|order| match order {
+fn renew_the_deadline(_: &World, outputs: &mut Vec<Output>) {
+    let renewed = outputs.iter().filter_map(|output| match output {
         Output::Arm(place @ Place::Run(..), Timer::Silence, after) => {
             Some(Output::Arm(*place, Timer::Deadline, *after))
         }
         _ => None,
     });
     let renewed: Vec<_> = renewed.collect();
-    orders.extend(renewed);
+    outputs.extend(renewed);
 }
 
-fn leave_tools_open(_: &World, orders: &mut Vec<Output>) {
-    orders.retain(|order| match order {
+fn leave_tools_open(_: &World, outputs: &mut Vec<Output>) {
+    outputs.retain(|output| match output {
         Output::Session { output: SessionOutput::Write { event, .. }, .. } => {
             !matches!(event.kind, Kind::ToolCompleted(_, run::ToolEnd::Abandoned(_)))
         }

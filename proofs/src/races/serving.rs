@@ -97,13 +97,13 @@ fn pretend_a_successor(_: &World, input: Input, fed: &mut Vec<Input>) {
     });
 }
 
-fn no_deadline(_: &World, orders: &mut Vec<Output>) {
-    orders.retain(|order| !matches!(order, Output::Arm(_, Timer::Drain, _)));
+fn no_deadline(_: &World, outputs: &mut Vec<Output>) {
+    outputs.retain(|output| !matches!(output, Output::Arm(_, Timer::Drain, _)));
 }
 
-fn release_at_once(_: &World, orders: &mut Vec<Output>) {
-    if orders.iter().any(|order| matches!(order, Output::Arm(_, Timer::Drain, _))) {
-        orders.insert(0, Output::Released);
+fn release_at_once(_: &World, outputs: &mut Vec<Output>) {
+    if outputs.iter().any(|output| matches!(output, Output::Arm(_, Timer::Drain, _))) {
+        outputs.insert(0, Output::Released);
     }
 }
 
@@ -132,9 +132,9 @@ fn close_everybody(world: &World, input: Input, fed: &mut Vec<Input>) {
     }
 }
 
-fn stop_at_once(_: &World, orders: &mut Vec<Output>) {
-    if orders.iter().any(|order| matches!(order, Output::Arm(_, Timer::Drain, _))) {
-        orders.push(Output::Stopped);
+fn stop_at_once(_: &World, outputs: &mut Vec<Output>) {
+    if outputs.iter().any(|output| matches!(output, Output::Arm(_, Timer::Drain, _))) {
+        outputs.push(Output::Stopped);
     }
 }
 

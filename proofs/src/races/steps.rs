@@ -33,21 +33,21 @@ mod parts {
 
     /// A session that the log has answered.
     pub(super) fn restored(bounds: &Bounds) -> Session<u8> {
-        let mut orders = session::Orders::new();
-        let mut session = Session::open(bounds, UserId(0), Mode::Ready, &mut orders);
+        let mut outputs = session::Outputs::new();
+        let mut session = Session::open(bounds, UserId(0), Mode::Ready, &mut outputs);
         let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
         let restored = session::Input::Restored { attempt: Attempt(1), snapshot };
-        let _ = session.step(bounds, restored, &mut orders);
+        let _ = session.step(bounds, restored, &mut outputs);
         session
     }
 
     /// A connection whose credential is being verified.
     pub(super) fn presented(bounds: &Bounds, id: u64) -> Connection<u8> {
-        let mut orders = Vec::new();
-        let mut connection = Connection::accept(bounds, ConnectionId(id), &mut orders);
+        let mut outputs = Vec::new();
+        let mut connection = Connection::accept(bounds, ConnectionId(id), &mut outputs);
         let auth = Request::Auth { token: 0, resume: Resume::default() };
         for input in [Input::Opened, Input::Received(auth)] {
-            let _ = connection.step(bounds, input, &mut orders);
+            let _ = connection.step(bounds, input, &mut outputs);
         }
         connection
     }

@@ -135,8 +135,8 @@ fn launch(run: RunId) -> SessionOutput<Payload> {
     SessionOutput::Launch { run, payload: Some(recorded(payload)), schedule: Schedule::Queued }
 }
 
-fn launch_again(world: &World, orders: &mut Vec<Output>) {
-    let again = orders.iter().find_map(|order| match order {
+fn launch_again(world: &World, outputs: &mut Vec<Output>) {
+    let again = outputs.iter().find_map(|output| match output {
         Output::Session { user, generation, output: SessionOutput::Write { event, .. } }
             if event.kind == Kind::Error(run::Reason::Interrupted)
                 && is_beginning(world, *user, event.run, Kind::Started) =>
@@ -145,7 +145,7 @@ fn launch_again(world: &World, orders: &mut Vec<Output>) {
         }
         _ => None,
     });
-    orders.extend(again);
+    outputs.extend(again);
 }
 
 fn interrupt_all(world: &World, input: Input, fed: &mut Vec<Input>) {
@@ -164,33 +164,33 @@ fn interrupt_all(world: &World, input: Input, fed: &mut Vec<Input>) {
     }
 }
 
-fn launch_what_began(world: &World, orders: &mut Vec<Output>) {
-    for order in orders {
-        if let Output::Session { user, output: order, .. } = order
-            && let SessionOutput::Durable { run, offset, .. } = *order
+fn launch_what_began(world: &World, outputs: &mut Vec<Output>) {
+    for output in outputs {
+        if let Output::Session { user, output: output, .. } = output
+            && let SessionOutput::Durable { run, offset, .. } = *output
             && let Some(event) = log_of(world, *user).and_then(|log| log.at(offset.0))
             && is_beginning(world, *user, run, event.kind)
         {
-            *order = launch(run);
+            *output = launch(run);
         }
     }
 }
 
-fn launch_at_once(world: &World, orders: &mut Vec<Output>) {
-    for order in orders {
-        if let Output::Session { user, output: order, .. } = order
-            && let SessionOutput::Write { event, .. } = order
+fn launch_at_once(world: &World, outputs: &mut Vec<Output>) {
+    for output in outputs {
+        if let Output::Session { user, output: output, .. } = output
+            && let SessionOutput::Write { event, .. } = output
             && is_beginning(world, *user, event.run, event.kind)
         {
-            *order = launch(event.run);
+            *output = launch(event.run);
         }
     }
 }
 
-fn launch_the_newest(world: &World, orders: &mut Vec<Output>) {
-    for order in orders {
+fn launch_the_newest(world: &World, outputs: &mut Vec<Output>) {
+    for output in outputs {
         if let Output::Session { user, output: SessionOutput::Launch { run, schedule: Schedule::Queued, .. }, .. } =
-            order
+            output
             && let Some(newest) = session_of(world, *user).and_then(|session| session.queue().back())
         {
             *run = newest.run;
@@ -221,8 +221,8 @@ fn replace_nothing(_: &World, mut input: Input, fed: &mut Vec<Input>) {
 }
 
 /// The beginnings that are written.
-fn beginnings(orders: &mut [Output]) -> impl Iterator<Item = &mut run::Received> {
-    orders.iter_mut().filter_map(|order| match order {
+fn beginnings(outputs: &mut [Output]) -> impl Iterator<Item = &mut run::Received> {
+    outputs.iter_mut().filter_map(|output| match output {
         Output::Session { output: SessionOutput::Write { event, .. }, .. } => match &mut event.kind {
             Kind::Received(received) => Some(received),
             _ => None,
@@ -231,19 +231,19 @@ fn beginnings(orders: &mut [Output]) -> impl Iterator<Item = &mut run::Received>
     })
 }
 
-fn say_that_it_replaces(_: &World, orders: &mut Vec<Output>) {
-    for received in beginnings(orders).filter(|received| received.message != MessageId(0)) {
+fn say_that_it_replaces(_: &World, outputs: &mut Vec<Output>) {
+    for received in beginnings(outputs).filter(|received| received.message != MessageId(0)) {
         (received.replaces, received.schedule) = (Some(Offset(1)), Schedule::Immediate);
     }
 }
 
-fn write_the_message_first(_: &World, orders: &mut Vec<Output>) {
-    let is_write = |order: &Output| matches!(order, Output::Session { output: SessionOutput::Write { .. }, .. });
-    let writes: Vec<usize> = (0..orders.len()).filter(|place| is_write(&orders[*place])).collect();
+fn write_the_message_first(_: &World, outputs: &mut Vec<Output>) {
+    let is_write = |output: &Output| matches!(output, Output::Session { output: SessionOutput::Write { .. }, .. });
+    let writes: Vec<usize> = (0..outputs.len()).filter(|place| is_write(&outputs[*place])).collect();
     if let [.., before, last] = writes[..]
-        && beginnings(&mut orders[last..=last]).any(|received| received.replaces.is_some())
+        && beginnings(&mut outputs[last..=last]).any(|received| received.replaces.is_some())
     {
-        orders.swap(before, last);
+        outputs.swap(before, last);
     }
 }
 

@@ -82,9 +82,9 @@ pub(super) struct Machines {
     node: Option<Node>,
     unattached: HashMap<ConnectionId, Connection<Tag>>,
     sessions: HashMap<(UserId, Generation), Session<Tag>>,
-    session_orders: session::Orders<Tag>,
-    connection_orders: Vec<connection::Output<Tag>>,
-    node_orders: Vec<node::Output>,
+    session_outputs: session::Outputs<Tag>,
+    connection_outputs: Vec<connection::Output<Tag>>,
+    node_outputs: Vec<node::Output>,
     pub(super) counts: Counts,
 }
 
@@ -96,9 +96,9 @@ impl Machines {
             node: from_the_beginning.then(Node::new),
             unattached: HashMap::new(),
             sessions: HashMap::new(),
-            session_orders: session::Orders::new(),
-            connection_orders: Vec::new(),
-            node_orders: Vec::new(),
+            session_outputs: session::Outputs::new(),
+            connection_outputs: Vec::new(),
+            node_outputs: Vec::new(),
             counts: Counts::default(),
         }
     }
@@ -122,8 +122,8 @@ impl Machines {
             Record::Connection { connection, input, outcome, .. } => self.connection(connection, input, outcome),
             Record::Pulled { connection, frames, outcome, .. } => self.pulled(connection, frames, outcome),
             Record::Opened { user, generation, mode, outcome, .. } => {
-                self.session_orders.list.clear();
-                let session = Session::open(&self.bounds, user, mode, &mut self.session_orders);
+                self.session_outputs.list.clear();
+                let session = Session::open(&self.bounds, user, mode, &mut self.session_outputs);
                 self.sessions.insert((user, generation), session);
                 self.settle(user, generation, None, outcome)
             }
@@ -181,15 +181,15 @@ impl Machines {
         let Some(node) = &mut self.node else { return self.unknown(Who::Node) };
         self.counts.node += 1;
         self.counts.whole += 1;
-        self.node_orders.clear();
-        let handled = node.step(&self.bounds, input, &mut self.node_orders);
-        let orders = self.node_orders.as_slice();
-        compare(Who::Node, outcome, digest(&(handled, orders)), digest(node), &(handled, orders), node)
+        self.node_outputs.clear();
+        let handled = node.step(&self.bounds, input, &mut self.node_outputs);
+        let outputs = self.node_outputs.as_slice();
+        compare(Who::Node, outcome, digest(&(handled, outputs)), digest(node), &(handled, outputs), node)
     }
 
     fn accepted(&mut self, id: ConnectionId, outcome: Outcome) -> Result<(), Box<Difference>> {
-        self.connection_orders.clear();
-        let connection = Connection::accept(&self.bounds, id, &mut self.connection_orders);
+        self.connection_outputs.clear();
+        let connection = Connection::accept(&self.bounds, id, &mut self.connection_outputs);
         self.unattached.insert(id, connection);
         self.visitor(id, None, outcome)
     }
@@ -201,8 +201,8 @@ impl Machines {
         outcome: Outcome,
     ) -> Result<(), Box<Difference>> {
         let Some(connection) = self.unattached.get_mut(&id) else { return self.unknown(Who::Connection(id)) };
-        self.connection_orders.clear();
-        let handled = connection.step(&self.bounds, input, &mut self.connection_orders);
+        self.connection_outputs.clear();
+        let handled = connection.step(&self.bounds, input, &mut self.connection_outputs);
         self.visitor(id, Some(handled), outcome)
     }
 
@@ -211,8 +211,8 @@ impl Machines {
         self.counts.connection += 1;
         self.counts.whole += 1;
         let connection = &self.unattached[&id];
-        let orders = self.connection_orders.as_slice();
-        let said = (handled, orders);
+        let outputs = self.connection_outputs.as_slice();
+        let said = (handled, outputs);
         compare(Who::Connection(id), outcome, digest(&said), digest(connection), &said, connection)?;
         if matches!(connection.state(), State::Closed { .. }) {
             self.unattached.remove(&id);
@@ -225,8 +225,8 @@ impl Machines {
         self.counts.connection += 1;
         self.counts.whole += 1;
         let frames: Vec<_> = (0..frames).map_while(|_| connection.pull()).collect();
-        let orders = digest(frames.as_slice());
-        compare(Who::Connection(id), outcome, orders, digest(connection), &frames, connection)
+        let outputs = digest(frames.as_slice());
+        compare(Who::Connection(id), outcome, outputs, digest(connection), &frames, connection)
     }
 
     fn session(
@@ -252,8 +252,8 @@ impl Machines {
                 Some(_) | None => {}
             }
         }
-        self.session_orders.list.clear();
-        let answer = session.step(&self.bounds, input, &mut self.session_orders);
+        self.session_outputs.list.clear();
+        let answer = session.step(&self.bounds, input, &mut self.session_outputs);
         self.settle(user, generation, Some(answer), outcome)
     }
 
@@ -267,17 +267,17 @@ impl Machines {
     ) -> Result<(), Box<Difference>> {
         self.counts.session += 1;
         let session = &self.sessions[&(user, generation)];
-        let orders = self.session_orders.list.as_slice();
+        let outputs = self.session_outputs.list.as_slice();
         let state = if outcome.whole {
             self.counts.whole += 1;
             digest(session)
         } else {
             sketch(session)
         };
-        let said = (answer, orders);
+        let said = (answer, outputs);
         compare(Who::Session(user, generation), outcome, digest(&said), state, &said, session)?;
-        for order in self.session_orders.list.drain(..) {
-            match order {
+        for output in self.session_outputs.list.drain(..) {
+            match output {
                 Output::Release { connection } => {
                     self.unattached.insert(connection.id(), *connection);
                 }
@@ -310,13 +310,13 @@ impl Machines {
 fn compare(
     who: Who,
     expected: Outcome,
-    orders: u64,
+    outputs: u64,
     state: u64,
     said: &dyn fmt::Debug,
     machine: &dyn fmt::Debug,
 ) -> Result<(), Box<Difference>> {
-    let (what, expected, found) = if expected.orders != orders {
-        ("answer and orders", expected.orders, format!("{orders:016x}: {said:?}"))
+    let (what, expected, found) = if expected.outputs != outputs {
+        ("answer and orders", expected.outputs, format!("{outputs:016x}: {said:?}"))
     } else if expected.state != state {
         (if expected.whole { "state" } else { "outline of the state" }, expected.state, format!("{state:016x}"))
     } else {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use lockstep_model::gateway::routing::{self, FromConnection, FromSession};
-use lockstep_model::session::{Input, Orders, Output, State};
+use lockstep_model::session::{Input, Output, Outputs, State};
 use lockstep_model::{
     Bounds, Cause, Connection, ConnectionId, Frame, Generation, Handled, Piece, Refusal, Session, UserId, Violation,
     connection, node,
@@ -28,15 +28,15 @@ pub type LockedSession<'a, P, E> = Locked<'a, Session<P>, Connections<P, E>>;
 impl<P: Piece> Machine for Session<P> {
     type Bounds = Bounds;
     type Input = Input<P>;
-    type Order = Output<P>;
-    type Orders = Orders<P>;
+    type Output = Output<P>;
+    type Outputs = Outputs<P>;
     type Answer = Result<Handled, Refusal>;
 
-    fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Self::Answer {
+    fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Outputs<P>) -> Self::Answer {
         Session::step(self, bounds, input, out)
     }
 
-    fn orders(out: &mut Orders<P>) -> &mut Vec<Output<P>> {
+    fn outputs(out: &mut Outputs<P>) -> &mut Vec<Output<P>> {
         &mut out.list
     }
 
@@ -99,12 +99,12 @@ impl<P: Piece, E: Effects<P>> Connections<P, E> {
         let mut outputs = Vec::new();
         effects.before(Step::Accept(id));
         let mut connection = Connection::accept(bounds, id, &mut outputs);
-        effects.after(Taken::Connection { handled: None, orders: &outputs, connection: &connection });
+        effects.after(Taken::Connection { handled: None, outputs: &outputs, connection: &connection });
         let accepted = outputs.len();
         let close = connection::Input::Close(Cause::Fault);
         effects.before(Step::Connection(id, &close));
         let handled = Some(connection.step(bounds, close, &mut outputs));
-        effects.after(Taken::Connection { handled, orders: &outputs[accepted..], connection: &connection });
+        effects.after(Taken::Connection { handled, outputs: &outputs[accepted..], connection: &connection });
         for output in outputs {
             if let Some(FromConnection::Driver(output)) = routing::connection(id, output) {
                 effects.apply(output);
@@ -170,7 +170,7 @@ impl<P: Piece, E: Effects<P>> Dispatch<Session<P>> for Connections<P, E> {
             let Self { user, generation, .. } = *self;
             self.shared.effects.before(Step::Open { user, generation, mode: session.mode() });
         }
-        self.shared.effects.after(Taken::Session { answer: answer.copied(), orders: outputs, session });
+        self.shared.effects.after(Taken::Session { answer: answer.copied(), outputs: outputs, session });
     }
 }
 

@@ -106,7 +106,7 @@ impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
         let mut outputs = Vec::new();
         core.effects().before(Step::Accept(id));
         let connection = Connection::accept(core.bounds(), id, &mut outputs);
-        core.effects().after(Taken::Connection { handled: None, orders: &outputs, connection: &connection });
+        core.effects().after(Taken::Connection { handled: None, outputs: &outputs, connection: &connection });
         let location = Location::Unattached(Box::new(connection));
         let mut handle = Self {
             core: Arc::clone(core),
@@ -168,7 +168,7 @@ impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
                     let effects = self.core.effects();
                     effects.before(Step::Connection(self.id, &input));
                     let handled = connection.step(self.core.bounds(), input, &mut self.outputs);
-                    effects.after(Taken::Connection { handled: Some(handled), orders: &self.outputs, connection });
+                    effects.after(Taken::Connection { handled: Some(handled), outputs: &self.outputs, connection });
                     self.verifying = connection.auth().is_verifying();
                     self.dispatch();
                     return handled;

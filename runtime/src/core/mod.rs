@@ -361,7 +361,7 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
         user: UserId,
         act: impl FnOnce(&mut LockedSession<'_, P, E>) -> R,
     ) -> (Arc<SessionSlot<P, E>>, R) {
-        let open = |generation, outputs: &mut session::Orders<P>| {
+        let open = |generation, outputs: &mut session::Outputs<P>| {
             let mode = self.shared.admission.session_opens(self.bounds(), self.effects());
             let session = Session::open(self.bounds(), user, mode, outputs);
             (session, Connections::new(Arc::clone(&self.shared), user, generation))

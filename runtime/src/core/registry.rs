@@ -50,12 +50,12 @@ impl<M: Machine, C: Dispatch<M>> Registry<M, C> {
         &self,
         bounds: &M::Bounds,
         user: UserId,
-        mut open: impl FnMut(Generation, &mut M::Orders) -> (M, C),
+        mut open: impl FnMut(Generation, &mut M::Outputs) -> (M, C),
         mut act: impl FnOnce(&mut Locked<'_, M, C>) -> R,
     ) -> (Arc<Slot<M, C>>, R) {
         loop {
             let slot = self.find_or_insert(user);
-            match slot.with(bounds, Some(|outputs: &mut M::Orders| open(slot.generation(), outputs)), act) {
+            match slot.with(bounds, Some(|outputs: &mut M::Outputs| open(slot.generation(), outputs)), act) {
                 Access::Done { result, over } => {
                     if over {
                         self.forget(&slot);
@@ -75,7 +75,7 @@ impl<M: Machine, C: Dispatch<M>> Registry<M, C> {
         slot: &Slot<M, C>,
         act: impl FnOnce(&mut Locked<'_, M, C>) -> R,
     ) -> Option<R> {
-        let never = None::<fn(&mut M::Orders) -> (M, C)>;
+        let never = None::<fn(&mut M::Outputs) -> (M, C)>;
         match slot.with(bounds, never, act) {
             Access::Done { result, over } => {
                 if over {

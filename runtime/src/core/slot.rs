@@ -31,17 +31,17 @@ pub trait Machine: Sized {
     /// What the machine reacts to.
     type Input;
     /// What the machine emits.
-    type Order;
+    type Output;
     /// The buffers that a step pushes its outputs into.
-    type Orders: Default;
+    type Outputs: Default;
     /// The result of a step, returned to the caller.
     type Answer;
 
     /// Takes one input.
-    fn step(&mut self, bounds: &Self::Bounds, input: Self::Input, out: &mut Self::Orders) -> Self::Answer;
+    fn step(&mut self, bounds: &Self::Bounds, input: Self::Input, out: &mut Self::Outputs) -> Self::Answer;
 
     /// The outputs that were emitted and not dispatched yet, oldest first.
-    fn orders(out: &mut Self::Orders) -> &mut Vec<Self::Order>;
+    fn outputs(out: &mut Self::Outputs) -> &mut Vec<Self::Output>;
 
     /// Whether the machine has ended and can be dropped.
     fn is_over(&self) -> bool;
@@ -57,7 +57,7 @@ pub trait Machine: Sized {
 /// Dispatches the outputs of one slot's machine. It is inside the slot, so its own state needs no lock.
 pub trait Dispatch<M: Machine> {
     /// Dispatches one output. Must not block, and must not access a slot.
-    fn dispatch(&mut self, bounds: &M::Bounds, output: M::Order);
+    fn dispatch(&mut self, bounds: &M::Bounds, output: M::Output);
 
     /// The machine is no longer trusted and is about to be dropped. Nothing that it held may be lost with it.
     fn abandon(&mut self, bounds: &M::Bounds, fault: Fault);
@@ -66,7 +66,7 @@ pub trait Dispatch<M: Machine> {
     fn before(&mut self, _machine: &M, _input: &M::Input) {}
 
     /// A step was taken, or, with no answer, the machine was opened. None of the outputs has been dispatched yet.
-    fn after(&mut self, _machine: &M, _answer: Option<&M::Answer>, _outputs: &[M::Order]) {}
+    fn after(&mut self, _machine: &M, _answer: Option<&M::Answer>, _outputs: &[M::Output]) {}
 }
 
 /// Why a machine was abandoned. Each is our bug.
@@ -95,7 +95,7 @@ enum Life<M: Machine, C> {
 struct Live<M: Machine, C> {
     machine: M,
     dispatcher: C,
-    outputs: M::Orders,
+    outputs: M::Outputs,
     steps: u32,
     stepping: bool,
     broken: Option<Violation>,
@@ -135,18 +135,18 @@ impl<M: Machine, C: Dispatch<M>> Slot<M, C> {
     /// ended.
     pub(super) fn with<R, O, V>(&self, bounds: &M::Bounds, open: Option<O>, act: V) -> Access<R, V>
     where
-        O: FnOnce(&mut M::Orders) -> (M, C),
+        O: FnOnce(&mut M::Outputs) -> (M, C),
         V: FnOnce(&mut Locked<'_, M, C>) -> R,
     {
         let mut held = Held { life: lock(&self.life), bounds, tombstone: None };
         if let (Life::Vacant, Some(open)) = (&*held.life, open) {
-            let mut outputs = M::Orders::default();
+            let mut outputs = M::Outputs::default();
             let (machine, dispatcher) = open(&mut outputs);
             let live = Live { machine, dispatcher, outputs, steps: 0, stepping: true, broken: None };
             *held.life = Life::Live(Box::new(live));
             if let Life::Live(live) = &mut *held.life {
                 let Live { machine, dispatcher, outputs, .. } = &mut **live;
-                dispatcher.after(machine, None, M::orders(outputs));
+                dispatcher.after(machine, None, M::outputs(outputs));
                 live.dispatch(bounds);
             }
         }
@@ -180,7 +180,7 @@ impl<M: Machine, C: Dispatch<M>> Locked<'_, M, C> {
         *stepping = true;
         dispatcher.before(machine, &input);
         let answer = machine.step(self.bounds, input, outputs);
-        dispatcher.after(machine, Some(&answer), M::orders(outputs));
+        dispatcher.after(machine, Some(&answer), M::outputs(outputs));
         self.live.dispatch(self.bounds);
         answer
     }
@@ -189,7 +189,7 @@ impl<M: Machine, C: Dispatch<M>> Locked<'_, M, C> {
 impl<M: Machine, C: Dispatch<M>> Live<M, C> {
     /// Dispatches the outputs of the last step, and checks the machine if a check is due.
     fn dispatch(&mut self, bounds: &M::Bounds) {
-        for output in M::orders(&mut self.outputs).drain(..) {
+        for output in M::outputs(&mut self.outputs).drain(..) {
             self.dispatcher.dispatch(bounds, output);
         }
         self.stepping = false;

@@ -59,7 +59,7 @@ pub enum Taken<'a, P> {
         /// The node's answer.
         handled: Handled,
         /// The outputs.
-        orders: &'a [node::Output],
+        outputs: &'a [node::Output],
         /// The node after the step.
         node: &'a Node,
     },
@@ -68,7 +68,7 @@ pub enum Taken<'a, P> {
         /// The connection's answer; `None` for its creation.
         handled: Option<Handled>,
         /// The outputs.
-        orders: &'a [connection::Output<P>],
+        outputs: &'a [connection::Output<P>],
         /// The connection after the step.
         connection: &'a Connection<P>,
     },
@@ -84,7 +84,7 @@ pub enum Taken<'a, P> {
         /// The session's answer; `None` for its creation.
         answer: Option<Result<Handled, Refusal>>,
         /// The outputs.
-        orders: &'a [Output<P>],
+        outputs: &'a [Output<P>],
         /// The session after the step.
         session: &'a Session<P>,
     },

@@ -8,7 +8,7 @@
 //!   that began before it is over, and the verification that finds the name passes the revocation to the session before
 //!   the verdict.
 //!
-//! So a revocation is in effect in this process when [`order`] returns, whether or not it can be recorded.
+//! So a revocation is in effect in this process when [`apply`] returns, whether or not it can be recorded.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -50,7 +50,7 @@ struct Kept {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Before {
     /// The user's session must take these revocations.
-    Orders(Vec<Scope>),
+    Revoke(Vec<Scope>),
     /// It is unknown whether the credential was revoked in the meantime.
     Unknown,
 }
@@ -63,7 +63,7 @@ impl Revocations {
             return Before::Unknown;
         }
         let matching = kept.revocations.iter().filter(|(name, scope)| **name == *subject && began < scope.generation());
-        Before::Orders(matching.map(|(_, scope)| *scope).collect())
+        Before::Revoke(matching.map(|(_, scope)| *scope).collect())
     }
 
     fn keep(&self, subject: &Arc<str>, scope: Scope, verified: RevocationGeneration) {
@@ -79,7 +79,7 @@ impl Revocations {
 
 /// Revokes what `revocation` names. When this returns, none of it is live in this process, and none can become live by
 /// a verification that began before.
-pub(crate) fn order(core: &Core, revocation: &Revocation) {
+pub(crate) fn apply(core: &Core, revocation: &Revocation) {
     let generation = core.revokes();
     let (subject, scope) = match revocation {
         Revocation::Subject(subject) => (subject, Scope::All(generation)),
@@ -115,7 +115,7 @@ pub(crate) fn repeat(core: &Arc<Core>, revocation: Revocation) -> bool {
         }
         if let Some(core) = weak.upgrade() {
             // A verifier that had forgotten the revocation may have admitted the credential in the meantime.
-            order(&core, &revocation);
+            output(&core, &revocation);
             core.effects().revocations.repeated.fetch_sub(1, Ordering::Relaxed);
         }
     });

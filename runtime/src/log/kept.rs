@@ -48,7 +48,7 @@ mod read;
 mod schema;
 mod store;
 
-use self::keeper::{Keeper, Order};
+use self::keeper::{Job, Keeper};
 use self::read::Kept;
 use self::store::Store;
 
@@ -68,7 +68,7 @@ pub struct KeptLog {
 }
 
 struct Queues {
-    keeper: mpsc::Sender<Order>,
+    keeper: mpsc::Sender<Job>,
     readers: mpsc::SyncSender<Question>,
 }
 
@@ -116,28 +116,28 @@ impl KeptLog {
                 }
             })?);
         }
-        let (keeper, orders) = mpsc::channel();
+        let (keeper, jobs) = mpsc::channel();
         let writer = Keeper::new(Arc::clone(&log), store, path, pause);
         // The entries that were not copied may include a deletion.
         behind.retain(|_, head| *head > Offset(0));
         for (user, head) in behind {
-            let _ = keeper.send(Order::Copy(user, head));
+            let _ = keeper.send(Job::Copy(user, head));
         }
-        threads.push(spawn("lockstep-keep", move || writer.run(&orders))?);
+        threads.push(spawn("lockstep-keep", move || writer.run(&jobs))?);
         let refusals = Arc::new(Seldom::new(Duration::from_secs(10)));
         Ok(Self { log, queues: Some(Queues { keeper, readers }), threads, refusals })
     }
 
-    fn order(&self, order: Order) {
+    fn submit(&self, job: Job) {
         if let Some(queues) = &self.queues {
-            let _ = queues.keeper.send(order);
+            let _ = queues.keeper.send(job);
         }
     }
 
     /// Deletes a user's data from the store.
     async fn erase_kept(&self, user: UserId) -> Result<(), LogError> {
         let (answer, answered) = oneshot::channel();
-        self.order(Order::Erase(user, answer));
+        self.submit(Job::Erase(user, answer));
         answered.await.map_err(|_| ended())?
     }
 
@@ -249,7 +249,7 @@ impl Log for KeptLog {
         Box::pin(async move {
             let offsets = appended.await?;
             if let Some(through) = end.and_then(|end| offsets.get(end)) {
-                self.order(Order::Copy(user, *through));
+                self.submit(Job::Copy(user, *through));
             }
             Ok(offsets)
         })
@@ -258,7 +258,7 @@ impl Log for KeptLog {
     fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
         let owned = self.log.owns(user, tenure);
         if owned.is_ok() {
-            self.order(Order::Trim(user, through));
+            self.submit(Job::Trim(user, through));
         }
         Box::pin(core::future::ready(owned))
     }
@@ -319,7 +319,7 @@ impl Conversations for KeptLog {
     ) -> BoxFuture<'a, Result<bool, LogError>> {
         let (thread, title) = (thread.map(str::to_owned), title.map(str::to_owned));
         let (answer, answered) = oneshot::channel();
-        self.order(Order::Rename { user, thread, title, answer });
+        self.submit(Job::Rename { user, thread, title, answer });
         Box::pin(async move { answered.await.map_err(|_| ended())? })
     }
 

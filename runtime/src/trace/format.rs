@@ -102,7 +102,7 @@ pub struct Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The digest of the answer and the outputs.
-    pub orders: u64,
+    pub outputs: u64,
     /// The digest of the machine after the step.
     pub state: u64,
     /// Whether `state` digests the whole machine; otherwise it is a [`sketch`].

@@ -285,9 +285,9 @@ impl Core {
                         // The caller may be gone.
                         let _ = sender.map(|sender| sender.send(answer));
                     }
-                    Output::Append(records) => inputs.extend(self.order(Job::Append(records))),
-                    Output::Replace(records) => inputs.extend(self.order(Job::Replace(records))),
-                    Output::Retry => drop(self.order(Job::Rest)),
+                    Output::Append(records) => inputs.extend(self.submit(Job::Append(records))),
+                    Output::Replace(records) => inputs.extend(self.submit(Job::Replace(records))),
+                    Output::Retry => drop(self.submit(Job::Rest)),
                     Output::Ended { subject, login, why } => {
                         if let Some(ended) = self.ended.get() {
                             ended(subject, login, why);
@@ -299,7 +299,7 @@ impl Core {
     }
 
     /// Hands a job to the writer thread. Without a file, the job completes at once.
-    fn order(&self, job: Job) -> Option<Input<Subject>> {
+    fn submit(&self, job: Job) -> Option<Input<Subject>> {
         let Some(writer) = &self.writer else { return Some(Input::Written) };
         writer.send(job).err().map(|_| Input::NotWritten)
     }

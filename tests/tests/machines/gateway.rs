@@ -11,7 +11,7 @@ mod world;
 
 use lockstep_model::connection;
 use lockstep_model::frame::{Control, ReadFrom};
-use lockstep_model::gateway::{Input, Orders, Output, Place, SessionOutput};
+use lockstep_model::gateway::{Input, Output, Outputs, Place, SessionOutput};
 use lockstep_model::run;
 use lockstep_model::session;
 use lockstep_model::stream::Snapshot;
@@ -27,10 +27,10 @@ type Step = (Result<Handled, Refusal>, Vec<Output<Tag>>);
 const TENURE: Tenure = Tenure { epoch: Epoch(0), token: FencingToken(1) };
 
 fn step_within(bounds: &Bounds, gateway: &mut Gateway<Tag>, input: Input<Tag>) -> Step {
-    let mut orders = Orders::default();
-    let handled = gateway.step(bounds, input, &mut orders);
+    let mut outputs = Outputs::default();
+    let handled = gateway.step(bounds, input, &mut outputs);
     assert_eq!(gateway.check(bounds), Ok(()));
-    (handled, orders.list)
+    (handled, outputs.list)
 }
 
 fn step(gateway: &mut Gateway<Tag>, input: Input<Tag>) -> Step {
@@ -62,8 +62,8 @@ const fn to(user: u64, generation: u32, input: session::Input<Tag>) -> Input<Tag
     Input::Session { user: UserId(user), generation: Generation(generation), input }
 }
 
-const fn ordered(user: u64, generation: u32, order: SessionOutput<Tag>) -> Output<Tag> {
-    Output::Session { user: UserId(user), generation: Generation(generation), output: order }
+const fn ordered(user: u64, generation: u32, output: SessionOutput<Tag>) -> Output<Tag> {
+    Output::Session { user: UserId(user), generation: Generation(generation), output: output }
 }
 
 const fn of(id: u64) -> Place {

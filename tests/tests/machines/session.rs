@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use lockstep_model::connection::{self, Connection};
 use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::run::{self, Kind, Received};
-use lockstep_model::session::{Input, Orders, Output};
+use lockstep_model::session::{Input, Output, Outputs};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
@@ -42,10 +42,10 @@ const ANSWERED: Output<Tag> = Output::Disarm(Owner::Session, Timer::LogAnswer);
 const TENURE: Tenure = Tenure { epoch: EPOCH, token: FencingToken(1) };
 
 fn step_within(bounds: &Bounds, session: &mut Session<Tag>, input: Input<Tag>) -> Step {
-    let mut orders = Orders::default();
-    let handled = session.step(bounds, input, &mut orders);
+    let mut outputs = Outputs::default();
+    let handled = session.step(bounds, input, &mut outputs);
     assert_eq!(session.check(bounds), Ok(()));
-    (handled, orders.list)
+    (handled, outputs.list)
 }
 
 fn step(session: &mut Session<Tag>, input: Input<Tag>) -> Step {
@@ -80,7 +80,7 @@ fn join(id: u64, from: ReadFrom) -> Input<Tag> {
 }
 
 fn opened() -> Session<Tag> {
-    Session::open(&SMALL, USER, Mode::Ready, &mut Orders::new())
+    Session::open(&SMALL, USER, Mode::Ready, &mut Outputs::new())
 }
 
 fn snapshot(trimmed: u64, entries: &[Entry<Tag>]) -> Input<Tag> {

@@ -55,8 +55,8 @@ impl Group {
 impl Machine for Group {
     type Bounds = ();
     type Input = Input;
-    type Order = Output;
-    type Orders = Vec<Output>;
+    type Output = Output;
+    type Outputs = Vec<Output>;
     /// Whether the client was added or removed; for other inputs, whether the group had not ended.
     type Answer = bool;
 
@@ -81,7 +81,7 @@ impl Machine for Group {
         }
     }
 
-    fn orders(out: &mut Vec<Output>) -> &mut Vec<Output> {
+    fn outputs(out: &mut Vec<Output>) -> &mut Vec<Output> {
         out
     }
 

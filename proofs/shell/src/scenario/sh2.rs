@@ -18,7 +18,7 @@ pub const ALL: &[Scenario] = &[
         about: "steps emit two outputs each: all outputs take effect, in the order of the steps",
         exhaustible: Some(Size { actors: 2, rounds: 2 }),
         scales: true,
-        run: orders::<Journals>,
+        run: outputs::<Journals>,
     },
     Scenario {
         obligation: "SH-2",
@@ -63,8 +63,8 @@ impl Journal {
 impl Machine for Journal {
     type Bounds = ();
     type Input = ();
-    type Order = (u32, u8);
-    type Orders = Vec<(u32, u8)>;
+    type Output = (u32, u8);
+    type Outputs = Vec<(u32, u8)>;
     type Answer = ();
 
     fn step(&mut self, (): &(), (): (), out: &mut Vec<(u32, u8)>) {
@@ -73,7 +73,7 @@ impl Machine for Journal {
         out.extend([(number, 0), (number, 1)]);
     }
 
-    fn orders(out: &mut Vec<(u32, u8)>) -> &mut Vec<(u32, u8)> {
+    fn outputs(out: &mut Vec<(u32, u8)>) -> &mut Vec<(u32, u8)> {
         out
     }
 
@@ -140,7 +140,7 @@ impl Writing for Journals {
 }
 
 /// Writers step; the order in which their outputs took effect is checked.
-pub fn orders<W: Writing>(size: Size) {
+pub fn outputs<W: Writing>(size: Size) {
     let effect = Effect::default();
     let journal = Arc::new(W::new(effect.clone()));
     race(size.actors, |_| {

@@ -228,8 +228,8 @@ impl Machine for Stream {
     type Bounds = ();
     type Input = Input;
     /// The reader to wake.
-    type Order = usize;
-    type Orders = Vec<usize>;
+    type Output = usize;
+    type Outputs = Vec<usize>;
     type Answer = usize;
 
     fn step(&mut self, (): &(), input: Input, out: &mut Vec<usize>) -> usize {
@@ -246,7 +246,7 @@ impl Machine for Stream {
         }
     }
 
-    fn orders(out: &mut Vec<usize>) -> &mut Vec<usize> {
+    fn outputs(out: &mut Vec<usize>) -> &mut Vec<usize> {
         out
     }
 

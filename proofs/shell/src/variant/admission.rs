@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lockstep_model::connection::{self, State};
 use lockstep_model::frame::{Request, Resume};
-use lockstep_model::session::{Input, Orders};
+use lockstep_model::session::{Input, Outputs};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
     Attempt, Bounds, Connection, ConnectionId, Epoch, FencingToken, Handled, Mode, Session, Successor, Tenure,
@@ -87,7 +87,7 @@ impl AdmissionList for ListedLater {
 #[derive(Debug)]
 pub struct ModeSwallowed {
     mode: Mutex<Mode>,
-    session: Mutex<(Session<u8>, Orders<u8>)>,
+    session: Mutex<(Session<u8>, Outputs<u8>)>,
 }
 
 impl ModeSwallowed {
@@ -101,7 +101,7 @@ impl ModeSwallowed {
 
 impl Hosting for ModeSwallowed {
     fn open(_: usize) -> Self {
-        let mut outputs = Orders::new();
+        let mut outputs = Outputs::new();
         let session = Session::open(&Bounds::DEFAULT, USER, Mode::Ready, &mut outputs);
         let hosting = Self { mode: Mutex::new(Mode::Ready), session: Mutex::new((session, outputs)) };
         let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });

@@ -132,7 +132,7 @@ const JOURNALS: &[Variant] = &[
         scenario: "orders",
         expected: "SH-2: outputs took effect out of order",
         size: Size::PAIR,
-        run: sh2::orders::<journal::OrdersAfterUnlock>,
+        run: sh2::outputs::<journal::OrdersAfterUnlock>,
     },
     Variant {
         obligation: "SH-2",

@@ -269,8 +269,8 @@ impl Rules {
             effects.done = false;
             return;
         };
-        for order in expected.orders {
-            match order {
+        for output in expected.outputs {
+            match output {
                 auth::Output::Verify(attempt) => effects.verify.extend(token.map(|token| (attempt, token))),
                 // Nobody calls off what is armed after closing.
                 auth::Output::Arm(timer, after) if self.cause.is_none() => effects.credential.push((timer, after)),

@@ -175,13 +175,13 @@ impl State {
 
     /// Whether a cookie would be taken, by a clock on the wall that says nothing against it.
     fn takes(&self, gateway: &Gateway, logins: &Logins<Subject>, cookie: Cookie, up: u64) -> bool {
-        let (mut logins, mut orders, ask) = (logins.clone(), Vec::new(), Ask(9));
+        let (mut logins, mut outputs, ask) = (logins.clone(), Vec::new(), Ask(9));
         let now = Now { wall: 0, up };
         let input = Input::Refresh { ask, login: cookie.0, turn: cookie.1, now };
         let Some(input) = (gateway.mistake.hears)(self, input) else { return false };
-        let _ = logins.step(&gateway.limits, input, &mut orders);
-        !orders
+        let _ = logins.step(&gateway.limits, input, &mut outputs);
+        !outputs
             .iter()
-            .any(|order| matches!(order, Output::Answer(_, Answer::Ended | Answer::Refused) | Output::Ended { .. }))
+            .any(|output| matches!(output, Output::Answer(_, Answer::Ended | Answer::Refused) | Output::Ended { .. }))
     }
 }

@@ -271,18 +271,18 @@ impl State {
 
     fn hear(&mut self, gateway: &Gateway, input: Input<Subject>) {
         let Some(input) = (gateway.mistake.hears)(self, input) else { return };
-        let mut orders = Vec::new();
-        let _ = self.logins.step(&gateway.limits, input, &mut orders);
+        let mut outputs = Vec::new();
+        let _ = self.logins.step(&gateway.limits, input, &mut outputs);
         if let Err(violation) = self.logins.check(&gateway.limits) {
             self.violated(violation.0);
         }
-        for order in (gateway.mistake.orders)(self, orders) {
-            self.obey(order);
+        for output in (gateway.mistake.outputs)(self, outputs) {
+            self.obey(output);
         }
     }
 
-    fn obey(&mut self, order: Output<Subject>) {
-        match order {
+    fn obey(&mut self, output: Output<Subject>) {
+        match output {
             Output::Answer(Ask(number), answer) => {
                 // One who has given up, or was answered, is not waiting.
                 let tab = usize::try_from(number).ok().and_then(|tab| self.tabs.get_mut(tab));

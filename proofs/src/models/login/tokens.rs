@@ -126,13 +126,13 @@ impl State {
     }
 
     fn hear(&mut self, input: Input<u8>) {
-        let mut orders = Vec::new();
-        let _ = self.logins.step(&limits(), input, &mut orders);
+        let mut outputs = Vec::new();
+        let _ = self.logins.step(&limits(), input, &mut outputs);
         if let Err(violation) = self.logins.check(&limits()) {
             self.violated(violation.0);
         }
-        for order in orders {
-            match order {
+        for output in outputs {
+            match output {
                 Output::Answer(_, Answer::Ended) => self.answered(),
                 Output::Answer(..) => self.asked = None,
                 Output::Append(records) => self.write = Some((false, records)),

@@ -2,7 +2,7 @@
 
 use lockstep_model::connection::{self, State as Stage};
 use lockstep_model::frame::ReadFrom;
-use lockstep_model::session::{Input, Orders, Output, State as Phase};
+use lockstep_model::session::{Input, Output, Outputs, State as Phase};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
@@ -200,18 +200,18 @@ impl State {
     }
 
     pub(super) fn feed(&mut self, bounds: &Bounds, input: Input<u8>, seen: &mut Seen) {
-        let mut orders = Orders::new();
-        let done = self.session.step(bounds, input, &mut orders).is_ok();
+        let mut outputs = Outputs::new();
+        let done = self.session.step(bounds, input, &mut outputs).is_ok();
         self.expect(done, "RUN-3");
-        self.obey(bounds, &mut orders, seen);
+        self.obey(bounds, &mut outputs, seen);
     }
 
     /// Keeps the timers, confirms what is written, and reads what may be read.
-    pub(super) fn obey(&mut self, bounds: &Bounds, orders: &mut Orders<u8>, seen: &mut Seen) {
+    pub(super) fn obey(&mut self, bounds: &Bounds, outputs: &mut Outputs<u8>, seen: &mut Seen) {
         let mut answers = Vec::new();
         let mut written = self.session.stream().map_or(0, |stream| stream.head().0);
-        for order in orders.list.drain(..) {
-            match order {
+        for output in outputs.list.drain(..) {
+            match output {
                 Output::Arm(Owner::Session, timer, after) => {
                     self.armed.arm(timer);
                     // The log that this one has answers at once.
@@ -253,7 +253,7 @@ impl State {
                 Output::Send { connection, frame: Frame::Control(Control::Mode(mode)) } => {
                     seen.told.push((connection, mode));
                 }
-                Output::Busy | Output::Quiet => seen.holds.push(order == Output::Busy),
+                Output::Busy | Output::Quiet => seen.holds.push(output == Output::Busy),
                 Output::Retire => self.retired = true,
                 Output::Restore { attempt } => seen.asked.push(attempt),
                 Output::Trim { through, .. } => seen.trimmed = Some(through.0),

@@ -262,9 +262,9 @@ impl World {
         answer: Result<Handled, Refusal>,
         property: &'static str,
     ) {
-        let (mut gateway, mut orders) = (self.gateway.clone(), gateway::Orders::new());
-        let given = gateway.step(&setup.bounds, gateway::Input::Session { user, generation, input }, &mut orders);
-        self.expect(given == answer && orders.list.is_empty() && gateway == self.gateway, property);
+        let (mut gateway, mut outputs) = (self.gateway.clone(), gateway::Outputs::new());
+        let given = gateway.step(&setup.bounds, gateway::Input::Session { user, generation, input }, &mut outputs);
+        self.expect(given == answer && outputs.list.is_empty() && gateway == self.gateway, property);
     }
 
     /// A wait begins anew while it lasts only where it counts from the last of many: a sign of life, an emit, an

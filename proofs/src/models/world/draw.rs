@@ -170,8 +170,8 @@ fn session_input(input: &session::Input<Payload>) -> Drawing {
 }
 
 /// What the gateway orders; `None` for what is not worth an arrow.
-pub fn order(world: &World, order: &Output<Payload>) -> Option<Drawing> {
-    match order {
+pub fn output(world: &World, output: &Output<Payload>) -> Option<Drawing> {
+    match output {
         Output::Refused { connection, cause } => Some(arrow(
             Lifeline::Node,
             Lifeline::Client,

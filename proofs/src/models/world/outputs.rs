@@ -23,17 +23,17 @@ impl World {
 
     /// Feeds a client and does what it orders.
     pub fn client(&mut self, setup: &Setup, peer: usize, input: client::Input<Payload>, scratch: &mut Scratch) {
-        let mut orders = std::mem::take(&mut scratch.client);
-        let _ = self.peers[peer].client.step(&setup.bounds, input, &mut orders);
-        for order in orders.drain(..) {
-            self.client_order(peer, order);
+        let mut outputs = std::mem::take(&mut scratch.client);
+        let _ = self.peers[peer].client.step(&setup.bounds, input, &mut outputs);
+        for output in outputs.drain(..) {
+            self.client_output(peer, output);
         }
-        scratch.client = orders;
+        scratch.client = outputs;
     }
 
-    pub(super) fn client_order(&mut self, peer: usize, order: client::Output<Payload>) {
+    pub(super) fn client_output(&mut self, peer: usize, output: client::Output<Payload>) {
         let id = |socket: SocketId| connection_id(u8::try_from(peer).unwrap_or(u8::MAX), socket.0);
-        match order {
+        match output {
             client::Output::Open { .. } => self.peers[peer].opening = true,
             client::Output::Close { socket } => {
                 self.peers[peer].opening = false;
@@ -126,8 +126,8 @@ impl World {
     }
 
     /// Does what the gateway orders.
-    pub(super) fn order(&mut self, setup: &Setup, order: gateway::Output<Payload>, scratch: &mut Scratch) {
-        match order {
+    pub(super) fn dispatch(&mut self, setup: &Setup, output: gateway::Output<Payload>, scratch: &mut Scratch) {
+        match output {
             gateway::Output::Refused { connection, cause } => {
                 self.check_refused(setup, connection, cause);
                 let peer = self.sockets.get(&connection).map_or(0, |socket| usize::from(socket.peer));
@@ -171,9 +171,9 @@ impl World {
                 }
                 self.drop_socket(connection);
             }
-            gateway::Output::Session { user, generation, output: order } => {
+            gateway::Output::Session { user, generation, output: output } => {
                 self.check_address(user, generation);
-                self.session_order(setup, user, generation, order, scratch);
+                self.session_output(setup, user, generation, output, scratch);
             }
             gateway::Output::Probe | gateway::Output::Leaving => {}
             gateway::Output::Released => self.check_released(),
@@ -183,16 +183,16 @@ impl World {
         }
     }
 
-    fn session_order(
+    fn session_output(
         &mut self,
         setup: &Setup,
         user: UserId,
         session: Generation,
-        order: SessionOutput<Payload>,
+        output: SessionOutput<Payload>,
         scratch: &mut Scratch,
     ) {
         let index = usize::try_from(user.0).unwrap_or(0);
-        match order {
+        match output {
             SessionOutput::Restore { attempt } => {
                 self.log(index).restore = Some((session, attempt));
                 self.check_successor(setup, user, session, attempt);

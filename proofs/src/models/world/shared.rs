@@ -9,7 +9,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
 
 use lockstep_model::gateway::Hosted;
-use lockstep_model::session::{Input, Orders, Output};
+use lockstep_model::session::{Input, Output, Outputs};
 use lockstep_model::{Bounds, Handled, Refusal, Session, Violation};
 
 use crate::engine::digest::{Wide, digest_wide};
@@ -119,7 +119,7 @@ struct Answer {
     key: Wide,
     next: Remembered,
     handled: Result<Handled, Refusal>,
-    orders: Box<[Output<Payload>]>,
+    outputs: Box<[Output<Payload>]>,
 }
 
 /// The answers that a thread keeps: the latest of those whose keys end alike.
@@ -139,7 +139,7 @@ thread_local! {
 }
 
 impl Hosted<Payload> for Remembered {
-    fn step(&mut self, bounds: &Bounds, input: Input<Payload>, out: &mut Orders<Payload>) -> Result<Handled, Refusal> {
+    fn step(&mut self, bounds: &Bounds, input: Input<Payload>, out: &mut Outputs<Payload>) -> Result<Handled, Refusal> {
         let key = digest_wide(&(&self.0, &input));
         ANSWERS.with_borrow_mut(|answers| {
             if answers.bounds.as_ref() != Some(bounds) {
@@ -153,7 +153,7 @@ impl Hosted<Payload> for Remembered {
                 Some(_) | None => slot.insert(self.work_out(bounds, key, input, out)),
             };
             self.0.clone_from(&answer.next.0);
-            out.list.extend_from_slice(&answer.orders);
+            out.list.extend_from_slice(&answer.outputs);
             answer.handled
         })
     }
@@ -164,13 +164,13 @@ impl Hosted<Payload> for Remembered {
 }
 
 impl Remembered {
-    fn work_out(&self, bounds: &Bounds, key: Wide, input: Input<Payload>, out: &mut Orders<Payload>) -> Answer {
+    fn work_out(&self, bounds: &Bounds, key: Wide, input: Input<Payload>, out: &mut Outputs<Payload>) -> Answer {
         let mut session = self.0.session.clone();
         let before = out.list.len();
         let handled = session.step(bounds, input, out);
-        let orders = out.list.drain(before..).collect();
+        let outputs = out.list.drain(before..).collect();
         let sound = Some(session.check(bounds));
         let next = if handled.is_err() { self.clone() } else { Self(Shared::new(Examined { session, sound })) };
-        Answer { key, next, handled, orders }
+        Answer { key, next, handled, outputs }
     }
 }

@@ -276,7 +276,7 @@ pub struct Oracle {
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// The gateway's orders.
-    pub orders: gateway::Orders<Payload>,
+    pub outputs: gateway::Outputs<Payload>,
     /// A client's orders.
     pub client: Vec<lockstep_model::client::Output<Payload>>,
     /// What goes into the gateway and what comes out, if it is to be drawn.

@@ -458,23 +458,23 @@ impl World {
             drawings.push(draw::input(&input));
         }
         let (waiting, begun) = (self.unconfirmed(&input), self.begun_runs());
-        let step = self.gateway.step(&setup.bounds, input, &mut scratch.orders);
+        let step = self.gateway.step(&setup.bounds, input, &mut scratch.outputs);
         if let Err(lockstep_model::Violation(property)) = self.gateway.check(&setup.bounds) {
             self.violated(property);
         }
-        let mut orders = std::mem::take(&mut scratch.orders.list);
+        let mut outputs = std::mem::take(&mut scratch.outputs.list);
         if let Some(mistake) = setup.mistake {
-            (mistake.tamper)(self, &mut orders);
+            (mistake.tamper)(self, &mut outputs);
         }
         let mut sent = 0;
-        for order in orders.drain(..) {
-            sent += usize::from(matches!(order, gateway::Output::Send { .. }));
+        for output in outputs.drain(..) {
+            sent += usize::from(matches!(output, gateway::Output::Send { .. }));
             if let Some(drawings) = &mut scratch.drawings {
-                drawings.extend(draw::order(self, &order));
+                drawings.extend(draw::output(self, &output));
             }
-            self.order(setup, order, scratch);
+            self.dispatch(setup, output, scratch);
         }
-        scratch.orders.list = orders;
+        scratch.outputs.list = outputs;
         self.check_losses(waiting, scratch);
         self.check_begun(begun);
         step.map(|_| sent)

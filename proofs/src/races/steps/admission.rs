@@ -83,7 +83,7 @@ impl Model for Admission {
                 let bounds = Bounds { connections, ..bounds() };
                 let connection = verified(&bounds, index as u64 + 1);
                 let join = session::Input::Join { connection, mode: Mode::Ready };
-                let _ = state.session.step(&bounds, join, &mut session::Orders::new());
+                let _ = state.session.step(&bounds, join, &mut session::Outputs::new());
                 state.newcomers[index] = Newcomer::Answered;
             }
         }

@@ -198,8 +198,8 @@ impl Model for Hub {
             }
             At::Second => {
                 let pull = session::Input::Pull { connection: ConnectionId(index as u64), budget: 8 };
-                for order in step(&mut state.session, &setup::small(), pull) {
-                    if let session::Output::Send { frame: Frame::Event(entry), .. } = order {
+                for output in step(&mut state.session, &setup::small(), pull) {
+                    if let session::Output::Send { frame: Frame::Event(entry), .. } = output {
                         state.pulled[index] = entry.offset.0;
                     }
                 }
@@ -228,9 +228,9 @@ impl Model for Hub {
 }
 
 fn step(session: &mut Session<u8>, bounds: &Bounds, input: session::Input<u8>) -> Vec<session::Output<u8>> {
-    let mut orders = session::Orders::new();
-    let _ = session.step(bounds, input, &mut orders);
-    orders.list
+    let mut outputs = session::Outputs::new();
+    let _ = session.step(bounds, input, &mut outputs);
+    outputs.list
 }
 
 impl Proof for Hub {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::{self, Kind};
-use lockstep_model::session::{Input, Orders, Output};
+use lockstep_model::session::{Input, Output, Outputs};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
     Attempt, Bounds, Cause, Code, Connection, ConnectionId, Control, Entry, Epoch, FencingToken, Frame, MessageId,
@@ -116,12 +116,12 @@ struct WindowState {
 
 impl WindowState {
     fn feed(&mut self, input: Input<u8>) {
-        let (bounds, mut orders) = (bounds(), Orders::new());
-        let _ = self.session.step(&bounds, input, &mut orders);
+        let (bounds, mut outputs) = (bounds(), Outputs::new());
+        let _ = self.session.step(&bounds, input, &mut outputs);
         let mut head = self.session.stream().map_or(0, |stream| stream.head().0);
         let mut answers = Vec::new();
-        for order in orders.list {
-            match order {
+        for output in outputs.list {
+            match output {
                 Output::Write { batch, event, .. } => {
                     let previous = Offset(head);
                     head += 1;
@@ -161,7 +161,7 @@ impl WindowState {
         let (bounds, head) = (bounds(), self.session.stream().map_or(Offset(0), Stream::head));
         self.restarts += 1;
         (self.here, self.open) = (None, Vec::new());
-        self.session = Session::open(&bounds, UserId(0), Mode::Ready, &mut Orders::new());
+        self.session = Session::open(&bounds, UserId(0), Mode::Ready, &mut Outputs::new());
         let snapshot = Snapshot {
             trimmed: self.log.front().map_or(head, |entry| entry.previous),
             past,

@@ -23,7 +23,7 @@ const IDLE: u32 = 30;
 const MAX_USERS: usize = 256;
 
 /// A request to the thread that writes to the store.
-pub(super) enum Order {
+pub(super) enum Job {
     /// Copies up to this offset: a run has ended there, or a thread was deleted.
     Copy(UserId, Offset),
     /// Allows the log to forget everything at or before this offset.
@@ -71,32 +71,32 @@ impl Keeper {
         }
     }
 
-    pub(super) fn run(mut self, orders: &mpsc::Receiver<Order>) {
+    pub(super) fn run(mut self, jobs: &mpsc::Receiver<Job>) {
         let refusals = Seldom::new(Duration::from_secs(10));
         let (mut at, mut tidy) = (None::<Instant>, false);
         loop {
             let order = match at {
-                None if tidy => orders.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
-                None => orders.recv_timeout(self.pause * IDLE),
-                Some(at) => orders.recv_timeout(at.saturating_duration_since(Instant::now())),
+                None if tidy => jobs.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+                None => jobs.recv_timeout(self.pause * IDLE),
+                Some(at) => jobs.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match order {
-                Ok(Order::Copy(user, through)) => {
+                Ok(Job::Copy(user, through)) => {
                     let due = self.due(user);
                     due.copy = through.max(due.copy);
                 }
-                Ok(Order::Trim(user, through)) => {
+                Ok(Job::Trim(user, through)) => {
                     let due = self.due(user);
                     due.forget = through.max(due.forget);
                 }
-                Ok(Order::Erase(user, answer)) => {
+                Ok(Job::Erase(user, answer)) => {
                     self.due.remove(&user);
                     let erased = self.store.erase(user).map_err(|error| unavailable(&error));
                     self.uncut = true;
                     self.cut();
                     let _ = answer.send(erased);
                 }
-                Ok(Order::Rename { user, thread, title, answer }) => {
+                Ok(Job::Rename { user, thread, title, answer }) => {
                     let _ = answer.send(self.rename(user, thread.as_deref(), title.as_deref()));
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) if at.is_none() => {

@@ -8,7 +8,7 @@ use super::*;
 use crate::support::violates;
 
 fn forced(mut gateway: Gateway<Tag>, input: Input<Tag>) -> Gateway<Tag> {
-    let _ = gateway.step(&SMALL, input, &mut Orders::new());
+    let _ = gateway.step(&SMALL, input, &mut Outputs::new());
     gateway
 }
 

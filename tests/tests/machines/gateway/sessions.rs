@@ -34,7 +34,7 @@ fn outputs_of_a_session_have_its_user_and_generation() {
     let silence = Output::Arm(run, Timer::Silence, SMALL.silence);
     let deadline = Output::Arm(run, Timer::Deadline, SMALL.deadline);
     assert!(out.ends_with(&[silence.clone(), deadline]));
-    let written = |order: &Output<Tag>| matches!(order, Output::Session { output: SessionOutput::Write { after, .. }, .. } if *after == Offset(0));
+    let written = |output: &Output<Tag>| matches!(output, Output::Session { output: SessionOutput::Write { after, .. }, .. } if *after == Offset(0));
     assert!(out.iter().any(written));
 
     let (_, out) = step(&mut gateway, to(7, 1, persisted(1)));
@@ -176,7 +176,8 @@ fn a_notice_reaches_an_absent_user() {
     let mut gateway = serving();
     let (handled, out) = step(&mut gateway, notice(1));
     assert_eq!(handled, Err(Refusal::Backpressure));
-    let restores = |order: &Output<Tag>| matches!(order, Output::Session { output: SessionOutput::Restore { .. }, .. });
+    let restores =
+        |output: &Output<Tag>| matches!(output, Output::Session { output: SessionOutput::Restore { .. }, .. });
     assert!(gateway.slots().contains_key(&UserId(5)) && out.iter().any(restores));
     let generation = gateway.slots()[&UserId(5)].generation;
     let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use lockstep_model::Session;
 use lockstep_model::connection;
 use lockstep_model::frame::Control;
-use lockstep_model::gateway::{Input, Orders, Output, Place, SessionOutput};
+use lockstep_model::gateway::{Input, Output, Outputs, Place, SessionOutput};
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Bounds, Cause, Connection, ConnectionId, CredentialId, Entry, Frame, Gateway, Generation, Grant, Handled,
@@ -100,17 +100,17 @@ impl World {
     }
 
     pub(super) fn step(&mut self, input: Input<Tag>) -> Result<Handled, Refusal> {
-        let (before, mut orders) = (self.gateway.clone(), Orders::new());
-        let handled = self.gateway.step(&BOUNDS, input.clone(), &mut orders);
+        let (before, mut outputs) = (self.gateway.clone(), Outputs::new());
+        let handled = self.gateway.step(&BOUNDS, input.clone(), &mut outputs);
         let opens = |user| before.slots().get(user).is_none() && self.gateway.slots().get(user).is_some();
         if matches!(&input, Input::Notice { user, .. } if opens(user)) {
             assert_eq!(handled, Err(Refusal::Backpressure), "its stream is asked for first");
         } else {
-            lawful(&before, &self.gateway, handled, &orders.list);
+            lawful(&before, &self.gateway, handled, &outputs.list);
         }
         assert_eq!(self.gateway.check(&BOUNDS), Ok(()), "after {input:?}");
         self.check_isolation(&before, &input);
-        for output in orders.list {
+        for output in outputs.list {
             self.dispatch(output);
         }
         handled
@@ -167,7 +167,7 @@ impl World {
                 (socket.there, socket.cause) = (false, Some(cause));
                 self.seen.insert(format!("closed {cause:?}"));
             }
-            Output::Session { user, generation, output: order } => self.dispatched(user, generation, order),
+            Output::Session { user, generation, output: output } => self.dispatched(user, generation, output),
             Output::Stopped => {
                 let closing = |id: &ConnectionId| self.gateway.connection(*id).is_none_or(Connection::is_closing);
                 assert!(self.sockets.keys().all(closing), "NODE-2: stopped, and sockets that do not close are left");

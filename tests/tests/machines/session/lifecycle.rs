@@ -44,9 +44,9 @@ fn not_restored(number: u32) -> Input<Tag> {
 
 #[test]
 fn an_opened_session_asks_the_log_first() {
-    let mut orders = Orders::new();
-    let session: Session<Tag> = Session::open(&SMALL, USER, Mode::Degraded, &mut orders);
-    assert_eq!(orders.list, [Output::Restore { attempt: attempt(1) }, ASKED]);
+    let mut outputs = Outputs::new();
+    let session: Session<Tag> = Session::open(&SMALL, USER, Mode::Degraded, &mut outputs);
+    assert_eq!(outputs.list, [Output::Restore { attempt: attempt(1) }, ASKED]);
     assert_eq!((session.user(), session.state()), (USER, State::Restoring { attempt: attempt(1), asked: true }));
     assert_eq!((session.mode(), session.stream()), (Mode::Degraded, None));
     assert!(session.members().is_empty() && session.runs().is_empty() && session.known().is_empty());

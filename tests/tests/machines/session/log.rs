@@ -162,8 +162,8 @@ fn an_interruption_that_was_interrupted_is_completed() {
 fn a_restart_forgets_what_is_not_retained() {
     let thoughts = [Kind::Started, Kind::Thinking, Kind::Thinking, Kind::Thinking];
     let log = entries(&[run_of(5, &[Kind::Error(Reason::Failed)]), run_of(6, &thoughts)].concat());
-    let mut orders = Orders::new();
-    let mut session = Session::open(&SMALL, USER, Mode::Ready, &mut orders);
+    let mut outputs = Outputs::new();
+    let mut session = Session::open(&SMALL, USER, Mode::Ready, &mut outputs);
     let (_, out) = step(&mut session, snapshot(0, &log));
     assert_eq!(session.stream().unwrap().tail(), Offset(2));
     assert_eq!(session.known().keys().copied().collect::<Vec<_>>(), [MessageId(6)]);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::run::{Kind, Received, Schedule};
-use lockstep_model::session::{Found, Input, Lookup, Member, Orders, Output, State};
+use lockstep_model::session::{Found, Input, Lookup, Member, Output, Outputs, State};
 use lockstep_model::stream::{Page, Writer};
 use lockstep_model::timer::Owner;
 use lockstep_model::{
@@ -59,8 +59,8 @@ type Sought = (ConnectionId, Attempt, Lookup<Tag>, Vec<(Offset, Option<ThreadId>
 
 impl World {
     pub(super) fn new() -> Self {
-        let mut orders = Orders::new();
-        let session = Session::open(&SMALL, USER, Mode::Ready, &mut orders);
+        let mut outputs = Outputs::new();
+        let session = Session::open(&SMALL, USER, Mode::Ready, &mut outputs);
         let mut world = Self {
             session,
             log: Log::default(),
@@ -75,7 +75,7 @@ impl World {
             retired: false,
             lookups: Vec::new(),
         };
-        world.dispatch(orders.list);
+        world.dispatch(outputs.list);
         world
     }
 
@@ -88,11 +88,11 @@ impl World {
                 self.restoring = None;
             }
         }
-        let (before, mut orders) = (self.session.clone(), Orders::new());
-        let handled = self.session.step(&SMALL, input.clone(), &mut orders);
-        lawful(&before, &self.session, handled, &orders.list);
+        let (before, mut outputs) = (self.session.clone(), Outputs::new());
+        let handled = self.session.step(&SMALL, input.clone(), &mut outputs);
+        lawful(&before, &self.session, handled, &outputs.list);
         survives_json(&input);
-        survives_json(&orders.list);
+        survives_json(&outputs.list);
         survives_json(&self.session);
         match &input {
             Input::Revoke(scope) if !self.retired => self.fence.push(*scope),
@@ -128,7 +128,7 @@ impl World {
             Input::Found { .. } | Input::NotFound { .. } => {}
         }
         self.waiting = self.pending();
-        self.dispatch(orders.list);
+        self.dispatch(outputs.list);
         self.check_properties();
         handled
     }
@@ -320,12 +320,12 @@ impl World {
     pub(super) fn begin_again(&mut self) {
         self.log.disconnect();
         let mode = if self.mode == Mode::Draining { Mode::Ready } else { self.mode };
-        let mut orders = Orders::new();
-        self.session = Session::open(&SMALL, USER, mode, &mut orders);
+        let mut outputs = Outputs::new();
+        self.session = Session::open(&SMALL, USER, mode, &mut outputs);
         (self.readers, self.armed, self.fence) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
         (self.mode, self.retired, self.waiting) = (mode, false, Vec::new());
         self.deletions.clear();
-        self.dispatch(orders.list);
+        self.dispatch(outputs.list);
     }
 
     /// RUN-4: of a thread's runs that are open at any offset of the log, only the first has begun, and those after it

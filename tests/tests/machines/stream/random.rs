@@ -205,7 +205,8 @@ impl World {
     fn seek(&mut self, reader: usize, place: u8, made_up: u64) {
         let offset = if place == 2 { self.readers[reader].at } else { made_up };
         let position = Position { epoch: EPOCH, offset: Offset(offset) };
-        let from = [ReadFrom::Latest, ReadFrom::Earliest, ReadFrom::After(position), ReadFrom::After(position)][usize::from(place)];
+        let from = [ReadFrom::Latest, ReadFrom::Earliest, ReadFrom::After(position), ReadFrom::After(position)]
+            [usize::from(place)];
         let known = (self.tail()..=self.head()).contains(&offset);
         let (at, gap) = match place {
             0 => (self.head(), None),

@@ -283,8 +283,8 @@ fn play<L: Looking>(prepare: impl FnOnce(&mut Actor<L>), plans: Vec<Vec<Step>>) 
     own.into_iter().for_each(|step| host.act(step));
     let others: Vec<_> = others.into_iter().map(finish).collect();
     host.act(Step::Look);
-    let order = history.with(|history| history.serialized_history());
-    assert!(order.is_some(), "SH-2: not linearizable: {:?}", history.with(|history| history.clone()));
+    let output = history.with(|history| history.serialized_history());
+    assert!(output.is_some(), "SH-2: not linearizable: {:?}", history.with(|history| history.clone()));
     drop(others);
 }
 

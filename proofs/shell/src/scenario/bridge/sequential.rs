@@ -84,7 +84,7 @@ impl Sequential {
     }
 
     fn step(&mut self, input: gateway::Input<u8>) -> (Result<Handled, Refusal>, Vec<gateway::Output<u8>>) {
-        let mut outputs = gateway::Orders::new();
+        let mut outputs = gateway::Outputs::new();
         let handled = self.0.step(&Bounds::DEFAULT, input, &mut outputs);
         (handled, outputs.list)
     }
