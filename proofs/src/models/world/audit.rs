@@ -5,7 +5,7 @@ use lockstep_model::auth::State as Credential;
 use lockstep_model::connection::State as Stage;
 use lockstep_model::gateway::{self, Place};
 use lockstep_model::run::Kind;
-use lockstep_model::session::{self, State};
+use lockstep_model::session::{self, Restore, State};
 use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
@@ -52,7 +52,7 @@ impl World {
         let place = Place::Session(user, slot.generation);
         let armed = |timer| self.timers.binary_search(&(place, timer)).is_ok();
         let held = |timer| !waits(&slot.session, timer) || armed(timer);
-        let asked = matches!(slot.session.state(), State::Restoring { asked: true, .. });
+        let asked = matches!(slot.session.state(), State::Restoring { request: Restore::Requested, .. });
         ensure(asked == self.is_asked(user, slot.generation), "SES-1")?;
         ensure(held(Timer::Restore) && held(Timer::Linger), "SES-1")?;
         ensure(held(Timer::Retry), "STR-2")?;
@@ -372,7 +372,7 @@ pub(super) enum Due {
 /// Whether a session waits for what only this timer brings.
 fn waits(session: &Session<Payload>, timer: Timer) -> bool {
     match timer {
-        Timer::Restore => matches!(session.state(), State::Restoring { asked: false, .. }),
+        Timer::Restore => matches!(session.state(), State::Restoring { request: Restore::Pausing, .. }),
         Timer::Linger => match session.state() {
             State::Vacant => true,
             State::Leaving { .. } => session.stream().is_some(),
@@ -381,7 +381,8 @@ fn waits(session: &Session<Payload>, timer: Timer) -> bool {
         Timer::LogAnswer => {
             let writing =
                 |stream: &Stream<_>| matches!(stream.writer(), Writer::Writing { .. } | Writer::Retrying { .. });
-            matches!(session.state(), State::Restoring { asked: true, .. }) || session.stream().is_some_and(writing)
+            matches!(session.state(), State::Restoring { request: Restore::Requested, .. })
+                || session.stream().is_some_and(writing)
         }
         Timer::Breaker => session.breaker().is_open(),
         Timer::Retry => session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting),
