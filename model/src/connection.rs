@@ -138,7 +138,7 @@ impl<P: Clone> Connection<P> {
     pub fn has_frame(&self) -> bool {
         match self.state {
             State::Live { .. } | State::Draining => !self.outbox.is_empty(),
-            State::Closing { frame, .. } => *frame == CloseFrame::Queued,
+            State::Closing { frame, .. } => frame == CloseFrame::Queued,
             State::Opening | State::Authenticating { .. } | State::Attaching { .. } | State::Closed { .. } => false,
         }
     }

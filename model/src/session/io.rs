@@ -224,7 +224,7 @@ pub enum Input<P> {
     /// Credentials were revoked.
     Revoke(Scope),
     /// Every verification that began before this generation is over: see [`Verifications`](crate::Verifications).
-    Verified(Generation),
+    Verified(RevocationGeneration),
     /// The node's mode changed. [`Mode::Draining`] cannot be reverted.
     Mode(Mode),
     /// The node leaves: end every run that is not queued, and tell every client to leave.
