@@ -27,7 +27,8 @@
 //!                 let response = manager.upgrade(request);
 //!                 async move { Ok::<_, std::convert::Infallible>(response) }
 //!             });
-//!             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+//!             let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+//!             let _ = connection.with_upgrades().await;
 //!         });
 //!     }
 //! }
