@@ -32,6 +32,7 @@
 //!   one: see [`Session::holds`]. No client is told to leave before [`Input::Leave`].
 //! * **OWN-1** Each write carries the [`Tenure`](crate::Tenure) under which the log restored the stream. A session that
 //!   is fenced closes its connections, ends its runs without writing, and retires.
+//! * **LIVE-6** A session that lost its user ends each of its connections and runs.
 //! * **AUTH-3** The step that uses a verdict checks it against the [`Fence`], so nothing that was revoked is live.
 
 use alloc::boxed::Box;

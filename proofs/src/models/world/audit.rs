@@ -9,7 +9,7 @@ use lockstep_model::session::{self, Restore, State};
 use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode, Offset, Refusal,
+    Attempt, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode, Offset, Refusal, RevocationGeneration,
     Request, RunId, Session, Stream, ThreadId, Timer, UserId, node, run,
 };
 
@@ -234,7 +234,11 @@ impl World {
         }
         let Some(generation) = session.0.checked_sub(1).map(Generation) else { return };
         self.check_late_emit(setup, user, generation);
-        let late = [session::Input::Expired(Owner::Session, Timer::Restore), session::Input::NotRestored { attempt }];
+        let late = [
+            session::Input::Verified(RevocationGeneration(u32::MAX)),
+            session::Input::Expired(Owner::Session, Timer::Restore),
+            session::Input::NotRestored { attempt },
+        ];
         for input in late {
             self.check_late(setup, user, generation, input, Ok(Handled::Ignored), "SES-1");
         }
