@@ -67,7 +67,7 @@ fn back() -> Setup {
 }
 
 /// Changes the place at which a connection asks to resume.
-fn redirect(mut input: Input, fed: &mut Vec<Input>, place: impl FnOnce(ConnectionId, Resume, Position) -> From) {
+fn redirect(mut input: Input, fed: &mut Vec<Input>, place: impl FnOnce(ConnectionId, Resume, Position) -> ReadFrom) {
     if let Input::Connection { connection, input: C::Received(Request::Auth { resume, .. }) } = &mut input
         && let ReadFrom::After(position) = resume.from
     {

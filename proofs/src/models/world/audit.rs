@@ -9,8 +9,8 @@ use lockstep_model::session::{self, Restore, State};
 use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode, Offset, Refusal, RevocationGeneration,
-    Request, RunId, Session, Stream, ThreadId, Timer, UserId, node, run,
+    Attempt, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode, Offset, Refusal,
+    Request, RevocationGeneration, RunId, Session, Stream, ThreadId, Timer, UserId, node, run,
 };
 
 use super::action::is_received;
