@@ -142,7 +142,7 @@ fn launch_what_is_deleted(world: &World, outputs: &mut Vec<Output>) {
             let run = begun.event.run;
             let unlaunched = world.oracle.launched & (1 << message_of(run)) == 0;
             let output = SessionOutput::Launch { run, payload: begun.event.payload, schedule: Schedule::Immediate };
-            unlaunched.then_some(Output::Session { user: *user, generation: *generation, output: output })
+            unlaunched.then_some(Output::Session { user: *user, generation: *generation, output })
         }
         _ => None,
     });
@@ -157,7 +157,7 @@ fn answer_at_once(_: &World, outputs: &mut Vec<Output>) {
                 if event.kind == Kind::Deleted =>
             {
                 let output = SessionOutput::Durable { run: event.run, offset: Offset(after.0 + 1), last: true };
-                Some(Output::Session { user: *user, generation: *generation, output: output })
+                Some(Output::Session { user: *user, generation: *generation, output })
             }
             _ => None,
         })

@@ -149,7 +149,7 @@ fn call_it_done(_: &World, outputs: &mut Vec<Output>) {
         _ => None,
     });
     for output in outputs {
-        if let (Output::Session { output: output, .. }, Some(run)) = (output, halted)
+        if let (Output::Session { output, .. }, Some(run)) = (output, halted)
             && *output == SessionOutput::Lose
         {
             *output = SessionOutput::Durable { run, offset: Offset(9), last: false };

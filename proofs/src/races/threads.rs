@@ -166,7 +166,7 @@ fn interrupt_all(world: &World, input: Input, fed: &mut Vec<Input>) {
 
 fn launch_what_began(world: &World, outputs: &mut Vec<Output>) {
     for output in outputs {
-        if let Output::Session { user, output: output, .. } = output
+        if let Output::Session { user, output, .. } = output
             && let SessionOutput::Durable { run, offset, .. } = *output
             && let Some(event) = log_of(world, *user).and_then(|log| log.at(offset.0))
             && is_beginning(world, *user, run, event.kind)
@@ -178,7 +178,7 @@ fn launch_what_began(world: &World, outputs: &mut Vec<Output>) {
 
 fn launch_at_once(world: &World, outputs: &mut Vec<Output>) {
     for output in outputs {
-        if let Output::Session { user, output: output, .. } = output
+        if let Output::Session { user, output, .. } = output
             && let SessionOutput::Write { event, .. } = output
             && is_beginning(world, *user, event.run, event.kind)
         {

@@ -171,7 +171,7 @@ impl World {
                 }
                 self.drop_socket(connection);
             }
-            gateway::Output::Session { user, generation, output: output } => {
+            gateway::Output::Session { user, generation, output } => {
                 self.check_address(user, generation);
                 self.session_output(setup, user, generation, output, scratch);
             }
