@@ -22,7 +22,7 @@ Examples:
   prove history chat.jsonl
   prove history target/soak/*.jsonl --format junit",
     after_long_help = "\
-A history is JSON Lines, one fact each, those of one socket in their output:
+A history is JSON Lines, one fact each, those of one socket in their order:
 
   client  text    which client; the proxy numbers sockets
   socket  number  which of the client's sockets (0 if left out)

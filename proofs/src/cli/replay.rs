@@ -28,7 +28,7 @@ Examples:
 same inputs to the model's machines and compares what they answer, output and become.
 The first step that differs is shown with the steps of that machine before it.
 
-Files of one process belong together and are read in their output; name them, or the
+Files of one process belong together and are read in their order; name them, or the
 directory that they are in. A trace whose oldest files were removed is checked from its
 checkpoints on, and says that it is incomplete. So does one with a hole, where the
 gateway's writer was behind and dropped records. A file that was cut off, changed,

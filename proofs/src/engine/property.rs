@@ -49,7 +49,7 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ("RUN-3", "an emit that reports success is in the stream; one that is not in the stream reports why"),
     (
         "RUN-4",
-        "in a thread that queues, runs do not overlap and keep the output of their messages, one that waits begins once or is taken back, \
+        "in a thread that queues, runs do not overlap and keep the order of their messages, one that waits begins once or is taken back, \
          and what a message replaces has ended before it",
     ),
     (
@@ -94,7 +94,7 @@ pub const SENTENCES: &[(&str, &str)] = &[
         "each drain completes by its deadlines, whatever the log does; each dead peer is found; each expired credential is refreshed or closed",
     ),
     ("SH-1", "a user has at most one live slot, and no join is lost in one that retires"),
-    ("SH-2", "outputs of two racing steps take effect in the output of the steps"),
+    ("SH-2", "outputs of two racing steps take effect in the order of the steps"),
     ("SH-3", "no wake-up is lost between finding nothing to pull and an append, and none comes after close"),
     ("SH-4", "a connection that was admitted is drained, and none is admitted after the drain began"),
     ("SH-5", "a revoked credential is never live once `revoke` has returned"),
