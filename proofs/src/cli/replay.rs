@@ -25,7 +25,7 @@ Examples:
   prove replay traces --format json | jq '.traces[] | {process, finding}'",
     after_long_help = "\
 `lockstep serve --trace DIR` writes down each step of each machine. A replay gives the
-same inputs to the model's machines and compares what they answer, output and become.
+same inputs to the model's machines and compares what they answer, emit and become.
 The first step that differs is shown with the steps of that machine before it.
 
 Files of one process belong together and are read in their order; name them, or the

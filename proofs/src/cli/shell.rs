@@ -32,8 +32,8 @@ Examples:
     after_long_help = "\
 The concurrent core is compiled a second time, from the source file that production
 compiles, against loom's locks. Each obligation (SH-1 … SH-6) has scenarios: a few
-threads that race on it, and what must hold. loom runs a scenario once for each output
-of its threads' operations on shared locks; it leaves out outputs that differ in nothing
+threads that race on it, and what must hold. loom runs a scenario once for each order
+of its threads' operations on shared locks; it leaves out orders that differ in nothing
 but operations on different locks, and there is no bound on preemptions. The bounds that
 are listed are those of the scenario: how many threads, how often each acts.
 
