@@ -5,10 +5,13 @@
 //! ([`table`]), as JUnit ([`junit`]) or as pages ([`html`], with [`sequence`] diagrams). [`diagram`] and [`matrix`]
 //! draw one machine, and [`pins`] holds counts against those in `pins.txt`.
 //!
+//! [`evidence`] says for each property what checks it.
+//!
 //! It uses the engine, and no other folder of this crate.
 
 pub mod diagram;
 mod escape;
+pub mod evidence;
 pub mod html;
 pub mod junit;
 pub mod matrix;
