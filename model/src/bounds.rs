@@ -196,7 +196,10 @@ impl Bounds {
             (self.runs > 0, "`runs` must be at least 1"),
             (self.tools > 0, "`tools` must be at least 1"),
             (self.events > 0, "`events` must be at least 1"),
-            (self.outbox >= 4, "`outbox` must be at least 4: a ready, a reset, a mode and an error may meet"),
+            (
+                self.outbox >= 4,
+                "`outbox` must be at least 4: a ready, a reset, a mode and an error frame may wait at once",
+            ),
             (self.attempts > 0, "`attempts` must be at least 1"),
             (self.retained > 0, "`retained` must be at least 1"),
             (self.retained_bytes > 0, "`retained_bytes` must be at least 1"),
@@ -204,7 +207,7 @@ impl Bounds {
             (self.page > 0, "`page` must be at least 1"),
             (self.joined > 0, "`joined` must be at least 1"),
             (self.apart > 0, "`apart` must be at least 1"),
-            (self.pending >= 2, "`pending` must be at least 2: a message and its run's end"),
+            (self.pending >= 2, "`pending` must be at least 2, for a message and its run's end"),
             (
                 self.pending
                     >= self

@@ -46,7 +46,7 @@ causes! {
     /// The peer violated the WebSocket protocol.
     ProtocolError = 1002, "WebSocket protocol error";
     /// The peer sent a binary message.
-    UnsupportedData = 1003, "only text frames are understood";
+    UnsupportedData = 1003, "only text frames are accepted";
     /// The transport ended without a close frame. Never sent (RFC 6455 §7.4.1).
     Lost = 1006, "the connection was lost";
     /// The peer sent a text frame that is not UTF-8.
@@ -60,7 +60,7 @@ causes! {
     /// No credential was verified in time, or the stream could not be restored in time.
     HandshakeTimeout = 4001, "the handshake took too long: reconnect";
     /// Nothing was heard from the peer.
-    HeartbeatLost = 4002, "nothing heard: reconnect";
+    HeartbeatLost = 4002, "nothing received in time: reconnect";
     /// The verifier could not be reached, so no connection is admitted.
     VerifierUnavailable = 4003, "credentials cannot be verified now: reconnect";
     /// The node admits no connection now.
@@ -70,7 +70,7 @@ causes! {
     /// The log has granted the user to another owner, and takes nothing more from this session.
     Moved = 4006, "served elsewhere: reconnect";
     /// The log could not be read for the entries that this reader has missed.
-    HistoryUnavailable = 4007, "what was missed cannot be read now: reconnect and resume";
+    HistoryUnavailable = 4007, "missed events cannot be read now: reconnect and resume";
     /// The credential was rejected: malformed, wrongly signed, expired, for another audience.
     CredentialRejected = 4500, "credential rejected: get a new one";
     /// The credential expired and was not refreshed.

@@ -117,13 +117,13 @@ impl Trouble {
 impl core::fmt::Display for Trouble {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
-            Self::LogMute => "the log answers nothing",
-            Self::LogRefuses => "the log refuses",
-            Self::LogUnanswered => "the log does not answer a probe",
+            Self::LogMute => "the log does not answer sessions",
+            Self::LogRefuses => "the log refuses writes",
+            Self::LogUnanswered => "the log did not answer a probe",
             Self::LogSlow => "the log is slow",
             Self::Verifier => "the verifier cannot be reached",
-            Self::Memory => "memory nears its bound",
-            Self::Files => "nearly all files are open",
+            Self::Memory => "memory use is near its limit",
+            Self::Files => "the number of open files is near its limit",
         })
     }
 }

@@ -142,13 +142,13 @@ impl core::fmt::Display for Refusal {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::RunEnded => "the run has ended",
-            Self::OutOfOrder => "the event is out of order: `agent_started` comes first and once",
+            Self::OutOfOrder => "the event is out of order: `agent_started` must come first, and only once",
             Self::ToolOpen => "the tool is already executing",
             Self::ToolNotOpen => "the tool is not executing",
-            Self::TooManyTools => "the run has as many executing tools as it may have",
-            Self::TooManyEvents => "the run has emitted as many events as it may; it can only end",
+            Self::TooManyTools => "the run has reached its limit of executing tools",
+            Self::TooManyEvents => "the run has reached its limit of events; it can only end",
             Self::Backpressure => "the log is behind; the event was not accepted",
-            Self::Changed => "something happened meanwhile",
+            Self::Changed => "the state changed in the meantime",
             Self::Retired => "the session has retired",
             Self::Misuse => "the id is in use or unknown",
         })

@@ -340,7 +340,7 @@ impl Effects<Payload> for Driver {
         self.instruments.faults.increment(1);
         // Writing the log line may block.
         self.runtime.spawn(async move {
-            tracing::error!(user = user.0, generation = generation.0, ?fault, "a session broke an invariant");
+            tracing::error!(user = user.0, generation = generation.0, ?fault, "a session violated an invariant");
         });
         self.runs.lose(user, generation);
         self.notices.lose(user, generation);
@@ -372,7 +372,7 @@ async fn verdict_for(
     shared: Option<&Shared>,
     reports: &Reports,
 ) -> Verdict {
-    let panicked = || Err(NotVerified::Unavailable("it panicked".to_owned()));
+    let panicked = || Err(NotVerified::Unavailable("the verifier panicked".to_owned()));
     let identity = match ask(|| verifier.verify(token)).await.unwrap_or_else(panicked) {
         Ok(identity) => identity,
         Err(not) => {

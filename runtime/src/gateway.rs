@@ -126,8 +126,8 @@ pub fn log(config: &Config) -> Result<Arc<dyn Log>, String> {
     let earlier = config.data_dir.join("log.redb");
     if earlier.exists() {
         return Err(format!(
-            "the log {} was written by an earlier version, and this one does not read it; move it away to begin with an \
-             empty log, or go on with the earlier version",
+            "the log {} was written by an earlier version, which this one cannot read; move it away to start with an \
+             empty log, or keep using the earlier version",
             earlier.display()
         ));
     }
@@ -137,7 +137,7 @@ pub fn log(config: &Config) -> Result<Arc<dyn Log>, String> {
 /// Starts the trace that the configuration asks for.
 fn trace(config: &Config) -> Result<Option<Trace>, String> {
     let Some(settings) = config.trace.settings() else { return Ok(None) };
-    let fail = |error| format!("cannot begin a trace in {}: {error}", settings.directory.display());
+    let fail = |error| format!("cannot start a trace in {}: {error}", settings.directory.display());
     Trace::start(&settings, &(&config.bounds).into()).map(Some).map_err(fail)
 }
 
@@ -233,14 +233,14 @@ async fn serve_once(
     let path = serving.base_path.prefix();
     let handover = Handover::new(&manager, &listener, directory.lock(), &files)?;
     let offer = Offer::open(directory.path()).inspect_err(|error| {
-        tracing::warn!(%error, "no other process can take over from this one: it cannot listen in the data directory");
+        tracing::warn!(%error, "no other process can take over: no socket can be opened in the data directory");
     });
     if let Some(predecessor) = predecessor {
         predecessor.serving().await;
     }
     say(&format!("{welcome}Lockstep listens on {scheme}://{address}{path}"));
     let supervisor = Supervisor::of_environment();
-    supervisor.tell(&format!("READY=1\nSTATUS=listens on {scheme}://{address}{path}"));
+    supervisor.tell(&format!("READY=1\nSTATUS=listening on {scheme}://{address}{path}"));
     let certificates = serving.certificates.clone();
     let outcome = tokio::select! {
         () = until_leaving(&manager, serve::accept(listener, router, serving)) => Outcome::Over,
@@ -337,15 +337,17 @@ async fn end(
         match asked {
             Asked::End => break,
             Asked::Reload => match certificates.map(Certificates::reload) {
-                Some(Ok(())) => tracing::info!("the certificates were read again"),
-                Some(Err(error)) => tracing::warn!(error, "the certificates stay as they were"),
-                None => tracing::info!("there are no certificates to be read again"),
+                Some(Ok(())) => tracing::info!("the certificates were reloaded"),
+                Some(Err(error)) => {
+                    tracing::warn!(error, "the certificates could not be reloaded; the previous ones stay in use")
+                }
+                None => tracing::info!("there are no certificates to reload"),
             },
         }
     }
     // No other process has the socket: it closes with its last descriptor.
     drop(handover);
-    supervisor.tell("STOPPING=1\nSTATUS=drains");
+    supervisor.tell("STOPPING=1\nSTATUS=draining");
     succession::drain(manager, signals, say).await;
     Outcome::Over
 }

@@ -111,6 +111,6 @@ pub(crate) fn random() -> Result<u64, String> {
 /// A sentence, if there is none.
 pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], String> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| format!("the system has no randomness: {error}"))?;
+    getrandom::fill(&mut bytes).map_err(|error| format!("the system provides no random bytes: {error}"))?;
     Ok(bytes)
 }

@@ -96,8 +96,8 @@ impl core::fmt::Display for LogError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Unavailable(why) => write!(f, "the log is unavailable: {why}"),
-            Self::Fenced => f.write_str("the log has a newer owner for this user, or none any more"),
-            Self::Broken(why) => write!(f, "the contract of the log is broken: {why}"),
+            Self::Fenced => f.write_str("this owner was replaced by a newer one, or the user is erased"),
+            Self::Broken(why) => write!(f, "the log's contract is violated: {why}"),
         }
     }
 }
@@ -185,13 +185,13 @@ pub(crate) fn already_there(
     batch: usize,
 ) -> Result<Vec<Offset>, LogError> {
     if after < trimmed || after > head {
-        let why = format!("an append behind {}, where the log holds {} to {}", after.0, trimmed.0, head.0);
+        let why = format!("an append after offset {}, but the log holds {} to {}", after.0, trimmed.0, head.0);
         return Err(LogError::Broken(why));
     }
     let mut offsets = Vec::with_capacity(batch);
     for (offset, generation) in there {
         if generation != tenure.token || offsets.len() == batch {
-            let why = format!("an append behind {}, where the log holds something else at {}", after.0, offset.0);
+            let why = format!("an append after offset {}, but the log holds another entry at {}", after.0, offset.0);
             return Err(LogError::Broken(why));
         }
         offsets.push(offset);

@@ -27,25 +27,25 @@ struct Cli {
     command: Command,
 }
 
-const LONG: &str = "The session layer of an AI chat gateway: users log in, send a message, and see the answer as it is \
-                    made, over connections that may be cut, doubled, expired or slow. Every decision is made by state \
-                    machines of which a model checker has visited every reachable state.";
+const LONG: &str = "The session layer of an AI chat gateway: users log in, send a message, and see the answer while it \
+                    is written, over connections that may be cut, duplicated, expired or slow. State machines make \
+                    every decision, and a model checker has visited every reachable state of them.";
 
 const AFTER: &str = "\
 Examples:
   lockstep serve                                  a gateway on 127.0.0.1:8080, with its data in ./lockstep-data
   lockstep serve --listen 0.0.0.0:443 --config lockstep.toml
-  lockstep serve --trace traces                   writes down each step, for `prove replay traces`
-  lockstep serve --take-over                      restarts: open runs end first, and no client is away for a second
+  lockstep serve --trace traces                   records each step, for `prove replay traces`
+  lockstep serve --take-over                      restarts: open runs end first, and clients are away for under a second
   lockstep user add ada                           asks for a password
-  lockstep config > lockstep.toml                 everything there is to set, each with what it means
-  lockstep config --config lockstep.toml --check  says which line and field is wrong
-  LOCKSTEP_AGENT__KIND=builtin lockstep config    prints what flags, environment and file come to
+  lockstep config > lockstep.toml                 prints every setting with its description
+  lockstep config --config lockstep.toml --check  checks a file, and names the line and field of an error
+  LOCKSTEP_AGENT__KIND=builtin lockstep config    prints the result of flags, environment and file
 
-Signals of `serve`: TERM and INT drain, a second one ends at once; HUP reads the certificates again, or drains where
-a terminal has gone. Under systemd it tells when it is ready (Type=notify, WatchdogSec).
+Signals of `serve`: TERM and INT drain, a second one ends at once; HUP reloads the certificates, or drains if the
+terminal has closed. Under systemd it reports when it is ready (Type=notify, WatchdogSec).
 
-Exit codes: 0 ended as asked, 1 could not start or go on, 2 usage or configuration";
+Exit codes: 0 success, 1 could not start or continue, 2 wrong usage or configuration";
 
 #[derive(Subcommand)]
 enum Command {
@@ -144,7 +144,7 @@ fn main() -> ExitCode {
         },
         Command::Config { common, check } => match load(&common, None, None) {
             Ok(_) if check => {
-                say("the configuration is right");
+                say("the configuration is valid");
                 ExitCode::SUCCESS
             }
             Ok(config) => match config.print() {

@@ -73,7 +73,7 @@ impl fmt::Display for NotBuilt {
         match self {
             Self::NoVerifier => f.write_str("a verifier is missing: call Builder::verifier"),
             Self::NoAgent => f.write_str("an agent is missing: call Builder::agent"),
-            Self::Bounds(rule) => write!(f, "the bounds are wrong: {rule}"),
+            Self::Bounds(rule) => write!(f, "the bounds are not valid: {rule}"),
         }
     }
 }
@@ -179,7 +179,7 @@ impl Builder {
         let agent = self.agent.ok_or(NotBuilt::NoAgent)?;
         self.bounds.validate().map_err(NotBuilt::Bounds)?;
         if self.trace.as_ref().is_some_and(|trace| *trace.bounds() != self.bounds) {
-            return Err(NotBuilt::Bounds("the trace was begun with others"));
+            return Err(NotBuilt::Bounds("the trace was started with other bounds"));
         }
         let shards = std::thread::available_parallelism().map_or(4, |threads| 4 * threads.get());
         let (log, bounds, trace) = (self.log, self.bounds, self.trace);
@@ -241,8 +241,8 @@ pub struct NotRecorded {
 
 impl fmt::Display for NotRecorded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let next = if self.repeated { "it is written down as soon as that can be done" } else { "revoke again" };
-        write!(f, "the revocation is in effect here and not written down: {}; {next}", self.why)
+        let next = if self.repeated { "storing it is retried" } else { "revoke again" };
+        write!(f, "the revocation is in effect in this process, but not stored: {}; {next}", self.why)
     }
 }
 
@@ -347,7 +347,7 @@ impl Manager {
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), NotRecorded> {
         let (core, revocation) = (Arc::clone(&self.inner.core), revocation.clone());
         let done = self.inner.core.effects().spawn(async move { revoke(&core, revocation).await });
-        let ends = |_| Err(NotRecorded { why: "the process ends".to_owned(), repeated: false });
+        let ends = |_| Err(NotRecorded { why: "the process is ending".to_owned(), repeated: false });
         done.await.unwrap_or_else(ends)
     }
 

@@ -91,7 +91,7 @@ impl Manager {
         if !origin_allowed(origin, text(headers, &HOST), &self.inner.origins) {
             return Err(NotUpgraded {
                 status: StatusCode::FORBIDDEN,
-                reason: "pages of this origin may not connect: the gateway's `origins` do not name it",
+                reason: "pages of this origin may not connect: add it to the gateway's `origins`",
             });
         }
         Ok((self.opening(request)?, accept))
@@ -108,7 +108,7 @@ impl Manager {
         }
         if offered && codec.is_none() {
             return Err(bad(
-                "none of the subprotocols is known: offer `lockstep.v1`, or `jwt-auth` for the older envelope",
+                "no offered subprotocol is supported: offer `lockstep.v1`, or `jwt-auth` for the older envelope",
             ));
         }
         let in_header = bearer(headers).map(Token::new);
@@ -117,11 +117,11 @@ impl Manager {
             query.split('&').filter_map(|pair| (pair == "ticket").then_some("").or(pair.strip_prefix("ticket=")));
         let ticket = tickets.next();
         if tickets.next().is_some() {
-            return Err(bad("`ticket` may be given once"));
+            return Err(bad("`ticket` must be given only once"));
         }
         if [in_header.is_some(), in_protocol.is_some(), ticket.is_some()].iter().filter(|given| **given).count() > 1 {
             return Err(bad(
-                "the credential may come once: in `Authorization`, as a subprotocol `jwt.…`, or as `ticket`",
+                "send the credential only once: in `Authorization`, as a subprotocol `jwt.…`, or as `ticket`",
             ));
         }
         // An unknown ticket is a bad credential, not a missing one.
@@ -135,27 +135,29 @@ impl Manager {
 pub(crate) fn handshake<B>(request: &Request<B>) -> Result<HeaderValue, NotUpgraded> {
     let headers = request.headers();
     if request.method() != Method::GET {
-        return Err(NotUpgraded { status: StatusCode::METHOD_NOT_ALLOWED, reason: "a WebSocket begins with GET" });
+        return Err(NotUpgraded { status: StatusCode::METHOD_NOT_ALLOWED, reason: "a WebSocket upgrade must use GET" });
     }
     if request.version() < Version::HTTP_11 {
-        return Err(bad("a WebSocket begins with HTTP/1.1"));
+        return Err(bad("a WebSocket upgrade must use HTTP/1.1"));
     }
     if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
         return Err(NotUpgraded {
             status: StatusCode::UPGRADE_REQUIRED,
-            reason: "this path speaks WebSocket: send `Connection: Upgrade` and `Upgrade: websocket`",
+            reason: "this path accepts only WebSocket upgrades: send `Connection: Upgrade` and `Upgrade: websocket`",
         });
     }
     if ONCE.iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
-        return Err(bad("Host, Origin, Authorization, Sec-WebSocket-Key and Sec-WebSocket-Version may be sent once"));
+        return Err(bad(
+            "send Host, Origin, Authorization, Sec-WebSocket-Key and Sec-WebSocket-Version only once each",
+        ));
     }
     if headers.get(HOST).is_none_or(|host| host.as_bytes().trim_ascii().is_empty()) {
-        return Err(bad("Host must be sent"));
+        return Err(bad("the Host header is missing"));
     }
     // This process or a proxy could mistake a body for frames.
     let is_empty = |length: &HeaderValue| length.as_bytes().trim_ascii() == b"0";
     if headers.contains_key(TRANSFER_ENCODING) || !headers.get_all(CONTENT_LENGTH).iter().all(is_empty) {
-        return Err(bad("a request for an upgrade has no body: send neither Content-Length nor Transfer-Encoding"));
+        return Err(bad("an upgrade request must not have a body: send neither Content-Length nor Transfer-Encoding"));
     }
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return Err(NotUpgraded { status: StatusCode::UPGRADE_REQUIRED, reason: "Sec-WebSocket-Version must be 13" });

@@ -250,13 +250,13 @@ fn its_supervisor_is_told() {
     let mut gateway = Gateway::start(command, folder);
     let ready = hear();
     let (address, _output) = gateway.listens();
-    assert_eq!(ready, format!("READY=1\nSTATUS=listens on http://{address}"));
+    assert_eq!(ready, format!("READY=1\nSTATUS=listening on http://{address}"));
     for _ in 0..3 {
         assert_eq!(hear(), "WATCHDOG=1");
     }
     gateway.signal("-TERM");
     let stops = until(|| Some(hear()).filter(|said| said != "WATCHDOG=1"));
-    assert_eq!(stops, "STOPPING=1\nSTATUS=drains");
+    assert_eq!(stops, "STOPPING=1\nSTATUS=draining");
     assert!(gateway.ended().success());
 }
 

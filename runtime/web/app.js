@@ -126,8 +126,8 @@ function end(why) {
 }
 
 const WHY = {
-  ended: "Your login has ended. Log in to go on where you were.",
-  "other user": "Another user has logged in in this browser. Log in to go on as yourself.",
+  ended: "Your login has ended. Log in to continue where you were.",
+  "other user": "Another user has logged in in this browser. Log in to continue as yourself.",
 };
 
 function loginNeeded(reason, code) {
@@ -295,7 +295,7 @@ function attempt(run) {
     return true;
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    notice("Too many messages wait for an answer. Wait for one of them.");
+    notice("Too many messages are waiting for an answer. Wait for one.");
     return false;
   }
 }
@@ -336,12 +336,12 @@ const menu = new Menu({
 });
 
 $("rename").addEventListener("click", async () => {
-  const title = prompt("What this conversation is called. Nothing: what it began with.", chat.title ?? "");
+  const title = prompt("Title of this conversation. Leave it empty to restore the original title.", chat.title ?? "");
   if (title === null) return;
   menu.close();
   try {
     await chat.rename(title.slice(0, LONGEST_TITLE));
-    announce("The conversation has another title.");
+    announce("The conversation was renamed.");
   } catch {
     notice("The conversation could not be renamed. Try again later.");
   }

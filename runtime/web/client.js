@@ -386,7 +386,7 @@ export class Client extends EventTarget {
   #heard(generation, data) {
     const frame = parse(data);
     // An unreadable frame is skipped: if it was an event, the next one reveals the gap.
-    if (frame === null) return this.#emit("error", { code: "unreadable", text: "a frame of the gateway is unreadable" });
+    if (frame === null) return this.#emit("error", { code: "unreadable", text: "The gateway sent an unreadable frame." });
     const before = this.#machine.state.name;
     if (generation === this.#machine.socket) {
       if (before === "authenticating" && frame.type === "connection_ready") this.#begun(generation, frame);

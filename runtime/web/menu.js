@@ -101,7 +101,7 @@ export class Menu {
     list.replaceChildren(...items.map((item) => this.#item(item, thread)));
     const rest = found.length - items.length;
     const none = wanted === "" ? "None yet" : "None with this title";
-    set(this.#hint, found.length === 0 ? none : rest > 0 ? `${rest} more: search for their title` : "");
+    set(this.#hint, found.length === 0 ? none : rest > 0 ? `${rest} more: search by title` : "");
     const buttons = [...list.querySelectorAll("button")];
     const stop = buttons.find((button) => button.hasAttribute("aria-current")) ?? buttons[0];
     if (stop) this.#stopAt(stop);

@@ -124,7 +124,7 @@ export class Session {
    */
   present(text) {
     const token = text.trim().replace(/^bearer\s+/i, "");
-    if (!TOKEN.test(token)) throw new LoginRefused("This is not a token: it has spaces, or characters that no token has.");
+    if (!TOKEN.test(token)) throw new LoginRefused("This is not a token: it contains spaces, or characters that tokens do not contain.");
     this.#user = subjectOf(token);
     this.#fresh = token;
     this.#held = { token, until: Infinity };

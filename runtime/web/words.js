@@ -4,13 +4,13 @@
 
 /** Why the gateway told the client to stay away, and what to do, by close code. */
 const STOPPED = {
-  1002: ["Connection fault", "The connection broke the protocol. Connect again; if it happens again, tell who runs this gateway."],
-  1009: ["Message too long", "Something was longer than the gateway takes. Connect again; it is not sent again."],
-  4500: ["Login rejected", "The gateway did not accept your login. A new one is being asked for."],
+  1002: ["Connection fault", "The connection broke the protocol. Connect again; if it happens again, report it to the gateway's operator."],
+  1009: ["Message too long", "A message was longer than the gateway accepts. Connect again; the message is not sent again."],
+  4500: ["Login rejected", "The gateway did not accept your login. A new one is being requested."],
   4501: ["Login expired", "Your login has expired. It is being renewed."],
   4502: ["Login revoked", "Your login was revoked. Log in again."],
-  4503: ["Another user", "Another user has logged in in this browser. Reload the page to go on as that user."],
-  4504: ["Login missing", "The gateway did not get a login. It is being renewed."],
+  4503: ["Another user", "Another user has logged in in this browser. Reload the page to continue as that user."],
+  4504: ["Login missing", "The gateway did not receive a login. It is being renewed."],
   4505: ["Too many connections", "You have too many connections open. Close another tab or device, then connect again."],
   4506: ["Taken over", "This conversation was continued by a newer connection. Connect again to continue it here."],
   4507: ["Too fast", "Too much was sent before the connection was ready. Connect again."],
@@ -21,13 +21,13 @@ const STOPPED = {
 const ACTIONS = { 4500: null, 4501: null, 4502: null, 4503: "reload", 4504: null };
 
 const LEAVING = {
-  tone: "busy", short: "Being restarted, still connected", action: null,
-  long: "The gateway is about to restart. What it was answering is still shown; what you write is kept and sent when it is back.",
+  tone: "busy", short: "Restarting, still connected", action: null,
+  long: "The gateway is about to restart. Answers in progress are still shown; what you write is kept and sent when it is back.",
 };
 
 const HOLDING = {
-  tone: "busy", short: "Being restarted, still connected", action: null,
-  long: "The gateway is being restarted. Open answers go on to their ends; what you write is kept and sent after that.",
+  tone: "busy", short: "Restarting, still connected", action: null,
+  long: "The gateway is restarting. Answers in progress are completed; what you write is kept and sent after that.",
 };
 
 const OFFLINE = {
@@ -36,10 +36,10 @@ const OFFLINE = {
 };
 
 const MODES = {
-  degraded: ["Live, limited", "The gateway is degraded: it answers what it began, but may refuse new messages for now."],
+  degraded: ["Live, limited", "The gateway is degraded: it completes answers in progress, but may refuse new messages for now."],
   emergency: ["Live, limited", "The gateway is in an emergency: new messages are refused for now."],
-  handing_over: ["Live, being restarted", "The gateway is being restarted. Open answers go on to their ends; then it takes new messages again."],
-  draining: ["Being restarted", "The gateway is being restarted. Open answers go on to their ends; then you will be reconnected."],
+  handing_over: ["Live, restarting", "The gateway is restarting. Answers in progress are completed; then it accepts new messages again."],
+  draining: ["Restarting", "The gateway is restarting. Answers in progress are completed; then you will be reconnected."],
 };
 
 /**
@@ -84,7 +84,7 @@ function backoff({ leaving, retryAt }, now, online) {
   const when = seconds > 0 ? `Reconnecting in ${seconds} s` : "Reconnecting…";
   const why = leaving ? "The gateway is restarting." : online ? "The connection was lost." : "You are offline.";
   const long = `${why} What you write is kept and sent when the connection is back.`;
-  return { tone: "busy", short: leaving ? `Being restarted. ${when}` : when, long, action: "nudge" };
+  return { tone: "busy", short: leaving ? `Restarting. ${when}` : when, long, action: "nudge" };
 }
 
 /** The status before there is a chat, while the gateway does not answer. @param {boolean} online */
@@ -93,15 +93,15 @@ export const unreachable = (online) => `${online ? "The gateway cannot be reache
 export const ACTION_NAMES = { nudge: "Try now", connect: "Connect again", reload: "Reload", token: "Paste a token" };
 
 /** Shown if the gateway has no login of its own. */
-export const TOKEN_NEEDED = "This gateway has no login of its own: its logins come from elsewhere. Paste a token from there.";
+export const TOKEN_NEEDED = "This gateway has no login of its own. Paste a token from the service that issues its logins.";
 
 /** A token that expires while the connection is live. */
 export const TOKEN_ENDS = { tone: "busy", long: "Your token is about to expire. Paste another to stay connected.", action: "token" };
 
 const TOKENS = {
   4500: "The gateway did not accept this token. Paste another.",
-  4501: "Your token has expired. Paste another to go on where you were.",
-  4502: "Your token was revoked. Paste another to go on where you were.",
+  4501: "Your token has expired. Paste another to continue where you were.",
+  4502: "Your token was revoked. Paste another to continue where you were.",
 };
 
 /** Why another token is needed. @param {number|null} code of the close */
@@ -120,14 +120,14 @@ export const earlierTurns = (count) => (count === 1 ? "Earlier version" : `Show 
 
 /** Why a message was refused. */
 const REFUSED = {
-  degraded: "The gateway takes no new messages for now.",
-  draining: "The gateway is being restarted. Send it again in a moment.",
-  too_many_runs: "Too many answers are being made at once. Wait for one to end.",
-  queue_full: "Too many messages wait already. Wait for an answer, or take one back.",
+  degraded: "The gateway accepts no new messages for now.",
+  draining: "The gateway is restarting. Send it again in a moment.",
+  too_many_runs: "Too many answers are in progress. Wait for one to end.",
+  queue_full: "Too many messages are waiting. Wait for an answer, or take one back.",
   thread_busy: "This conversation takes one message at a time. Wait for the answer.",
   breaker_open: "Too many answers failed in a row. Wait a moment.",
   busy: "The gateway is busy. Wait a moment.",
-  too_long: "It is longer than this gateway takes. Shorten it.",
+  too_long: "It is longer than this gateway accepts. Shorten it.",
   malformed: "The gateway could not read it. Change it and send it again.",
 };
 
@@ -140,13 +140,13 @@ export const TRUNCATED = "The answer was cut off: the model reached its limit.";
 
 /** The hint about a text that is too long to send. @param {number} excess @param {number} longest in bytes */
 export const tooLong = (excess, longest) =>
-  `Too long by ${excess.toLocaleString()} bytes: this gateway takes messages of ${longest.toLocaleString()} bytes. Shorten it to send it.`;
+  `Too long by ${excess.toLocaleString()} bytes: this gateway accepts messages of up to ${longest.toLocaleString()} bytes. Shorten it to send it.`;
 
 export const UNCONFIRMED = "The page was closed before this message was confirmed, and it did not arrive.";
 
 /** The label of an open run. @param {{queued: boolean, started: boolean}} run */
 export const waiting = ({ queued, started }) =>
-  queued ? "Waiting for the answer before it" : started ? "Working" : "Waiting for the agent";
+  queued ? "Waiting for the previous answer" : started ? "Working" : "Waiting for the agent";
 
 /** How a run without an answer ended. @param {{queued: boolean, error: {reason: string, message: string}}} run */
 export function ending({ queued, error: { reason, message } }) {
@@ -157,11 +157,11 @@ export function ending({ queued, error: { reason, message } }) {
     case "interrupted":
       return "The gateway was restarted before the answer was complete. Ask again.";
     case "silent":
-      return "The agent said nothing for too long, so the answer was ended.";
+      return "The agent was silent for too long, so the answer was stopped.";
     case "timed_out":
-      return "The answer took too long, so it was ended.";
+      return "The answer took too long, so it was stopped.";
     case "abandoned":
-      return "The agent ended without an answer.";
+      return "The agent stopped without an answer.";
     default:
       return message || "The agent could not answer.";
   }

@@ -97,7 +97,7 @@ test("it is asked first, by keyboard and at the width of a phone, and Cancel cha
     await ask(page);
     assert.equal(await focused(page), "deletion-cancel");
     assert.equal(await page.textContent("#deletion-title"), "what is 2+3*4?");
-    assert.match(await page.textContent("#deletion-what"), /cannot be undone.*under way is stopped/);
+    assert.match(await page.textContent("#deletion-what"), /cannot be undone.*in progress is stopped/);
     assert.deepEqual([await violations(page), await faint(page), await tooWide(page)], [[], [], []]);
     await page.keyboard.press(end);
     await page.locator("#deletion[open]").waitFor({ state: "detached" });

@@ -326,7 +326,7 @@ test("a gateway that is restarted in mid-answer is found again, and the answer's
 
 test("a gateway that drains says so, and the page comes back", async () => {
   await fresh(page);
-  const told = page.waitForFunction(() => /[Bb]eing restarted/.test(document.querySelector("#status-text").textContent));
+  const told = page.waitForFunction(() => /[Rr]estarting/.test(document.querySelector("#status-text").textContent));
   await Promise.all([told, control("drain")]);
   await live(page);
   await say(page, "what is 7+8?");

@@ -95,7 +95,7 @@ test("what turns out to be too long comes back to be changed, and what was writt
   network.release();
   const draft = page.locator('.draft[data-state="refused"]');
   await draft.waitFor();
-  assert.match(await draft.locator(".meta").textContent(), /longer than this gateway takes/);
+  assert.match(await draft.locator(".meta").textContent(), /longer than this gateway accepts/);
   await turn(page, "completed");
   assert.deepEqual([written(network, "yyy"), written(network, "what is 2+2?")], [0, 1]);
   assert.equal(await draft.getByRole("button", { name: "Send again" }).isVisible(), false);

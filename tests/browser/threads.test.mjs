@@ -250,7 +250,7 @@ test("conversations are found by their title, by keyboard too", async () => {
   await page.focus("#menu summary");
   await page.keyboard.press("Enter");
   await press(page, "Tab", "filter");
-  await page.getByText(/\d+ more: search for their title/).waitFor();
+  await page.getByText(/\d+ more: search by title/).waitFor();
   await page.keyboard.type("OF MANY-24");
   const found = page.locator("#earlier button");
   await page.waitForFunction(() => document.querySelectorAll("#earlier button").length === 11);

@@ -43,7 +43,7 @@ async function paste(page, token) {
 
 test("it is said at once that a token is needed, and with one the chat opens", async () => {
   const [page, told] = await open();
-  assert.match(await page.textContent("#token-why"), /no login of its own.*come from elsewhere/);
+  assert.match(await page.textContent("#token-why"), /no login of its own.*the service that issues its logins/);
   assert.equal(await focused(page), "token");
   assert.deepEqual(await violations(page), []);
   await page.click("#token-button");

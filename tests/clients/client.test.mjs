@@ -464,7 +464,7 @@ test("a request that is not answered in time rejects, and its answer is ignored 
 test("who was sent away because what was missed cannot be read comes back to the same place", async () => {
   const { client, clock, newest } = await live();
   newest().say(event(6, 7));
-  newest().end(4007, "what was missed cannot be read now: reconnect and resume");
+  newest().end(4007, "missed events cannot be read now: reconnect and resume");
   assert.equal(client.status.state, "backoff");
   clock.pass(BOUNDS.backoff);
   newest().open();

@@ -45,7 +45,7 @@ test("remarks are thoughts of their own, reasoning grows, and the answer grows a
 test("a message that waits says so until its run begins, and can be taken back", () => {
   const queued = event("message_received", { message_id: "m2", payload: "and this?", queued: true }, "r2");
   const { run } = tell(received("m1", "this?"), queued);
-  assert.deepEqual([run.queued, run.state, waiting(run)], [true, "open", "Waiting for the answer before it"]);
+  assert.deepEqual([run.queued, run.state, waiting(run)], [true, "open", "Waiting for the previous answer"]);
   const { run: begun } = tell({ ...queued }, event("agent_started", {}, "r2"));
   assert.deepEqual([begun.queued, waiting(begun)], [false, "Working"]);
   const cancelled = () => event("agent_error", { reason: "cancelled", message: "" }, "r2");
@@ -237,9 +237,9 @@ test("each state of the connection has words of its own, and says what can be do
   assert.match(say({ state: "backoff", retryAt: 2_500 }, { online: false }).long, /offline/);
   for (const state of ["live", "holding", "leaving", "connecting", "authenticating"]) assert.match(say({ state }, { online: false }).short, /offline/, "said at once");
   assert.match(say({ state: "leaving" }).long, /about to restart.*still shown/);
-  assert.match(say({ state: "holding" }).long, /being restarted.*kept and sent/);
+  assert.match(say({ state: "holding" }).long, /is restarting.*kept and sent/);
   for (const status of [{ mode: "handing_over" }, { mode: "draining" }, { state: "holding" }, { state: "leaving" }, { state: "backoff", leaving: true }]) {
-    assert.match(say(status).short, /being restarted/i);
+    assert.match(say(status).short, /restarting/i);
   }
   assert.equal(say({ state: "backoff" }).action, "nudge");
   assert.deepEqual([4505, 4506, 4508, 4999, 1009].map((code) => say({ state: "stopped", code }).action), Array(5).fill("connect"));

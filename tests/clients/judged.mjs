@@ -16,7 +16,7 @@ export class Proxy {
     const ended = once(child, "close");
     child.stderr.pipe(log, { end: false });
     const [said] = await Promise.race([once(createInterface(child.stdout), "line"), ended]);
-    const [, address] = /listens on ws:\/\/(\S+)/.exec(said) ?? [];
+    const [, address] = /listening on ws:\/\/(\S+)/.exec(said) ?? [];
     if (!address) throw new Error(`the proxy did not start: see ${log.path}`);
     return Object.assign(new Proxy(), { child, ended, origin: `http://${address}` });
   }

@@ -42,8 +42,8 @@ const MAX_QUOTE: usize = 200;
 
 const ABOUT: &str = "I am Lockstep's built-in demonstration agent: there is no language model behind me, only a few rules \
                      and real tools. I can calculate (try \"2 * (3 + 4)\"), tell the time (\"what time is it?\"), search \
-                     the documents (\"search for …\"), count (\"count to 20\"), and say what you said before in this \
-                     thread.";
+                     the documents (\"search for …\"), count (\"count to 20\"), and repeat your earlier messages in \
+                     this thread.";
 
 /// The built-in agent.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ impl Builtin {
 
     async fn work(&self, message: &Message, run: &Run) -> Result<String, EmitError> {
         let Some(text) = message.text().filter(|text| !text.trim().is_empty()) else {
-            let answer = format!("There is no text in your message that I could read. {ABOUT}");
+            let answer = format!("Your message contains no text that I can read. {ABOUT}");
             self.say(run, &answer).await?;
             return Ok(answer);
         };
@@ -144,7 +144,7 @@ impl Builtin {
             self.piece(run, &piece).await?;
         }
         if asked > u64::from(MAX_COUNT) || most == 0 {
-            let rest = format!("{}I count from 1 to {MAX_COUNT} at most.", if most == 0 { "" } else { ". " });
+            let rest = format!("{}I can count to {MAX_COUNT} at most.", if most == 0 { "" } else { ". " });
             answer.push_str(&rest);
             self.piece(run, &rest).await?;
         }
@@ -172,7 +172,7 @@ impl Agent for Builtin {
 fn remark(calls: &[Call]) -> String {
     let mut names: Vec<&str> = calls.iter().map(Call::tool).collect();
     names.dedup();
-    format!("I use my tools for this: {}.", names.join(", "))
+    format!("I am using these tools: {}.", names.join(", "))
 }
 
 /// What the user said before in the thread.
@@ -180,10 +180,10 @@ async fn recalled(run: &Run) -> String {
     let history = run.history(MAX_RECALLED).await;
     let said: Vec<String> = history.iter().filter_map(|turn| text_of(&turn.message)).collect();
     if said.is_empty() {
-        return "You have not said anything before in this thread, as far as it is kept.".to_owned();
+        return "I cannot find an earlier message of yours in this thread.".to_owned();
     }
     let lines: Vec<String> = said.iter().map(|text| format!("- \"{}\"", quote(text))).collect();
-    format!("Before this you said, oldest first:\n{}", lines.join("\n"))
+    format!("Your earlier messages, oldest first:\n{}", lines.join("\n"))
 }
 
 fn quote(text: &str) -> String {

@@ -158,7 +158,7 @@ impl OpenAi {
                 && refusal::leave_out_usage(body)
             {
                 // Nothing in the answer depends on it.
-                tracing::warn!("the model's server refuses `stream_options`: from now on it is asked without");
+                tracing::warn!("the model's server refuses `stream_options`: later requests omit it");
                 self.no_usage.store(true, Ordering::Relaxed);
                 continue;
             }
@@ -170,8 +170,8 @@ impl OpenAi {
                 Some(asked) => asked,
                 None => self.pause(attempt),
             };
-            tracing::info!(%failure, attempt, ?pause, "the model is asked again");
-            shown(run.thinking(&format!("{failure}; I try again.")).await)?;
+            tracing::info!(%failure, attempt, ?pause, "retrying the request to the model");
+            shown(run.thinking(&format!("{failure}; trying again.")).await)?;
             tokio::time::sleep(pause).await;
             attempt += 1;
         }
@@ -243,7 +243,7 @@ impl OpenAi {
         let parsed = call.parsed();
         let displayed = parsed.clone().unwrap_or_else(|| json!({ "unreadable": head(&call.arguments, MAX_LOGGED) }));
         let work = async {
-            let tool = self.tools.named(&call.name).ok_or_else(|| "there is no tool of this name".to_owned())?;
+            let tool = self.tools.named(&call.name).ok_or_else(|| "there is no tool with this name".to_owned())?;
             let arguments = parsed.ok_or_else(|| "the arguments are not a JSON object".to_owned())?;
             let invocation = Invocation { subject: Arc::clone(subject), arguments };
             match tokio::time::timeout(self.config.tool_timeout, tool.call(invocation)).await {
@@ -275,7 +275,7 @@ impl Agent for OpenAi {
                 Err(Failure::Run(error)) => Err(error),
                 Err(failure) => {
                     counter!("lockstep_model_failures_total", "code" => failure.code()).increment(1);
-                    tracing::warn!(%failure, "the model has not answered");
+                    tracing::warn!(%failure, "the model did not answer");
                     run.fail_as(failure.code(), &failure.to_string()).await
                 }
             };

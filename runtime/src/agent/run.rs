@@ -62,7 +62,7 @@ impl fmt::Display for EmitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(why) => write!(f, "the event was refused: {why}"),
-            Self::Lost => f.write_str("the session was lost: it is not known whether the event is in the stream"),
+            Self::Lost => f.write_str("the session was lost; the event may or may not be in the stream"),
             Self::NotJson => f.write_str("the data of an event must be a JSON object"),
         }
     }
@@ -458,7 +458,7 @@ impl Drop for OpenTool<'_> {
         if self.armed {
             // A tool's panic is caught, so what unwinds here is its agent.
             let error = if std::thread::panicking() {
-                "the agent panicked before the tool had returned"
+                "the agent panicked before the tool returned"
             } else {
                 "the agent stopped waiting for the tool"
             };

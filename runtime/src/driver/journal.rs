@@ -283,13 +283,13 @@ impl Journal {
             Job::Trim { tenure, through } => {
                 if let Err(error) = self.log.trim(user, tenure, through).await {
                     // The next trim includes this one.
-                    tracing::debug!(%error, "the log did not trim");
+                    tracing::debug!(%error, "the log did not trim a stream");
                 }
             }
             Job::Read { tenure, through } => {
                 if let Err(error) = self.log.read(user, tenure, through).await {
                     // A reader that names no position may see entries again.
-                    tracing::debug!(%error, "the log did not note how far readers are");
+                    tracing::debug!(%error, "the log did not store the position of readers");
                 }
             }
             Job::Release { tenure } => {
@@ -306,7 +306,7 @@ impl Journal {
             let Acquired::Owner(tenure) = self.log.acquire(user).await?;
             match self.log.restore(user, tenure).await {
                 // The newer tenure may be our own, from an acquire that was abandoned and completed late.
-                Err(LogError::Fenced) => Err(LogError::Unavailable("the user was acquired meanwhile".to_owned())),
+                Err(LogError::Fenced) => Err(LogError::Unavailable("the user has a newer tenure".to_owned())),
                 held => Ok((tenure, held?)),
             }
         };
@@ -399,11 +399,11 @@ fn final_input(user: UserId, error: &LogError) -> Option<session::Input<Payload>
     match error {
         LogError::Unavailable(_) => None,
         LogError::Fenced => {
-            tracing::error!(user = user.0, %error, "a session has lost its user");
+            tracing::error!(user = user.0, %error, "a session ends: it no longer owns its user");
             Some(session::Input::Fenced)
         }
         LogError::Broken(_) => {
-            tracing::error!(user = user.0, %error, "a session ends");
+            tracing::error!(user = user.0, %error, "a session ends: the log violated its contract");
             Some(session::Input::Broken)
         }
     }

@@ -28,7 +28,7 @@ impl Driver {
                 Ok(found) => Input::Found { connection, attempt, found },
                 Err(error) => {
                     if let Some(times) = log.refusals.say(&"lookup") {
-                        tracing::warn!(%error, times, "what was said before cannot be read");
+                        tracing::warn!(%error, times, "earlier events cannot be read");
                     }
                     Input::NotFound { connection, attempt }
                 }
@@ -47,7 +47,7 @@ async fn find(log: &Guarded, user: UserId, lookup: Lookup<Payload>, bytes: usize
             let answer = answer(log, user, &query).await?;
             Ok(Found::Answer(Payload::Answer(answer)))
         }
-        Lookup::Query(_) => Err(LogError::Broken("a query is none".to_owned())),
+        Lookup::Query(_) => Err(LogError::Broken("the payload of a query is not a query".to_owned())),
     }
 }
 
@@ -59,7 +59,7 @@ async fn page(
     bytes: usize,
 ) -> Result<Page<Payload>, LogError> {
     let Some(conversations) = log.conversations() else {
-        return Err(LogError::Broken("it keeps no conversations any more".to_owned()));
+        return Err(LogError::Broken("it no longer keeps conversations".to_owned()));
     };
     let found = conversations.page(user, after, through, bytes).await?;
     Ok(Page {

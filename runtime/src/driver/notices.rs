@@ -34,8 +34,8 @@ impl fmt::Display for NotSent {
         match self {
             Self::NotJson => f.write_str("the data of a notice must be a JSON object"),
             Self::Unavailable(why) => write!(f, "the user cannot be looked up: {why}"),
-            Self::Draining => f.write_str("the gateway drains and the user is not here"),
-            Self::Lost => f.write_str("the session was lost: it is not known whether the notice is in the stream"),
+            Self::Draining => f.write_str("the gateway is draining, and the user has no session here"),
+            Self::Lost => f.write_str("the session was lost; the notice may or may not be in the stream"),
         }
     }
 }

@@ -109,8 +109,8 @@ pub(crate) fn repeat(core: &Arc<Core>, revocation: Revocation) -> bool {
             let verifier = &core.effects().verifier;
             match ask(|| verifier.record(&revocation)).await {
                 Some(Ok(())) => break,
-                Some(Err(why)) => tracing::warn!(%why, "a revocation is not written down yet"),
-                None => tracing::warn!("the verifier panicked, and a revocation is not written down yet"),
+                Some(Err(why)) => tracing::warn!(%why, "a revocation is not stored yet"),
+                None => tracing::warn!("the verifier panicked, and a revocation is not stored yet"),
             }
         }
         if let Some(core) = weak.upgrade() {

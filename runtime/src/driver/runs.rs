@@ -187,13 +187,13 @@ impl Speaker for SessionSink {
             // The run itself, and the queued runs behind it.
             let more = queued.saturating_add(1);
             let request = self.kept(run, thread, limit, more);
-            let late = |_| Err(LogError::Unavailable("it has not answered in time".to_owned()));
+            let late = |_| Err(LogError::Unavailable("it did not answer in time".to_owned()));
             let mut turns = match tokio::time::timeout(HISTORY, request).await.unwrap_or_else(late) {
                 Ok(Some(turns)) => turns,
                 Ok(None) => self.retained(run, thread),
                 Err(error) => {
                     if let Some(times) = self.log.refusals.say(&"history") {
-                        tracing::warn!(user = self.user.0, %error, times, "agents are told what is retained alone");
+                        tracing::warn!(user = self.user.0, %error, times, "agents get only retained turns as history");
                     }
                     self.retained(run, thread)
                 }

@@ -87,11 +87,13 @@ pub enum AccountError {
 impl fmt::Display for AccountError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BadName => write!(f, "a name is 1 to {MAX_NAME} of a-z, 0-9, '.', '_' and '-'"),
-            Self::BadPassword => write!(f, "a password has {MIN_PASSWORD} to {MAX_PASSWORD} bytes"),
-            Self::Exists => f.write_str("the account is there already"),
+            Self::BadName => {
+                write!(f, "a name must have 1 to {MAX_NAME} characters, each one of a-z, 0-9, '.', '_' and '-'")
+            }
+            Self::BadPassword => write!(f, "a password must have {MIN_PASSWORD} to {MAX_PASSWORD} bytes"),
+            Self::Exists => f.write_str("the account already exists"),
             Self::Unknown => f.write_str("there is no such account"),
-            Self::Busy => f.write_str("too many passwords wait to be hashed"),
+            Self::Busy => f.write_str("too many passwords are waiting to be hashed"),
             Self::File(reason) => f.write_str(reason),
         }
     }
@@ -392,7 +394,7 @@ impl Accounts {
             done
         });
         match task.await {
-            Ok(done) => done.map_err(|error| AccountError::File(format!("a hash of a password: {error}"))),
+            Ok(done) => done.map_err(|error| AccountError::File(format!("a password cannot be hashed: {error}"))),
             Err(_) => Err(AccountError::Busy),
         }
     }
@@ -414,7 +416,8 @@ impl Accounts {
     fn missing(&self) -> AccountError {
         let marker = self.marker();
         self.say(format!(
-            "it is missing, and there were accounts; restore it, or stop the gateway and remove {} to begin without any",
+            "it is missing, but there were accounts; restore it, or stop the gateway and remove {} to \
+             start without any",
             marker.display()
         ))
     }

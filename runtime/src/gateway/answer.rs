@@ -59,14 +59,14 @@ impl Problem {
     /// Our own fault, or that of another system. The reason is for the operator.
     pub(super) fn unavailable(reason: &str) -> Self {
         if let Some(times) = UNAVAILABLE.say(&"") {
-            tracing::warn!(reason, times, "login routes cannot answer");
+            tracing::warn!(reason, times, "a request cannot be answered now");
         }
         Self::later()
     }
 
     /// Unavailable for now; the reason has already been logged.
     pub(super) fn later() -> Self {
-        let message = "not possible now: try again later";
+        let message = "temporarily unavailable: try again later";
         let wait = Some(Duration::from_secs(1));
         Self { retry_after: wait, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message) }
     }
@@ -125,7 +125,7 @@ pub(super) async fn bytes(request: Request, most: usize) -> Result<Bytes, Proble
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     };
     bytes
-        .map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not come in time"))?
+        .map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in time"))?
         .map_err(too_large)
 }
 
@@ -143,6 +143,6 @@ pub(super) async fn body<T: DeserializeOwned>(request: Request, empty: Option<T>
         let (code, message) = ("unsupported_media_type", "the body must be application/json");
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, message));
     }
-    let wrong = |_| Problem::new(StatusCode::BAD_REQUEST, "bad_request", "the body is not the JSON that is expected");
+    let wrong = |_| Problem::new(StatusCode::BAD_REQUEST, "bad_request", "the body is not valid JSON for this request");
     serde_json::from_slice(&bytes).map_err(wrong)
 }

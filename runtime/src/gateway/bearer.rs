@@ -23,10 +23,14 @@ impl Bearer {
     /// The token of a request, and its user.
     pub(super) async fn identify(&self, headers: &HeaderMap) -> Result<(Token, Identity), Problem> {
         let presented = bearer(headers).map(Token::new);
-        let token = presented.ok_or(Problem::new(StatusCode::UNAUTHORIZED, "no_token", "a token is needed"))?;
+        let token = presented.ok_or(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "no_token",
+            "the token is missing: send it as `Authorization: Bearer …`",
+        ))?;
         let verified = self.verifier.verify(&token).await.inspect_err(|not| self.reports.take(not));
         let identity = verified.map_err(|not| match not {
-            NotVerified::Rejected(_) => Problem::new(StatusCode::UNAUTHORIZED, "rejected", "the token is not good"),
+            NotVerified::Rejected(_) => Problem::new(StatusCode::UNAUTHORIZED, "rejected", "the token is not valid"),
             NotVerified::Unavailable(_) => Problem::later(),
         })?;
         Ok((token, identity))

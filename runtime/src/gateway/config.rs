@@ -145,7 +145,7 @@ impl Config {
         if let Some(origin) = self.origins.iter().find(|origin| !origin.contains("://") || origin.ends_with('/')) {
             return Err(Broken::new(
                 "origins",
-                &format!("holds {origin:?}: an origin is like https://chat.example.org, without a path"),
+                &format!("contains {origin:?}, which is not an origin: write https://chat.example.org, without a path"),
             ));
         }
         self.limits.validate()?;

@@ -95,7 +95,7 @@ fn holder(lock: &mut File) -> String {
 ///
 /// A sentence that names the directory.
 pub fn prepare(path: &Path) -> Result<(), String> {
-    let fail = |error: std::io::Error| format!("cannot make the data directory {}: {error}", path.display());
+    let fail = |error: std::io::Error| format!("cannot create the data directory {}: {error}", path.display());
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -111,7 +111,7 @@ fn warn_of_others(path: &Path) {
             let path = path.display();
             tracing::warn!(
                 "the data directory {path} has mode {mode:04o}: others than its owner can replace the files in it; \
-                 if they need not, `chmod 700 {path}`"
+                 run `chmod 700 {path}` unless they need to"
             );
         }
     }

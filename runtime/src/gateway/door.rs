@@ -105,7 +105,8 @@ fn foreign_tokens(config: &Config) -> Result<JwtConfig, String> {
     let mut jwt = JwtConfig::new(keys);
     if !auth.algorithms.is_empty() {
         let parse = |name: &String| {
-            name.parse().map_err(|_| format!("`auth.algorithms` holds {name:?}, which is no algorithm of RFC 7518"))
+            name.parse()
+                .map_err(|_| format!("`auth.algorithms` contains {name:?}, which is not an algorithm of RFC 7518"))
         };
         jwt.algorithms = auth.algorithms.iter().map(parse).collect::<Result<_, String>>()?;
     }
@@ -165,8 +166,9 @@ async fn first_account(accounts: &Accounts) -> Result<String, String> {
     let (name, password) = ("user", URL_SAFE_NO_PAD.encode(crate::random_bytes::<12>()?));
     accounts.add(name, &password).await.map_err(|error| error.to_string())?;
     Ok(format!(
-        "There is no account yet, so here is one. Its password is shown this once:\n\n    user      {name}\n    \
-         password  {password}\n\nAdd others with `lockstep user add NAME`, change it with `lockstep user passwd {name}`.\n"
+        "There was no account, so one was created. Its password is shown only now:\n\n    user      {name}\n    \
+         password  {password}\n\nAdd accounts with `lockstep user add NAME`; change this password with \
+         `lockstep user passwd {name}`.\n"
     ))
 }
 

@@ -97,7 +97,7 @@ impl Offer {
             };
             match stream.peer_cred() {
                 Ok(peer) if peer.uid() == rustix::process::geteuid().as_raw() => return Successor { stream },
-                Ok(_) | Err(_) => tracing::warn!("a process of another user wants to take over, and is refused"),
+                Ok(_) | Err(_) => tracing::warn!("a process of another user tried to take over, and was refused"),
             }
         }
     }
@@ -164,7 +164,7 @@ impl Predecessor {
     /// A sentence for the operator.
     pub async fn find(directory: &Path) -> Result<Option<(Self, std::net::TcpListener)>, String> {
         let fail = |error: io::Error| {
-            format!("cannot take over the data directory {} from the gateway there: {error}", directory.display())
+            format!("cannot take over the data directory {} from its gateway: {error}", directory.display())
         };
         let socket = match SocketPath::of(directory) {
             Ok(socket) => socket,
@@ -194,7 +194,8 @@ impl Predecessor {
     ///
     /// A sentence for the operator.
     pub async fn directory(&self) -> Result<Option<File>, String> {
-        let fail = |error: io::Error| format!("the gateway that was to be taken over from does not answer: {error}");
+        let fail =
+            |error: io::Error| format!("the running gateway does not answer the process that takes over: {error}");
         send(&self.stream, Message::Ready, None).await.map_err(fail)?;
         match expect(&self.stream, Message::Lock).await {
             Ok(lock) => Ok(lock.map(File::from)),
@@ -233,7 +234,7 @@ async fn send(stream: &UnixStream, message: Message, file: Option<std::os::fd::B
         let mut control = SendAncillaryBuffer::new(&mut space);
         let files = file.as_slice();
         if !files.is_empty() && !control.push(SendAncillaryMessage::ScmRights(files)) {
-            return Err(io::Error::other("no room for an open file"));
+            return Err(io::Error::other("the message has no room for a file descriptor"));
         }
         Ok(sendmsg(stream, &[IoSlice::new(&[message as u8])], &mut control, SendFlags::NOSIGNAL)?)
     });
@@ -266,5 +267,9 @@ async fn receive(stream: &UnixStream) -> io::Result<(u8, Option<OwnedFd>)> {
 
 async fn expect(stream: &UnixStream, message: Message) -> io::Result<Option<OwnedFd>> {
     let (byte, file) = receive(stream).await?;
-    if byte == message as u8 { Ok(file) } else { Err(io::Error::other("it speaks another version of this")) }
+    if byte == message as u8 {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it uses another version of the handover protocol"))
+    }
 }

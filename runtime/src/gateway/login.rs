@@ -111,7 +111,7 @@ pub trait Revoker: Send + Sync + 'static {
     /// Erases all data of a removed account's subject before it returns.
     fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<(), String>> {
         let _ = subject;
-        Box::pin(core::future::ready(Err("there is nothing here that erases".to_owned())))
+        Box::pin(core::future::ready(Err("erasing a user is not supported here".to_owned())))
     }
 }
 
@@ -181,7 +181,7 @@ const fn reason(why: Why) -> Option<&'static str> {
 }
 
 fn wrong_credentials() -> Problem {
-    Problem::new(StatusCode::UNAUTHORIZED, "wrong_credentials", "no such user, or another password")
+    Problem::new(StatusCode::UNAUTHORIZED, "wrong_credentials", "the user name or the password is wrong")
 }
 
 fn no_session() -> Problem {
@@ -356,7 +356,7 @@ impl Login {
 
     async fn wait_for_closes(&self, login: Option<CredentialId>) -> Result<(), Problem> {
         let closed = tokio::time::timeout(DEADLINE, self.closes.closed(login)).await;
-        closed.map_err(|_| Problem::unavailable("the connections of a login that has ended are not closed yet"))
+        closed.map_err(|_| Problem::unavailable("the connections of an ended login are not closed yet"))
     }
 
     fn entry(&self, user: Arc<str>, id: &str, turn: u64) -> Result<Entry, String> {
@@ -403,7 +403,8 @@ impl Login {
             }
             (Some(_), Some(_)) => false,
         };
-        let problem = Problem::new(StatusCode::FORBIDDEN, "forbidden_origin", "not from a page of this origin");
+        let problem =
+            Problem::new(StatusCode::FORBIDDEN, "forbidden_origin", "the request comes from a page of another origin");
         if allowed { Ok(()) } else { Err(problem) }
     }
 }

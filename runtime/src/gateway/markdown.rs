@@ -71,7 +71,11 @@ impl Renderer {
         let thread = thread::Builder::new().name("markdown".to_owned()).stack_size(STACK).spawn(parse);
         thread.map_err(|error| unavailable(&error))?;
         let tree = tree.await.map_err(|error| unavailable(&error))?;
-        let too_large = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the text describes too large a tree");
+        let too_large = Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            "the text is too complex: its parsed form is too large",
+        );
         Ok(ok_json(format!("{{\"tree\":{}}}", tree.ok_or(too_large)?)))
     }
 }

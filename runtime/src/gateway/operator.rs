@@ -245,7 +245,7 @@ async fn session(State(parts): State<Parts>, UrlPath(subject): UrlPath<String>) 
             return Ok(Json(state));
         }
     }
-    Err(Problem::new(StatusCode::NOT_FOUND, "no_session", "this user has no session here now"))
+    Err(Problem::new(StatusCode::NOT_FOUND, "no_session", "this user has no session in this process"))
 }
 
 /// Describes a session's machines, without what users said.
@@ -337,11 +337,11 @@ async fn notice(
     Json(asked): Json<Say>,
 ) -> Result<(Extension<About>, Json<Value>), Problem> {
     let Say { subject, thread, data } = asked;
-    let about = About(subject.clone().unwrap_or_else(|| "everybody".to_owned()));
+    let about = About(subject.clone().unwrap_or_else(|| "all users".to_owned()));
     let subject = match subject {
         Some(text) => {
             // A notice for the current account is not for an earlier one of that name.
-            let gone = || Problem::new(StatusCode::NOT_FOUND, "unknown_subject", "this account is gone");
+            let gone = || Problem::new(StatusCode::NOT_FOUND, "unknown_subject", "this account no longer exists");
             Some(people.meant(&text).await?.now.ok_or_else(gone)?)
         }
         None => None,
@@ -351,7 +351,7 @@ async fn notice(
         (Some(subject), None) => one(manager.user(&subject).send(&data).await),
         (None, None) => manager.broadcast(&data).await,
         (None, Some(_)) => {
-            let wrong = "a `thread` is one user's: name the `subject` too";
+            let wrong = "a `thread` belongs to one user: name the `subject` too";
             return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_field", wrong));
         }
     };
@@ -381,8 +381,8 @@ async fn mode(
     Json(asked): Json<Pin>,
 ) -> Result<(Extension<About>, Json<Value>), Problem> {
     let elsewhere = match asked.mode {
-        Some(Mode::Draining) => Some("draining is not a mode to pin: POST /operator/drain"),
-        Some(Mode::HandingOver) => Some("handing over is not a mode to pin: start `lockstep serve --take-over`"),
+        Some(Mode::Draining) => Some("draining cannot be pinned: use POST /operator/drain"),
+        Some(Mode::HandingOver) => Some("handing over cannot be pinned: start `lockstep serve --take-over`"),
         Some(Mode::Ready | Mode::Degraded | Mode::Emergency) | None => None,
     };
     if let Some(message) = elsewhere {

@@ -56,9 +56,9 @@ const REFUSAL: &[u8] =
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     listen(address).map_err(|error| {
         let why = if error.kind() == io::ErrorKind::AddrInUse {
-            "the port is in use; stop who uses it, or choose another with --listen".to_owned()
+            "the port is in use; stop the process that uses it, or choose another port with --listen".to_owned()
         } else if error.kind() == io::ErrorKind::PermissionDenied {
-            "not permitted; ports below 1024 need a privilege, choose another".to_owned()
+            "not permitted; ports below 1024 need a privilege; choose another port with --listen".to_owned()
         } else {
             error.to_string()
         };
@@ -80,7 +80,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// A sentence with the system's error.
 pub fn inherit(listener: std::net::TcpListener) -> Result<TcpListener, String> {
-    let fail = |error: io::Error| format!("cannot use the listening socket that was passed on: {error}");
+    let fail = |error: io::Error| format!("cannot use the listening socket of the previous process: {error}");
     listener.set_nonblocking(true).map_err(fail)?;
     TcpListener::from_std(listener).map_err(fail)
 }
@@ -210,7 +210,9 @@ async fn open(mut stream: TcpStream, mut connection: Connection, builder: http1:
                 }
                 connection.secure = source.secure.unwrap_or(connection.secure);
             }
-            Ok(Err(error)) => return tracing::debug!(%error, proxy = %connection.peer, "no PROXY protocol"),
+            Ok(Err(error)) => {
+                return tracing::debug!(%error, proxy = %connection.peer, "no PROXY protocol header");
+            }
             Err(_) => return,
         }
     }

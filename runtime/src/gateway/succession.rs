@@ -79,7 +79,7 @@ pub(super) async fn while_open(State(requests): State<Requests>, request: Reques
     let closed = requests.0.read().await;
     if *closed == Closed::Yes {
         let later = [(header::RETRY_AFTER, "1"), (header::CONNECTION, "close")];
-        return (StatusCode::SERVICE_UNAVAILABLE, later, "the gateway restarts\n").into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, later, "the gateway is restarting\n").into_response();
     }
     next.run(request).await
 }
@@ -145,7 +145,7 @@ impl<'a> Handover<'a> {
             () = signals.end() => return self.end_for_good(signals, say).await,
         };
         if let Err(error) = prepared {
-            tracing::warn!(%error, "a process that wanted to take over could not start");
+            tracing::warn!(%error, "the process that was taking over could not start");
             return Outcome::Kept;
         }
         say("handing over: open runs end here, then the other process serves");
@@ -158,7 +158,7 @@ impl<'a> Handover<'a> {
             () = successor.gone() => {
                 // Later, clients have already been told to go.
                 if core.steer(node::Input::HandoverAborted) == Ok(Handled::Done) {
-                    say("the process that was to take over is gone: going on as before");
+                    say("the process that was taking over is gone: this one continues to serve");
                     return Outcome::Kept;
                 }
             }
@@ -167,9 +167,7 @@ impl<'a> Handover<'a> {
         // The machine limits this wait.
         let _ = end.wait_for(|end| *end >= End::Released).await;
         if tokio::time::timeout(REST, self.files.close(self.manager)).await.is_err() {
-            tracing::error!(
-                "what is under way does not come to rest: the process ends, so that its successor can start"
-            );
+            tracing::error!("the open work does not finish: the process exits, so that its successor can start");
             return Outcome::Over;
         }
         // The successor creates its own.
@@ -185,7 +183,7 @@ impl<'a> Handover<'a> {
                 Outcome::Over
             }
             Err(error) => {
-                tracing::error!(%error, "the process that was to take over has failed: this one starts again");
+                tracing::error!(%error, "the process that was taking over has failed: this one starts again");
                 match self.keep() {
                     Ok(inherited) => Outcome::Again(inherited),
                     Err(_) => Outcome::Over,
@@ -219,7 +217,7 @@ pub(super) async fn drain(manager: &Manager, signals: &mut Signals, say: &dyn Fn
 /// Closes the log for good, unless that takes too long.
 pub(super) async fn close_log(manager: &Manager) {
     if tokio::time::timeout(REST, manager.inner.core.effects().log.close()).await.is_err() {
-        tracing::warn!("the log does not close: the process ends without");
+        tracing::warn!("the log does not close in time: the process exits without closing it");
     }
 }
 

@@ -31,7 +31,7 @@ impl Supervisor {
         if let Some((socket, address)) = &self.to
             && let Err(error) = socket.send_to_addr(what.as_bytes(), address)
         {
-            tracing::warn!(%error, "the supervisor is not told");
+            tracing::warn!(%error, "the supervisor cannot be notified");
         }
         #[cfg(not(target_os = "linux"))]
         let _ = what;

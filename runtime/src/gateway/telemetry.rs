@@ -61,7 +61,7 @@ pub(super) async fn upkeep(handle: &PrometheusHandle) {
 pub fn log_filter(filter: &str) -> Result<EnvFilter, String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
     let quiet = ["tungstenite=info", "tungstenite::protocol=info", "tungstenite::protocol::frame=info"];
-    let quiet = quiet.iter().map(|directive| directive.parse().map_err(|_| format!("{directive} is no filter")));
+    let quiet = quiet.iter().map(|directive| directive.parse().map_err(|_| format!("{directive} is not a filter")));
     quiet.collect::<Result<Vec<_>, _>>().map(|quiet| quiet.into_iter().fold(filter, EnvFilter::add_directive))
 }
 
@@ -72,36 +72,39 @@ const COUNTERS: [(&str, &str); 19] = [
     ("lockstep_connections_closed_total", "Connections that were closed, by close code."),
     (
         "lockstep_sockets_refused_total",
-        "TCP connections and upgrades that were refused, by the limit that they are over.",
+        "TCP connections and upgrades that were refused, by the limit that they exceed.",
     ),
-    ("lockstep_accept_failures_total", "TCP connections that could not be accepted: out of files, most likely."),
-    ("lockstep_logins_ended_total", "Logins that ended though their user did not log out, by reason."),
-    ("lockstep_operator_actions_total", "What the operator has done, by action."),
-    ("lockstep_operator_refused_total", "Operator's requests without the operator's token, by reason."),
-    ("lockstep_events_total", "Events that the log took, by type."),
+    (
+        "lockstep_accept_failures_total",
+        "TCP connections that could not be accepted, most likely for lack of file descriptors.",
+    ),
+    ("lockstep_logins_ended_total", "Logins that ended without a logout, by reason."),
+    ("lockstep_operator_actions_total", "Actions of the operator, by action."),
+    ("lockstep_operator_refused_total", "Requests to the operator's routes without the operator's token, by reason."),
+    ("lockstep_events_total", "Events that the log accepted, by type."),
     ("lockstep_runs_launched_total", "Runs that were given to the agent."),
-    ("lockstep_faults_total", "Sessions that were abandoned because they broke an invariant: bugs."),
+    ("lockstep_faults_total", "Sessions that were abandoned because they violated an invariant: bugs."),
     ("lockstep_log_failures_total", "Appends that the log refused."),
     ("lockstep_trace_failures_total", "Traces that ended because they could not be written."),
     ("lockstep_logins_total", "Requests to the login's routes, by route and outcome."),
     ("lockstep_verdicts_total", "Credentials that were verified, by verdict."),
     ("lockstep_credentials_rejected_total", "Credentials that were rejected, by reason."),
     ("lockstep_key_set_failures_total", "Key sets that could not be fetched."),
-    ("lockstep_model_failures_total", "Runs that a model did not answer, by what it was."),
-    ("lockstep_deprecated_calls_total", "Calls of deprecated names, by name and place of the call."),
+    ("lockstep_model_failures_total", "Runs that a model did not answer, by error code."),
+    ("lockstep_deprecated_calls_total", "Calls of deprecated functions, by name and call site."),
 ];
 
 /// The histograms of times and their help texts.
 const TIMES: [(&str, &str); 7] = [
-    ("lockstep_model_first_token_seconds", "From a request to a model to the first word of its reply."),
-    ("lockstep_model_reply_seconds", "From a request to a model to the end of its reply."),
-    ("lockstep_log_append_seconds", "How long the log takes to make a batch durable."),
+    ("lockstep_model_first_token_seconds", "Time from a request to a model to the first word of its reply."),
+    ("lockstep_model_reply_seconds", "Time from a request to a model to the end of its reply."),
+    ("lockstep_log_append_seconds", "Time until the log has made a batch durable."),
     (
         "lockstep_event_age_seconds",
-        "Time from the making of an event to its writing to a socket; replayed events count with their age.",
+        "Time from the creation of an event until it is written to a socket; replayed events count with their age.",
     ),
     ("lockstep_run_seconds", "Time from the launch of a run to its end."),
-    ("lockstep_first_token_seconds", "Time from the launch of a run to the first thing that its agent says."),
+    ("lockstep_first_token_seconds", "Time from the launch of a run to the first output of its agent."),
     ("lockstep_model_seconds", "Time from a request to a model's server until it begins to answer, by outcome."),
 ];
 
@@ -110,9 +113,9 @@ const GAUGES: [(&str, &str); 8] = [
     ("lockstep_connections", "Connections by state."),
     ("lockstep_sessions", "Sessions."),
     ("lockstep_runs", "Runs that have an agent."),
-    ("lockstep_timers", "Deadlines that are armed."),
+    ("lockstep_timers", "Armed deadlines."),
     ("lockstep_cursor_lag_events", "Events between the slowest reader's cursor and its stream's head."),
-    ("lockstep_pending_events", "Events that the log has not confirmed."),
+    ("lockstep_pending_events", "Events that the log has not confirmed yet."),
     ("lockstep_log_bytes", "Bytes of the log's files."),
     ("lockstep_mode", "1 for the node's mode, 0 for the others."),
 ];

@@ -65,7 +65,8 @@ fn write(mut output: impl Write, queue: &Receiver<Job>, dropped: &AtomicU64) {
             Job::Write(bytes) => {
                 let lost = dropped.swap(0, Ordering::Relaxed);
                 if lost > 0 {
-                    let _ = writeln!(output, "lockstep: {lost} lines were not written: they were not read in time");
+                    let _ =
+                        writeln!(output, "lockstep: {lost} lines were dropped because the output was not read in time");
                 }
                 let _ = output.write_all(&bytes);
                 let _ = output.flush();

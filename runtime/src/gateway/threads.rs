@@ -121,7 +121,7 @@ async fn delete(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: As
     match deleted {
         Ok(Ok(())) => Ok(nothing()),
         Ok(Err(error)) => Err(Problem::unavailable(&error.to_string())),
-        Err(_) => Err(Problem::unavailable("the log has not answered in time; the thread may be deleted yet")),
+        Err(_) => Err(Problem::unavailable("the log did not answer in time; the deletion may still take effect")),
     }
 }
 
@@ -159,7 +159,7 @@ fn page(asked: Asked) -> Result<Page, Problem> {
 }
 
 fn wrong(what: &str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "bad_request", format!("{what} is not what is expected"))
+    Problem::new(StatusCode::BAD_REQUEST, "bad_request", format!("{what} is not valid"))
 }
 
 fn not_kept() -> Problem {
@@ -169,7 +169,7 @@ fn not_kept() -> Problem {
 fn refused(error: &LogError) -> Problem {
     match error {
         // The user is erased, and the token has outlived its account.
-        LogError::Fenced => Problem::new(StatusCode::UNAUTHORIZED, "rejected", "the token is not good"),
+        LogError::Fenced => Problem::new(StatusCode::UNAUTHORIZED, "rejected", "the token is not valid"),
         LogError::Unavailable(_) | LogError::Broken(_) => Problem::unavailable(&error.to_string()),
     }
 }

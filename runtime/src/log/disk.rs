@@ -229,9 +229,9 @@ impl DiskLog {
         let sent = self.writer.as_ref().is_some_and(|writer| writer.try_send(write(answer)).is_ok());
         Box::pin(async move {
             if !sent {
-                return Err(LogError::Unavailable("as much waits to be written as may".to_owned()));
+                return Err(LogError::Unavailable("its write queue is full".to_owned()));
             }
-            answered.await.map_err(|_| LogError::Unavailable("the writing thread has ended".to_owned()))?
+            answered.await.map_err(|_| LogError::Unavailable("its writer thread has ended".to_owned()))?
         })
     }
 
@@ -304,7 +304,7 @@ fn found(user: UserId, places: &Places, whole: bool) -> Result<Between, LogError
         match format::entry(&entry.content) {
             Some(format::Entry::There(written)) => entries.push((entry.offset, written)),
             Some(format::Entry::Gone(message)) => gone.extend(message.map(|message| (entry.offset, message))),
-            None => return Err(unavailable(format!("what is at offset {} is no event", entry.offset.0))),
+            None => return Err(unavailable(format!("the entry at offset {} is not an event", entry.offset.0))),
         }
     }
     // Entries that are not scrubbed yet are gone as well.
@@ -376,9 +376,9 @@ impl Log for DiskLog {
         let sent = self.reader.try_send(Read { user, tenure, answer }).is_ok();
         Box::pin(async move {
             if !sent {
-                return Err(LogError::Unavailable("as many wait to be read as may".to_owned()));
+                return Err(LogError::Unavailable("its read queue is full".to_owned()));
             }
-            answered.await.map_err(|_| LogError::Unavailable("the reading thread has ended".to_owned()))?
+            answered.await.map_err(|_| LogError::Unavailable("its reader thread has ended".to_owned()))?
         })
     }
 

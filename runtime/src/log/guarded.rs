@@ -32,7 +32,7 @@ macro_rules! ask {
             match &*$guarded.log.read().await {
                 Some(log) => ask(move || match log.conversations() {
                     Some(conversations) => conversations.$call($($argument),*),
-                    None => Box::pin(core::future::ready(Err(wrong("it keeps conversations no longer")))),
+                    None => Box::pin(core::future::ready(Err(wrong("it no longer keeps conversations")))),
                 })
                 .await
                 .unwrap_or_else(|| Err(unavailable("it panicked"))),
@@ -71,7 +71,7 @@ fn unavailable(why: &str) -> LogError {
 }
 
 fn closed() -> LogError {
-    unavailable("it is closed: the process ends, or another one takes over")
+    unavailable("it is closed: the process is ending, or another one is taking over")
 }
 
 fn wrong(what: &str) -> LogError {
@@ -101,7 +101,7 @@ impl Log for Guarded {
         Box::pin(async move {
             let held = ask!(self.restore(user, tenure)).await?;
             if !increase(held.trimmed, held.entries.iter().map(|(offset, _)| *offset)) {
-                return Err(wrong("what it gave back is not in the order of its offsets"));
+                return Err(wrong("the restored entries are not in the order of their offsets"));
             }
             Ok(held)
         })
@@ -118,10 +118,10 @@ impl Log for Guarded {
             let asked = batch.len();
             let offsets = ask!(self.append(user, tenure, after, batch)).await?;
             if offsets.len() != asked {
-                return Err(wrong("it did not answer with one offset for each record"));
+                return Err(wrong("it did not return one offset for each record"));
             }
             if !increase(after, offsets.iter().copied()) {
-                return Err(wrong("the offsets that it answered with do not increase"));
+                return Err(wrong("the offsets that it returned do not increase"));
             }
             Ok(offsets)
         })
@@ -196,11 +196,11 @@ impl Conversations for Guarded {
             let page = ask!(self.conversations.page(user, after, through, bytes)).await?;
             let goes_on = page.through == through || (after < page.through && page.through < through);
             if !goes_on || page.trimmed < after || page.through < page.trimmed {
-                return Err(wrong("a page of it is none of what was asked for"));
+                return Err(wrong("a page is outside of the requested range"));
             }
             let last = page.entries.last().map_or(page.trimmed, |(offset, _)| *offset);
             if !increase(page.trimmed, page.entries.iter().map(|(offset, _)| *offset)) || last > page.through {
-                return Err(wrong("a page of it is not in the order of its offsets"));
+                return Err(wrong("a page is not in the order of its offsets"));
             }
             Ok(page)
         })

@@ -163,7 +163,7 @@ impl KeptLog {
             // The user is admitted anyway: the ids only protect from a client that sends an old message as a new one.
             Ok(kept.unwrap_or_else(|error| {
                 if let Some(times) = refusals.say(&"past") {
-                    tracing::warn!(%error, times, "which messages have run before what is retained is not known");
+                    tracing::warn!(%error, times, "earlier messages cannot be looked up; a repeated one may run again");
                 }
                 Vec::new()
             }))
@@ -182,9 +182,11 @@ impl KeptLog {
         let sent = self.queues.as_ref().is_some_and(|queues| queues.readers.try_send(question).is_ok());
         Box::pin(async move {
             if !sent {
-                return Err(LogError::Unavailable("as many wait for conversations as may".to_owned()));
+                return Err(LogError::Unavailable("the read queue of conversations is full".to_owned()));
             }
-            answered.await.map_err(|_| LogError::Unavailable("the thread that reads has ended".to_owned()))?
+            answered
+                .await
+                .map_err(|_| LogError::Unavailable("the reader thread of conversations has ended".to_owned()))?
         })
     }
 }
@@ -206,7 +208,7 @@ impl Drop for KeptLog {
 }
 
 fn ended() -> LogError {
-    LogError::Unavailable("the thread that keeps conversations has ended".to_owned())
+    LogError::Unavailable("the writer thread of conversations has ended".to_owned())
 }
 
 fn unavailable(error: &rusqlite::Error) -> LogError {

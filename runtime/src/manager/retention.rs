@@ -33,8 +33,8 @@ pub(super) async fn enforce(core: Weak<Core>, retention: Retention, every: Durat
         }
         match deleted {
             Ok(0) => {}
-            Ok(threads) => tracing::info!(threads, "conversations were deleted that are not to be kept"),
-            Err(error) => tracing::warn!(%error, "what is not to be kept cannot be looked up"),
+            Ok(threads) => tracing::info!(threads, "deleted conversations that exceed the retention limits"),
+            Err(error) => tracing::warn!(%error, "cannot find the conversations that exceed the retention limits"),
         }
     }
 }

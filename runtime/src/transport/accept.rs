@@ -35,7 +35,7 @@ pub enum NotAccepted {
 impl fmt::Display for NotAccepted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lost => f.write_str("the peer has gone"),
+            Self::Lost => f.write_str("the peer is gone"),
             Self::Refused(NotUpgraded { status, reason }) => write!(f, "{status}: {reason}"),
         }
     }
@@ -116,7 +116,7 @@ fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 fn parsed(head: &[u8]) -> Result<Request<()>, NotAccepted> {
-    let wrong = || refused(StatusCode::BAD_REQUEST, "this is no request of HTTP/1.1");
+    let wrong = || refused(StatusCode::BAD_REQUEST, "this is not an HTTP/1.1 request");
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut parser = httparse::Request::new(&mut fields);
     match parser.parse(head) {

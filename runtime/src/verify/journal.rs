@@ -64,8 +64,8 @@ impl Journal {
         let refuse = |what: &str| {
             let (file, mark) = (path.display(), mark_of(&path));
             format!(
-                "{file}: {what}; restore it from a backup, or remove it and {} to begin without: then all log in again, and \
-                 tokens of another issuer that were revoked are good until they expire",
+                "{file}: {what}; restore it from a backup, or remove it and {} to start without: all users then \
+                 log in again, and revoked tokens of another issuer are valid until they expire",
                 mark.display()
             )
         };
@@ -133,12 +133,12 @@ impl Journal {
     /// The disk's error, or that the file must be replaced first.
     pub(crate) fn append(&mut self, lines: &[String]) -> Result<(), String> {
         let fail = |reason: &dyn core::fmt::Display| format!("{}: {reason}", self.path.display());
-        let Some(mut open) = self.open.take() else { return Err(fail(&"the last write has failed")) };
+        let Some(mut open) = self.open.take() else { return Err(fail(&"the last write failed")) };
         let text: String = (open.lines..).zip(lines).map(|(number, entry)| line(open.id, number, entry)).collect();
         let written = open.file.write_all(text.as_bytes()).and_then(|()| open.file.sync_data());
         written.map_err(|error| fail(&error))?;
         if !private::is_linked(&open.file) {
-            return Err(fail(&"it was removed while it was in use"));
+            return Err(fail(&"it was removed while in use"));
         }
         open.lines += lines.len() as u64;
         open.length += text.len() as u64;

@@ -129,14 +129,15 @@ enum Answer {
 
 impl RemoteKeys {
     pub(super) fn new(config: KeyUrl, algorithms: Vec<Algorithm>, clock: Clock) -> Result<Self, String> {
-        let url = Url::parse(&config.url).map_err(|error| format!("the key set's URL: {error}"))?;
+        let url = Url::parse(&config.url).map_err(|error| format!("the key set's URL is not valid: {error}"))?;
         if !matches!(url.scheme(), "https" | "http") {
             return Err("the key set's URL is neither https nor http".into());
         }
         // An error if the process already has one, which is then used.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().redirect(redirect::Policy::none()).build();
-        let client = client.map_err(|error| format!("no HTTP client for the key set: {}", causes(&error)))?;
+        let client =
+            client.map_err(|error| format!("cannot create an HTTP client for the key set: {}", causes(&error)))?;
         let (state, turn) = (Mutex::default(), Arc::default());
         Ok(Self(Arc::new(Shared { config, url, algorithms, client, clock, state, turn })))
     }
@@ -164,8 +165,8 @@ impl RemoteKeys {
         let state = lock(&shared.state);
         match shared.usable(&state) {
             Some((keys, _)) => Ok(Found { keys, number: state.successes, certain: state.successes > successes }),
-            None if state.error.is_empty() => Err("the key set is not there yet".into()),
-            None => Err(format!("the key set: {}", state.error)),
+            None if state.error.is_empty() => Err("the key set has not been fetched yet".into()),
+            None => Err(format!("the key set cannot be fetched: {}", state.error)),
         }
     }
 
@@ -273,7 +274,7 @@ impl Shared {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| causes(&error.without_url()))? {
             if body.len() + chunk.len() > self.config.max_bytes {
-                return Err(format!("longer than {} bytes", self.config.max_bytes));
+                return Err(format!("it is longer than {} bytes", self.config.max_bytes));
             }
             body.extend_from_slice(&chunk);
         }

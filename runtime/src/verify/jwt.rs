@@ -159,7 +159,7 @@ impl JwtVerifier {
             return Err("no algorithm is allowed".into());
         }
         if config.retention() > revocations.retention() {
-            return Err("tokens live longer than their revocations are remembered".into());
+            return Err("tokens may be valid for longer than revocations are remembered".into());
         }
         let source = match config.keys {
             Keys::File(path) => Source::Fixed(KeySet::read(&path, &config.algorithms)?),
@@ -204,14 +204,14 @@ impl JwtVerifier {
         let (signed, signature) = token.rsplit_once('.').ok_or(Rejected("not a signed token"))?;
         let (header, claims) = signed.split_once('.').ok_or(Rejected("not a signed token"))?;
         let header = decode(header).ok_or(Rejected("the header is not base64url"))?;
-        let header: Header<'_> = parse(&header).ok_or(Rejected("the header is not one of a token"))?;
+        let header: Header<'_> = parse(&header).ok_or(Rejected("the header is not a token's header"))?;
         if header.crit.is_some() {
-            return Err(Rejected("the header asks for an extension that nobody knows"));
+            return Err(Rejected("the header requires an unknown extension"));
         }
-        let algorithm = header.alg.parse().map_err(|_| Rejected("the algorithm is none that is known"))?;
+        let algorithm = header.alg.parse().map_err(|_| Rejected("the algorithm is unknown"))?;
         self.check_signature(header.kid.as_deref(), algorithm, signed, signature).await?;
         let claims = decode(claims).ok_or(Rejected("the claims are not base64url"))?;
-        let claims = parse_owned(&claims).ok_or(Rejected("the claims are not what they should be"))?;
+        let claims = parse_owned(&claims).ok_or(Rejected("the claims are not valid"))?;
         self.check_claims(claims, signed)
     }
 
@@ -256,7 +256,7 @@ impl JwtVerifier {
             return Err(Rejected("issued in the future"));
         }
         if expires.saturating_sub(issued.unwrap_or(now)) > rules.max_lifetime {
-            return Err(Rejected("lives longer than a token may"));
+            return Err(Rejected("the lifetime is too long"));
         }
         let is_one_of = |wanted: &[String], found: &Value| {
             found.as_str().is_some_and(|found| wanted.iter().any(|one| one == found))
@@ -264,7 +264,7 @@ impl JwtVerifier {
         if let Some(wanted) = &rules.issuer
             && !claims.iss.is_some_and(|issuer| is_one_of(wanted, &issuer))
         {
-            return Err(Rejected("the issuer is none of ours"));
+            return Err(Rejected("the issuer is not accepted"));
         }
         if let Some(wanted) = &rules.audience {
             let meant = match &claims.aud {
@@ -273,12 +273,12 @@ impl JwtVerifier {
                 None => false,
             };
             if !meant {
-                return Err(Rejected("the audience is not us"));
+                return Err(Rejected("the audience is not accepted"));
             }
         }
         let subject = match claims.sub {
             Some(Value::String(subject)) => subject,
-            Some(_) => return Err(Rejected("`sub` is no string")),
+            Some(_) => return Err(Rejected("`sub` is not a string")),
             None => return Err(Rejected("no `sub`")),
         };
         if subject.is_empty() {
@@ -301,15 +301,15 @@ impl JwtVerifier {
             match self.revocations.standing(&subject, credential) {
                 Standing::Good => {}
                 Standing::Ended => return Err(Rejected("its login has ended")),
-                Standing::Unknown => return Err(Unavailable("the accounts were not read yet".into())),
+                Standing::Unknown => return Err(Unavailable("the accounts have not been read yet".into())),
             }
         } else {
             let earliest = expires.saturating_sub(rules.max_lifetime);
             let dates = Issued { at: issued, earliest, leeway: rules.leeway };
             self.revocations.judge(&subject, credential, dates).map_err(|not| match not {
                 NotGood::Credential => Rejected("revoked"),
-                NotGood::Subject => Rejected("everything of this subject was revoked"),
-                NotGood::Floor => Rejected("issued before what is remembered of revocations"),
+                NotGood::Subject => Rejected("all tokens of this subject were revoked"),
+                NotGood::Floor => Rejected("issued before the oldest remembered revocation"),
             })?;
         }
         Ok(Identity { subject: Arc::from(subject), credential, lifetime: Duration::from_millis(lifetime) })
@@ -330,7 +330,7 @@ fn verified(
     }
     let mut fitting = candidates.filter(|key| key.permits(algorithm)).take(MAX_TRIES).peekable();
     if fitting.peek().is_none() {
-        return Err("the algorithm is not one of the key's");
+        return Err("the key does not permit the algorithm");
     }
     let verifies = |key: &super::keys::Key| {
         jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key.key, algorithm).unwrap_or(false)
@@ -372,10 +372,10 @@ fn parse_owned<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
 
 /// A `NumericDate` (RFC 7519 §2), which may have a fraction, in milliseconds.
 fn instant(date: &Value) -> Result<u64, NotVerified> {
-    let milliseconds = date.as_f64().ok_or(Rejected("a date that is no number"))? * 1000.0;
+    let milliseconds = date.as_f64().ok_or(Rejected("a date is not a number"))? * 1000.0;
     // A date beyond the upper bound is not meant seriously, and its float has lost the milliseconds.
     if !(0.0..9.0e15).contains(&milliseconds) {
-        return Err(Rejected("a date that is none"));
+        return Err(Rejected("a date is out of range"));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between zero and 2^53")]
     // Round down, except for float error: a token must not seem younger than a revocation later in the same

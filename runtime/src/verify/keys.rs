@@ -93,11 +93,11 @@ impl KeySet {
         let hmac = allowed.iter().copied().filter(|algorithm| algorithm.family() == AlgorithmFamily::Hmac);
         let hmac: Vec<_> = hmac.collect();
         if hmac.is_empty() {
-            return Err("a secret, but none of HS256, HS384 and HS512 is allowed".into());
+            return Err("it is a secret, but none of HS256, HS384 and HS512 is allowed".into());
         }
         let algorithms: Vec<_> = hmac.into_iter().filter(long_enough).collect();
         if algorithms.is_empty() {
-            return Err(format!("a secret of {} bytes, shorter than its digest (RFC 7518 §3.2)", bytes.len()));
+            return Err(format!("the secret of {} bytes is shorter than its digest (RFC 7518 §3.2)", bytes.len()));
         }
         Ok(Self(vec![Key { id: None, algorithms, key: DecodingKey::from_secret(bytes) }]))
     }
@@ -106,14 +106,14 @@ impl KeySet {
     fn from_pem(bytes: &[u8], allowed: &[Algorithm]) -> Result<Self, String> {
         let is_public = bytes.starts_with(b"-----BEGIN PUBLIC KEY") || bytes.starts_with(b"-----BEGIN RSA PUBLIC KEY");
         if !is_public {
-            return Err("a PEM file that is not a public key".into());
+            return Err("it is a PEM file, but not a public key".into());
         }
         let key = DecodingKey::from_rsa_pem(bytes)
             .ok()
             .filter(rsa_is_fit)
             .or_else(|| DecodingKey::from_ec_pem(bytes).ok())
             .or_else(|| DecodingKey::from_ed_pem(bytes).ok())
-            .ok_or("not a key of RSA (2048 to 4096 bits), P-256, P-384 or Ed25519")?;
+            .ok_or("it is not an RSA (2048 to 4096 bits), P-256, P-384 or Ed25519 key")?;
         Key::new(None, key, None, allowed).map(|key| Self(vec![key])).map_err(str::to_owned)
     }
 
@@ -124,14 +124,14 @@ impl KeySet {
             keys: Vec<serde_json::Value>,
         }
         let set: Set = serde_json::from_slice(bytes)
-            .map_err(|error| format!("not a key set: line {}, column {}", error.line(), error.column()))?;
+            .map_err(|error| format!("it is not a key set: line {}, column {}", error.line(), error.column()))?;
         let keys = set.keys.into_iter().take(MAX_KEYS).filter_map(|value| {
             let jwk: Jwk = serde_json::from_value(value).ok()?;
             Key::from_jwk(&jwk, allowed, secrets)
         });
         let keys: Vec<_> = keys.collect();
         if keys.is_empty() {
-            return Err("a key set without a key that can verify".into());
+            return Err("the key set has no usable key".into());
         }
         Ok(Self(keys))
     }

@@ -106,7 +106,7 @@ impl Revocations {
         let weak = Arc::downgrade(&core);
         let thread = std::thread::Builder::new().name("lockstep-logins".into());
         let spawned = thread.spawn(move || write(&weak, journal, &jobs));
-        spawned.map_err(|error| format!("no thread for the file of the logins: {error}"))?;
+        spawned.map_err(|error| format!("cannot start a thread for the file of logins: {error}"))?;
         Ok(Self { core })
     }
 
@@ -338,7 +338,7 @@ fn write(core: &Weak<Core>, mut journal: Journal, jobs: &Receiver<Job>) {
         let failure = written.err().unwrap_or_default();
         let before = core::mem::replace(&mut lock(&core.state).failure, failure.clone());
         if before != failure && !failure.is_empty() {
-            tracing::warn!(failure, "the file of the logins cannot be written");
+            tracing::warn!(failure, "the file of logins cannot be written");
         }
         core.drive(input);
     }

@@ -89,13 +89,13 @@ pub fn data_of_abandoned(tool: ToolId, ending: Ending, name: Option<&str>) -> Bo
 /// Why a tool has no result.
 const fn why(ending: Ending) -> &'static str {
     match ending {
-        Ending::Completed => "the agent answered before the tool had returned",
-        Ending::Error(Reason::Failed) => "the agent gave up before the tool had returned",
-        Ending::Error(Reason::Abandoned) => "the agent was gone before the tool had returned",
+        Ending::Completed => "the agent answered before the tool returned",
+        Ending::Error(Reason::Failed) => "the agent gave up before the tool returned",
+        Ending::Error(Reason::Abandoned) => "the agent ended before the tool returned",
         Ending::Error(Reason::Silent) => "the agent and the tool were silent for too long",
-        Ending::Error(Reason::TimedOut) => "the run's time was up before the tool had returned",
-        Ending::Error(Reason::Cancelled) => "the run was cancelled before the tool had returned",
-        Ending::Error(Reason::Interrupted) => "the gateway was restarted before the tool had returned",
+        Ending::Error(Reason::TimedOut) => "the run reached its deadline before the tool returned",
+        Ending::Error(Reason::Cancelled) => "the run was cancelled before the tool returned",
+        Ending::Error(Reason::Interrupted) => "the gateway was restarted before the tool returned",
     }
 }
 
@@ -105,7 +105,7 @@ const fn sentence(reason: Reason) -> &'static str {
         Reason::Failed => "The agent could not answer.",
         Reason::Abandoned => "The agent stopped without an answer.",
         Reason::Silent => "The agent was silent for too long and was stopped.",
-        Reason::TimedOut => "The answer took longer than an answer may and was stopped.",
+        Reason::TimedOut => "The answer took too long and was stopped.",
         Reason::Cancelled => "The answer was cancelled.",
         Reason::Interrupted => "The gateway was restarted before the answer was complete.",
     }

@@ -178,7 +178,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
         let mut members = BTreeMap::new();
         while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
             if members.len() == MAX_MEMBERS || members.insert(name, value).is_some() {
-                return Err(A::Error::custom("too many members, or one of them twice"));
+                return Err(A::Error::custom("too many members, or a member given twice"));
             }
         }
         Ok(Members(members))
@@ -274,6 +274,6 @@ impl Visitor<'_> for Name {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<(), E> {
-        if name.starts_with(PRIVATE) { Err(E::custom("a name in disguise")) } else { Ok(()) }
+        if name.starts_with(PRIVATE) { Err(E::custom("a reserved name")) } else { Ok(()) }
     }
 }

@@ -127,19 +127,19 @@ impl<'a> Notice<'a> {
 pub(super) const fn sentence(code: Code) -> &'static str {
     match code {
         Code::Malformed => "The frame is not a JSON object, or is nested too deeply.",
-        Code::UnknownType => "The type of the frame is not known.",
+        Code::UnknownType => "The type of the frame is unknown.",
         Code::InvalidField => "A field of the frame is missing or has the wrong type.",
-        Code::Degraded => "No new messages are taken for the moment. Try again later.",
-        Code::Draining => "The gateway is going away. Reconnect and send the message again.",
-        Code::TooManyRuns => "Too many answers are being made at once. Wait for one of them.",
-        Code::QueueFull => "Too many messages wait already. Wait for an answer, or take one back.",
+        Code::Degraded => "No new messages are accepted at the moment. Try again later.",
+        Code::Draining => "The gateway is shutting down. Reconnect and send the message again.",
+        Code::TooManyRuns => "Too many answers are in progress. Wait for one to end.",
+        Code::QueueFull => "Too many messages are waiting. Wait for an answer, or take one back.",
         Code::ThreadBusy => "This conversation takes one message at a time. Wait for the answer.",
         Code::BreakerOpen => "Too many answers failed in a row. Try again later.",
         Code::Busy => "The gateway is busy. Try again in a moment.",
-        Code::Forgotten => "Whether the message was answered is not known any more.",
+        Code::Forgotten => "It is no longer known whether the message was answered.",
         Code::UnknownThread => "There is no such conversation.",
         Code::NotKept => "This gateway keeps no conversations.",
-        Code::UnknownRun => "No answer with that run id is being made.",
+        Code::UnknownRun => "No answer with that run id is in progress.",
         Code::VerifierUnavailable => "The new credential cannot be verified now. Try again in a moment.",
     }
 }

@@ -33,7 +33,7 @@ pub fn resume_from_query(query: &str) -> Result<Resume, &'static str> {
             _ => continue,
         };
         if slot.replace(value).is_some() {
-            return Err("`epoch`, `offset`, `from` and `replaces` may be given once");
+            return Err("`epoch`, `offset`, `from` and `replaces` must each be given only once");
         }
     }
     let from = match (from, epoch, offset) {
@@ -43,8 +43,10 @@ pub fn resume_from_query(query: &str) -> Result<Resume, &'static str> {
             epoch: Epoch(integer(epoch).ok_or("`epoch` must be an integer from 0 to 2^53 − 1")?),
             offset: Offset(integer(offset).ok_or("`offset` must be an integer from 0 to 2^53 − 1")?),
         }),
-        (None, Some(_), None) | (None, None, Some(_)) => return Err("`epoch` and `offset` come together"),
-        (Some(_), Some(_), _) | (Some(_), _, Some(_)) => return Err("`from` excludes `epoch` and `offset`"),
+        (None, Some(_), None) | (None, None, Some(_)) => return Err("`epoch` and `offset` must be given together"),
+        (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
+            return Err("`from` cannot be combined with `epoch` and `offset`");
+        }
     };
     let replaces = replaces.map(|id| id.parse::<Hex>().map(ConnectionId::from)).transpose();
     Ok(Resume { from, replaces: replaces.map_err(|_| "`replaces` must be 16 lower-case hexadecimal digits")? })

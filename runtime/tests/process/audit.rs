@@ -122,7 +122,7 @@ fn what_an_operator_does_and_who_only_tries_to_is_told_and_counted() {
     assert_eq!((done("revoke"), done("mode"), done("notice")), (1.0, 1.0, 1.0));
     let log = log_of(gateway);
     let told = |action: &str, words: &[&str]| {
-        count(&log, &[&["INFO", "the operator", "127.0.0.1", &format!("action=\"{action}\"")], words].concat())
+        count(&log, &[&["INFO", "an operator's action", "127.0.0.1", &format!("action=\"{action}\"")], words].concat())
     };
     assert_eq!(told("revoke", &["about=\"ada\"", "status=204"]), 1);
     assert_eq!(told("mode", &["about=\"degraded\"", "status=200"]), 1);

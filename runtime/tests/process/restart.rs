@@ -102,7 +102,7 @@ async fn a_successor_that_is_killed_while_it_waits_changes_nothing() {
     let (folder, history) = (Folder::new(), History::in_memory());
     let (mut before, mut after, mut client) = handing_over(&folder, &history, &[]).await;
     after.kill();
-    says(&before, "going on as before").await;
+    says(&before, "this one continues to serve").await;
     client.send("m2", "hello");
     let mut ends = 0;
     let closed = client.until("both answers", |_, sight| {

@@ -29,7 +29,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
     version,
     after_help = "Example: cargo build --release --bin lockstep && \
     cargo run --release -p lockstep-tests --bin load -- --connections 1000 --runs 200 --seconds 20\n\n\
-    Exit codes: 0 every promise held, 1 one did not or the run failed, 2 usage"
+    Exit codes: 0 every promise held, 1 a promise was broken or the run failed, 2 wrong usage"
 )]
 struct Options {
     /// Connections, one user each.
@@ -38,16 +38,16 @@ struct Options {
     /// Messages a second, over all connections.
     #[arg(long, default_value = "200")]
     runs: NonZeroU32,
-    /// How long messages are sent, in seconds.
+    /// Seconds for which messages are sent.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
     /// The gateway's binary [default: beside this one].
     #[arg(long, value_name = "FILE")]
     gateway: Option<PathBuf>,
-    /// Whether events are delivered before they are on disk.
+    /// Deliver events before they are on disk.
     #[arg(long)]
     no_sync: bool,
-    /// Whether the gateway writes a trace.
+    /// Let the gateway write a trace.
     #[arg(long)]
     trace: bool,
 }
@@ -87,7 +87,7 @@ async fn measure(options: &Options) -> Result<bool, String> {
     let mut gateway = Gateway::prepare(&binary, &directory, &settings)?;
     gateway.start().await?;
     let path = directory.join("history.jsonl");
-    let history = History::create(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+    let history = History::create(&path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
     let measured = with_clients(options, &gateway, &history).await;
     let memory = gateway.id().and_then(resident);
     history.flush().map_err(|error| format!("cannot write {}: {error}", path.display()))?;

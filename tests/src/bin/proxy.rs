@@ -28,18 +28,18 @@ Examples:
 See --help for what is recorded and what is not",
     after_long_help = "\
 What is in FILE (the fields: `prove history --help`):
-  tokens in `auth` frames are `***`; headers, paths and queries are not written, nor is what a
-  client sends that is no frame of lockstep.v1. What users say and read IS written: only the
+  tokens in `auth` frames are `***`; headers, paths and queries are not written, nor is anything that
+  a client sends besides frames of lockstep.v1. What users say and read IS written: only the
   owner of FILE may read it.
-  What is `received` was passed on to the client; whether it read it is not known. Clients are
-  numbered by socket, for nobody can tell which sockets belong to one client, and a line names
-  no user: `connection_ready` does.
+  A `received` frame was passed on to the client; whether the client read it is unknown. Clients
+  are numbered by socket, because the proxy cannot tell which sockets belong to one client. Lines
+  name no user: `connection_ready` does.
 
 What is not:
   binary frames, connections that the gateway answers with another subprotocol than
-  lockstep.v1 (such as jwt-auth), and requests that are no upgrade. All are passed on.
+  lockstep.v1 (such as jwt-auth), and requests that are not upgrades. All are passed on.
 
-What the gateway notices:
+What changes for the gateway:
   `Host` is that of --upstream, so it has to allow the origin of pages that are loaded through
   the proxy (`origins = [\"http://127.0.0.1:9090\"]`); compression is not offered; a connection
   has one request; all clients have the proxy's address, so a limit per address counts them
@@ -52,8 +52,8 @@ Examples:
   proxy --listen 127.0.0.1:9090 --upstream ws://127.0.0.1:8080 --out chat.jsonl
   cargo prove history chat.jsonl
 
-Exit codes: 0 ended by a signal; 1 FILE cannot be made or written, exists already, or the
-address cannot be had; 2 usage. While the gateway cannot be reached, clients are answered 502"
+Exit codes: 0 ended by a signal; 1 FILE cannot be created or written, or exists already, or the
+address is not available; 2 wrong usage. While the gateway cannot be reached, clients are answered 502"
 )]
 struct Arguments {
     /// Where clients connect
@@ -69,7 +69,7 @@ struct Arguments {
 
 /// The host and port of a gateway.
 fn upstream(url: &str) -> Result<String, String> {
-    let place = url.strip_prefix("ws://").ok_or("it must begin with ws://, for TLS is not spoken")?;
+    let place = url.strip_prefix("ws://").ok_or("it must begin with ws://, because the proxy does not support TLS")?;
     let place = place.strip_suffix('/').unwrap_or(place);
     if place.contains(['/', '?', '#', '@']) {
         return Err("it must end with the port: path and query are the client's".to_owned());
@@ -98,12 +98,12 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     // Bind first: without the address there is nothing to record.
     let proxy = Proxy::bind(*listen, upstream).await;
     let proxy = proxy.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
-    let history = History::create(out).map_err(|error| format!("cannot make {path}: {error}"))?;
+    let history = History::create(out).map_err(|error| format!("cannot create {path}: {error}"))?;
     let end = signal().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let address = proxy.address().map_err(|error| error.to_string())?;
-    println!("proxy: listens on ws://{address} for ws://{upstream}, records into {path}");
+    println!("proxy: listening on ws://{address} for ws://{upstream}, recording to {path}");
     proxy.serve(history, end).await.map_err(|error| format!("cannot write {path}: {error}"))?;
-    println!("proxy: everything is in {path}: cargo prove history {path}");
+    println!("proxy: the history is complete; to check it: cargo prove history {path}");
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use lockstep_tests::restart::replace;
     version,
     after_help = "Example: cargo build --release --bin lockstep && \
     cargo run --release -p lockstep-tests --bin restart -- --clients 1000\n\n\
-    Exit codes: 0 measured, 1 the run failed, 2 usage"
+    Exit codes: 0 measured, 1 the run failed, 2 wrong usage"
 )]
 struct Options {
     /// Clients, one user each.

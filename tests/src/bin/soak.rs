@@ -24,7 +24,7 @@ use lockstep_tests::soak::{self, Options};
     name = "soak",
     version,
     after_help = "\
-The seed makes the whole schedule: a run is repeated by its seed, its seconds and its users.
+The seed determines the schedule: the same seed, seconds and users repeat a run.
 
 Examples:
   cargo build --release --bin lockstep
@@ -34,10 +34,10 @@ Examples:
   cargo prove history target/soak/*/history.jsonl
   cargo prove replay target/soak/*/traces
 
-Exit codes: 0 nothing wrong, 1 something is wrong or the run failed, 2 usage"
+Exit codes: 0 no violation found, 1 a violation was found or the run failed, 2 wrong usage"
 )]
 struct Arguments {
-    /// How long there are faults, in seconds, at each level of `--sync`
+    /// Seconds for which faults are injected, at each level of `--sync`
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..))]
     seconds: u64,
     /// The schedule's seed [default: drawn, and printed]
@@ -46,10 +46,10 @@ struct Arguments {
     /// Users, each with one to three tabs
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=500))]
     users: u16,
-    /// When the gateway's log is on disk; one run for each. No level loses anything to the faults of a run
+    /// The gateway's `log.sync`; one run for each level. No level loses anything to the faults of a run
     #[arg(long, value_name = "LEVEL,…", default_value = "always", value_delimiter = ',', value_parser = ["always", "interval", "never"])]
     sync: Vec<String>,
-    /// What the users talk about: with `long`, answers have hundreds of pieces, and most of these are trimmed before
+    /// The length of the chats: with `long`, answers have hundreds of pieces, and most of these are trimmed before
     /// the end
     #[arg(long, value_name = "WHAT", default_value = "short", value_parser = ["short", "long"])]
     chats: String,
@@ -66,7 +66,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let gateway = arguments.gateway.clone().or_else(|| Some(std::env::current_exe().ok()?.with_file_name("lockstep")));
     let Some(gateway) = gateway.filter(|gateway| gateway.is_file()) else {
-        let missing = "there is no gateway to run: cargo build --release --bin lockstep, or name one with --gateway";
+        let missing =
+            "there is no gateway binary: run cargo build --release --bin lockstep, or name one with --gateway";
         Arguments::command().error(ErrorKind::ValueValidation, missing).exit()
     };
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -106,7 +107,7 @@ fn soak(arguments: &Arguments, gateway: &Path, seed: u64, sync: &str) -> Result<
     let report = runtime.block_on(soak::run(&options))?;
     println!("{}", report.table());
     if report.wrong > 0 {
-        return Err(format!("what was recorded is in {}", directory.display()));
+        return Err(format!("the recordings are in {}", directory.display()));
     }
     if arguments.out.is_none() {
         let _ = std::fs::remove_dir_all(&directory);

@@ -43,7 +43,7 @@ impl Request {
         let head = read(client).await;
         let (lines, rest) = head.map_err(|error| refusal("400 Bad Request", &format!("no request came: {error}")))?;
         if ![&b" HTTP/1.1"[..], b" HTTP/1.0"].iter().any(|version| lines[0].ends_with(version)) {
-            return Err(refusal("400 Bad Request", "this is no request of HTTP/1"));
+            return Err(refusal("400 Bad Request", "this is not an HTTP/1 request"));
         }
         let upgrades = values(&lines, "upgrade").any(|value| value.eq_ignore_ascii_case("websocket"));
         Ok(Self { lines, upgrades, rest })

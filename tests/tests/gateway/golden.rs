@@ -178,7 +178,7 @@ async fn a_tool_that_was_open_at_the_end_is_named_with_the_cause() {
     ada.say(&json!({ "type": "cancel", "run_id": begun[0]["run_id"] }).to_string());
     let closed = ada.until("tool_completed").await;
     let data = &closed.last().expect("an end")["data"];
-    let error = "the run was cancelled before the tool had returned";
+    let error = "the run was cancelled before the tool returned";
     assert_eq!([&data["name"], &data["status"], &data["error"]], ["slow", "abandoned", error]);
     assert_eq!(ada.until("agent_error").await[0]["data"]["reason"], "cancelled");
 }

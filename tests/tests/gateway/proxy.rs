@@ -463,7 +463,7 @@ async fn the_program_says_what_it_cannot_do() {
     assert!(!file.exists(), "nothing was recorded");
     for out in [&there, &folder.path("none/new.jsonl")] {
         let (code, said) = run("127.0.0.1:0", "ws://127.0.0.1:1", out).await;
-        assert!(code == Some(1) && said.contains(&format!("cannot make {}", out.display())), "{said}");
+        assert!(code == Some(1) && said.contains(&format!("cannot create {}", out.display())), "{said}");
     }
     assert_eq!(std::fs::read(&there).expect("a file"), b"x");
     for upstream in ["wss://a.test:1", "a.test:1", "ws://a.test", "ws://:1", "ws://a.test:1/ws", "ws://a.test:x"] {

@@ -166,7 +166,7 @@ async fn a_revocation_that_is_not_written_down_is_in_effect_and_is_repeated_unti
     let told = manager.user("ada").revoke().await;
     assert_eq!(told, Err(NotRecorded { why: "no space left on device".to_owned(), repeated: true }));
     let said = told.expect_err("it is full").to_string();
-    assert!(said.contains("in effect") && said.contains("not written down") && said.contains("no space"), "{said}");
+    assert!(said.contains("in effect") && said.contains("not stored") && said.contains("no space"), "{said}");
     assert_eq!(code(ada).await, 4502);
     for _ in 0..3 {
         disk.recorded.notified().await;

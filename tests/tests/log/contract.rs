@@ -114,7 +114,7 @@ fn a_directory_has_one_log_at_a_time() {
     let folder = Folder::new("lock");
     let held = DiskLog::open(&folder.0, Durability::Always).expect("a log");
     let refused = DiskLog::open(&folder.0, Durability::Always).expect_err("it is in use");
-    assert!(refused.contains("another process writes it"), "{refused}");
+    assert!(refused.contains("another process is writing it"), "{refused}");
     drop(held);
     DiskLog::open(&folder.0, Durability::Always).expect("a log that is free again");
 }

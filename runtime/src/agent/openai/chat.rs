@@ -79,7 +79,7 @@ fn push_calls(messages: &mut Vec<Value>, text: &mut String, calls: &mut Vec<&Too
         let content = match result {
             Some(Ok(result)) => head(result, MAX_RESULT).to_owned(),
             Some(Err(error)) => json!({ "error": error }).to_string(),
-            None => json!({ "error": "there is no result" }).to_string(),
+            None => json!({ "error": "the tool returned no result" }).to_string(),
         };
         messages.push(json!({ "role": "tool", "tool_call_id": id, "content": content }));
     }

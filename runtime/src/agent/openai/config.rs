@@ -205,11 +205,13 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url => f.write_str("the model's base URL must be http:// or https://, without credentials or query"),
-            Self::Model => f.write_str("the model has no name"),
-            Self::Key => f.write_str("the model's API key is empty, or has characters that no header may have"),
+            Self::Model => f.write_str("the model's name is empty"),
+            Self::Key => {
+                f.write_str("the model's API key is empty, or contains characters that a header cannot contain")
+            }
             Self::KeyFile(kind) => write!(f, "the file with the model's API key cannot be read: {kind}"),
-            Self::Header => f.write_str("a header for the model's server has a name or value that no header may have"),
-            Self::Client => f.write_str("no HTTPS client can be made: the system has no certificates to trust"),
+            Self::Header => f.write_str("a header for the model's server has an invalid name or value"),
+            Self::Client => f.write_str("cannot create an HTTPS client: the system has no trusted certificates"),
         }
     }
 }

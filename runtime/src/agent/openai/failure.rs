@@ -115,17 +115,15 @@ impl fmt::Display for Failure {
             ),
             Self::Busy(pause) => write!(f, "the model's server is busy for another {} seconds", pause.as_secs()),
             Self::NoStream => f.write_str("the model's server did not answer with an event stream"),
-            Self::Garbled => f.write_str("the model's server sent something that is not part of the protocol"),
+            Self::Garbled => f.write_str("the model's server sent an invalid response"),
             Self::TooLong => f.write_str("the model's answer is too long"),
-            Self::Cut => f.write_str("the model's answer broke off before its end"),
+            Self::Cut => f.write_str("the model's answer ended unexpectedly"),
             Self::Reported(Some(code)) => write!(f, "the model's server reported an error: {code}"),
             Self::Reported(None) => f.write_str("the model's server reported an error"),
-            Self::Truncated => {
-                f.write_str("the model's answer was cut off by its limit of tokens before it was complete")
-            }
+            Self::Truncated => f.write_str("the model's answer was cut off by its token limit"),
             Self::Filtered => f.write_str("the model's server withheld the answer (content filter)"),
             Self::Rounds(most) => write!(f, "the model called tools {most} times without answering"),
-            Self::Empty => f.write_str("the model answered nothing"),
+            Self::Empty => f.write_str("the model's answer was empty"),
             Self::Run(error) => error.fmt(f),
         }
     }

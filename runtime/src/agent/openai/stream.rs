@@ -124,7 +124,7 @@ impl Source {
         let chunk = match timeout_at(deadline, self.response.chunk()).await {
             Err(_) => return Err(Failure::Slow),
             Ok(Err(error)) => {
-                tracing::info!(error = %super::causes(&error.without_url()), "the model's stream broke");
+                tracing::info!(error = %super::causes(&error.without_url()), "the model's connection broke");
                 return Err(Failure::Cut);
             }
             Ok(Ok(None)) if reply.finish.is_some() => return Ok(true),

@@ -223,8 +223,8 @@ impl Tool for Search {
     }
 
     fn description(&self) -> &'static str {
-        "Searches the operator's text documents for words, in any case, and returns the lines that have the most of them, \
-         with file name and line number."
+        "Searches the operator's text documents for words, ignoring case, and returns the lines that contain most of \
+         them, with file name and line number."
     }
 
     fn parameters(&self) -> Value {
@@ -240,12 +240,12 @@ impl Tool for Search {
         Box::pin(async move {
             let query = text_argument(&invocation.arguments, "query")?.to_owned();
             if words(&query).is_empty() {
-                return Err("the query has no words".to_owned());
+                return Err("the query contains no words".to_owned());
             }
             let folder = self.folder.clone();
             let searching = self.pool.run(&invocation.subject, move |stop| search_until(&folder, &query, stop));
             // The error names the operator's folders, so it is not for the user.
-            let found = searching.await.map_err(|_| "the search broke off".to_owned())?.map_err(|error| {
+            let found = searching.await.map_err(|_| "the search failed".to_owned())?.map_err(|error| {
                 tracing::warn!(%error, "the documents cannot be searched");
                 "the documents cannot be read".to_owned()
             })?;

@@ -59,18 +59,19 @@ const SUMMED: u32 = 3;
 ///
 /// What is wrong with them, without quoting them, because they may include a hash.
 pub(super) fn read(bytes: &[u8]) -> Result<Names, String> {
-    let place =
-        |error: serde_json::Error| format!("not a book of accounts: line {}, column {}", error.line(), error.column());
+    let place = |error: serde_json::Error| {
+        format!("it is not a valid file of accounts: line {}, column {}", error.line(), error.column())
+    };
     let book: Book = serde_json::from_slice(bytes).map_err(place)?;
     if !(1..=VERSION).contains(&book.version) {
-        return Err(format!("version {}, and this program knows 1 to {VERSION}", book.version));
+        return Err(format!("it has version {}, but this program supports versions 1 to {VERSION}", book.version));
     }
     let (book, said) = book.without_sum();
     let right = if book.version < SUMMED { said.is_none() } else { said == Some(book.sum()) };
     if !right {
         return Err(
-            "its checksum is not that of what is in it: it was damaged, or changed by hand; restore it from a backup, \
-                    or, if you know that what is in it is right, remove its line `checksum` and make its `version` 2"
+            "its checksum does not match its content: it was damaged, or edited by hand; restore it from a backup, \
+                    or, if you know that its content is correct, remove its line `checksum` and set its `version` to 2"
                 .to_owned(),
         );
     }

@@ -29,7 +29,9 @@ impl Hasher {
 
     /// Whether `hash` is the hash of the password.
     pub(super) fn verify(&self, password: &[u8], hash: &PasswordHash) -> Result<bool, String> {
-        let (Some(salt), Some(wanted)) = (&hash.salt, &hash.hash) else { return Err("no hash".to_owned()) };
+        let (Some(salt), Some(wanted)) = (&hash.salt, &hash.hash) else {
+            return Err("the stored hash is incomplete".to_owned());
+        };
         let text = |error: &dyn core::fmt::Display| error.to_string();
         let algorithm = Algorithm::try_from(hash.algorithm.as_str()).map_err(|error| text(&error))?;
         let version = hash.version.map_or(Ok(Version::default()), Version::try_from).map_err(|error| text(&error))?;

@@ -33,7 +33,7 @@ macro_rules! machine_bounds {
         impl MachineBounds {
             /// The documentation, for `lockstep config`.
             pub(super) const SENTENCES: Sentences = (
-                &[" Bounds and deadlines of the machines. A bound that is reached closes or refuses the one who reached it."],
+                &[" Bounds and deadlines of the machines. Beyond a bound, requests are refused or connections closed."],
                 &[
                     $((stringify!($count), &[$($about),+]),)*
                     $((stringify!($ms), &[$($meaning),+]),)*

@@ -27,7 +27,7 @@ table! {
         /// that are being closed.
         pub idle_ms: u64 = 75_000,
         /// The most milliseconds from the end of a request's header to its response, including reading its body; also
-        /// the most from when the peer makes the response wait until it has read it.
+        /// the most that the response may wait for the peer to read it.
         pub request_ms: u64 = 30_000,
         /// The most TCP connections of one address; 64 bits of an IPv6 address are one address. Behind a trusted proxy
         /// its client's address counts. Beyond this limit, and beyond `sockets`, a few more are served without an

@@ -80,7 +80,7 @@ impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no network: write 10.0.0.0/8, fd00::/8 or one address");
+        let wrong = || format!("{text:?} is not a network: write 10.0.0.0/8, fd00::/8 or one address");
         let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
         let most = if address.is_ipv4() { 32 } else { 128 };
@@ -166,7 +166,7 @@ impl TryFrom<String> for BasePath {
             || parts().any(|part| part == "." || part == "..")
         {
             return Err(format!(
-                "{path:?} is no base path: it begins and ends with `/`, like /chat/, of A-Z a-z 0-9 - . _ ~"
+                "{path:?} is not a base path: write one like /chat/, with `/` at both ends, of A-Z a-z 0-9 - . _ ~"
             ));
         }
         Ok(Self(path))

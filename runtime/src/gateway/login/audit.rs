@@ -45,7 +45,7 @@ impl Audit {
         let Some(left_out) = self.line(result) else { return };
         let user = user.unwrap_or("unknown");
         if result == "good" {
-            tracing::info!(user, %address, left_out, "logged in");
+            tracing::info!(user, %address, left_out, "a user logged in");
         } else {
             tracing::warn!(user, %address, result, left_out, "a login was refused");
         }
@@ -70,6 +70,6 @@ impl Audit {
     /// An action of the operator. Every action is logged, because only the operator can cause these lines.
     pub(in crate::gateway) fn operator(&self, action: &'static str, about: &str, status: u16, address: IpAddr) {
         metrics::counter!("lockstep_operator_actions_total", "action" => action).increment(1);
-        tracing::info!(action, about, status, %address, "the operator");
+        tracing::info!(action, about, status, %address, "an operator's action");
     }
 }

@@ -50,7 +50,9 @@ impl Closes {
                     let closed = timeout(ATTEMPT, revoker.revoke(Revocation::Credential(Arc::clone(&subject), login)));
                     match closed.await {
                         Ok(Ok(())) => return,
-                        Ok(Err(reason)) => tracing::warn!(user = %subject, reason, "a login's connections stay open"),
+                        Ok(Err(reason)) => {
+                            tracing::warn!(user = %subject, reason, "a login's connections could not be closed")
+                        }
                         Err(_) => tracing::warn!(user = %subject, "closing a login's connections takes too long"),
                     }
                     sleep(PAUSE).await;

@@ -106,7 +106,7 @@ impl Issuer {
             exp: seconds(now.saturating_add(millis(self.lifetime))),
         };
         let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.key);
-        token.map(|token| Token::new(&token)).map_err(|error| format!("a token was not signed: {error}"))
+        token.map(|token| Token::new(&token)).map_err(|error| format!("cannot sign a token: {error}"))
     }
 
     /// The key, to derive others from.
@@ -132,17 +132,16 @@ fn read_or_make(path: &Path) -> Result<[u8; KEY], String> {
             warn_if_shared(path);
             let wrong = |what: &str| {
                 say(&format!(
-                    "{what}; restore it from a backup, or remove it: then a new one is made, and all log in again"
+                    "{what}; restore it from a backup, or remove it: a new one is then made, and all users log in again"
                 ))
             };
             let (key, sum) = bytes.split_at_checked(KEY).unwrap_or_default();
             let is_known = sum.is_empty() || sum.len() == SUM;
-            let key: [u8; KEY] =
-                key.try_into().ok().filter(|_| is_known).ok_or_else(|| {
-                    wrong(&format!("not a signing key, which has {KEY} bytes and {SUM} of a checksum"))
-                })?;
+            let key: [u8; KEY] = key.try_into().ok().filter(|_| is_known).ok_or_else(|| {
+                wrong(&format!("it is not a signing key, which has {KEY} bytes and a checksum of {SUM} bytes"))
+            })?;
             if !sum.is_empty() && *sum != checksum(&key) {
-                return Err(wrong("its checksum is not that of the key in it: it was damaged"));
+                return Err(wrong("its checksum does not match its key: it was damaged"));
             }
             Ok(key)
         }
@@ -162,7 +161,7 @@ fn warn_if_shared(path: &Path) {
     if let Ok(metadata) = fs::metadata(path)
         && std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0
     {
-        tracing::warn!(file = %path.display(), "the signing key can be read by others: chmod 600");
+        tracing::warn!(file = %path.display(), "other users can read the signing key: run `chmod 600` on it");
     }
 }
 

@@ -26,13 +26,13 @@ impl Login {
             ticks.tick().await;
             let looked = match self.look().await {
                 Ok(()) => self.erase().await,
-                Err(reason) => Err(format!("the accounts cannot be looked at; who is logged in stays so: {reason}")),
+                Err(reason) => Err(format!("the accounts cannot be read; existing logins stay valid: {reason}")),
             };
             match looked {
                 Ok(()) => said.clear(),
                 // Log it once and not at each check.
                 Err(reason) if reason != said => {
-                    tracing::warn!(reason, "the watch over the accounts");
+                    tracing::warn!(reason, "watching the accounts failed");
                     said = reason;
                 }
                 Err(_) => {}
@@ -48,13 +48,14 @@ impl Login {
         for subject in known.erasures() {
             self.closes.closed(None).await;
             let erased = timeout(ERASURE, revoker.erase(Arc::clone(&subject))).await;
-            let late = |_| "it takes too long".to_owned();
-            let fail = |reason| format!("what is kept of {subject}, whose account is gone, is not erased: {reason}");
+            let late = |_| "it took too long".to_owned();
+            let fail =
+                |reason| format!("the data of {subject}, whose account was removed, is not erased yet: {reason}");
             erased.map_err(late).and_then(|erased| erased).map_err(fail)?;
             let (accounts, gone) = (Arc::clone(&self.accounts), Arc::clone(&subject));
             let noted = tokio::task::spawn_blocking(move || accounts.erased(&gone)).await;
             noted.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-            tracing::info!(user = %subject, "what was kept of a removed account is erased");
+            tracing::info!(user = %subject, "the data of a removed account was erased");
         }
         Ok(())
     }

@@ -46,12 +46,12 @@ pub(super) async fn read(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Source
     let mut line = first.to_vec();
     while !line.ends_with(b"\r\n") {
         if line.len() == MAX_LINE {
-            return Err(wrong("a line of the PROXY protocol is too long"));
+            return Err(wrong("the PROXY protocol line is too long"));
         }
         // Byte by byte, because what follows is not ours to read. There are few bytes, and only once.
         line.push(io.read_u8().await?);
     }
-    text(&line).ok_or_else(|| wrong("the connection does not begin with a header of the PROXY protocol"))
+    text(&line).ok_or_else(|| wrong("the connection does not begin with a PROXY protocol header"))
 }
 
 /// `PROXY TCP4 192.0.2.1 198.51.100.1 4711 443`.
@@ -73,19 +73,19 @@ async fn binary(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Source> {
     io.read_exact(&mut head).await?;
     let [a, b, c, d, version_and_command, family, high, low] = head;
     if [a, b, c, d] != SIGNATURE[8..] || version_and_command >> 4 != 2 {
-        return Err(wrong("a header of the PROXY protocol of another version"));
+        return Err(wrong("the PROXY protocol header has an unsupported version"));
     }
     let length = usize::from(u16::from_be_bytes([high, low]));
     if length > MAX_REST {
-        return Err(wrong("a header of the PROXY protocol is too long"));
+        return Err(wrong("the PROXY protocol header is too long"));
     }
     let mut rest = vec![0; length];
     io.read_exact(&mut rest).await?;
     match version_and_command & 0x0F {
         // The proxy's own connection: a health check.
         0 => Ok(Source::UNKNOWN),
-        1 => proxied(family, &rest).ok_or_else(|| wrong("a header of the PROXY protocol is too short")),
-        _ => Err(wrong("a header of the PROXY protocol with another command")),
+        1 => proxied(family, &rest).ok_or_else(|| wrong("the PROXY protocol header is too short")),
+        _ => Err(wrong("the PROXY protocol header has an unknown command")),
     }
 }
 

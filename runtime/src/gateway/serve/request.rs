@@ -143,7 +143,7 @@ fn late() -> Response {
 
 /// The client's own limit, or the total one, is reached: it may retry later.
 fn full() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "too many connections: come back later\n")
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "too many connections: try again later\n")
         .into_response()
 }
 

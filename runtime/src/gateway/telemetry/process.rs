@@ -11,19 +11,19 @@ const TICKS: f64 = 100.0;
 
 /// The gauges, their units and their help texts.
 const GAUGES: [(&str, Unit, &str); 5] = [
-    ("process_resident_memory_bytes", Unit::Bytes, "Memory that the process holds."),
-    ("process_open_fds", Unit::Count, "Open files, sockets among them."),
-    ("process_max_fds", Unit::Count, "How many files may be open."),
+    ("process_resident_memory_bytes", Unit::Bytes, "Resident memory of the process."),
+    ("process_open_fds", Unit::Count, "Open files, including sockets."),
+    ("process_max_fds", Unit::Count, "The limit of open files."),
     ("process_threads", Unit::Count, "Threads."),
-    ("process_start_time_seconds", Unit::Seconds, "When the process began, in seconds since 1970."),
+    ("process_start_time_seconds", Unit::Seconds, "Start of the process, in seconds since 1970."),
 ];
 
 pub(super) fn describe() {
     for (name, unit, help) in GAUGES {
         describe_gauge!(name, unit, help);
     }
-    describe_counter!("process_cpu_seconds_total", Unit::Seconds, "Processor time that was used, in whole seconds.");
-    describe_gauge!("lockstep_build_info", Unit::Count, "1, with the version that runs.");
+    describe_counter!("process_cpu_seconds_total", Unit::Seconds, "Processor time used, in whole seconds.");
+    describe_gauge!("lockstep_build_info", Unit::Count, "1, with the running version.");
     gauge!("lockstep_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 

@@ -67,7 +67,9 @@ impl Writer {
         {
             let extents = self.extents(id, cleaning.victim);
             if let Err(error) = self.segments.move_user(draft, id, extents, false) {
-                tracing::error!("a part of the log cannot be cleaned: {error}; restore it from a backup, or repair it");
+                tracing::error!(
+                    "a part of the log cannot be cleaned: {error}; restore the log from a backup, or repair it"
+                );
                 if let Some(segment) = lock(&self.shared.index).segments.get_mut(&cleaning.victim) {
                     segment.damaged = true;
                 }

@@ -437,7 +437,7 @@ impl Manifest {
         }
         let Version { version } = serde_json::from_str(text).map_err(|_| damaged())?;
         if !(1..=VERSION).contains(&version) {
-            return Ok(Err(format!("it has format {version}, and this program knows format {VERSION}")));
+            return Ok(Err(format!("it has format {version}, but this program reads only up to format {VERSION}")));
         }
         let manifest: Self = serde_json::from_str(text).map_err(|_| damaged())?;
         Ok(Ok(Self { version: VERSION, ..manifest }))

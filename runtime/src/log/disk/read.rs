@@ -64,7 +64,7 @@ impl Places {
         let found = self.linked()?;
         let last = found.last().map_or(self.trimmed, |entry| entry.offset);
         if last < self.head {
-            return Err(format!("what follows offset {} is missing", last.0));
+            return Err(format!("the entries after offset {} are missing", last.0));
         }
         Ok(found)
     }
@@ -77,7 +77,7 @@ impl Places {
             // An entry that is gone may stand for earlier ones.
             let follows = entry.previous == last || last == self.trimmed || entry.is_gone();
             if entry.previous > last || !follows {
-                return Err(format!("what follows offset {} is missing", last.0));
+                return Err(format!("the entries after offset {} are missing", last.0));
             }
             last = entry.offset;
         }

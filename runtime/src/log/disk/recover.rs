@@ -84,16 +84,16 @@ pub(super) fn judge(end: &End) -> Verdict {
         (None, None) => 0,
     };
     if valid < answered {
-        return Verdict::NewEpoch("its end, which was answered, is gone");
+        return Verdict::NewEpoch("its end is missing, although it was confirmed");
     }
     match (closed, same_boot, synced) {
         (Some(_), _, _) => Verdict::Keep,
         (None, true, _) if mark.is_some() => Verdict::Keep,
         (None, true, _) => {
-            Verdict::NewEpoch("how far it was answered is not known: the file `mark` is missing or damaged")
+            Verdict::NewEpoch("it is unknown how much was confirmed: the file `mark` is missing or damaged")
         }
         (None, false, true) if valid == length => Verdict::Keep,
-        (None, false, true) => Verdict::NewEpoch("its last group is not whole after a restart of the machine"),
+        (None, false, true) => Verdict::NewEpoch("its last group is incomplete after a restart of the machine"),
         (None, false, false) => Verdict::NewEpoch("the machine was restarted, and not everything was synced"),
     }
 }
@@ -210,7 +210,7 @@ impl Replay<'_> {
         if !self.repair {
             return Err(format!("{what}. {ADVICE}"));
         }
-        tracing::error!("the log is repaired: {what}");
+        tracing::error!("repairing the log: {what}");
         self.new_epoch = true;
         Ok(())
     }
@@ -307,7 +307,7 @@ impl Replay<'_> {
             Verdict::NewEpoch(why) => {
                 let (file, after) = (name(listed.number), manifest.epoch);
                 tracing::error!(
-                    "the log begins a new epoch after {after}: {file}: {why}; clients begin their streams again"
+                    "the log begins a new epoch after {after}: {file}: {why}; clients restart their streams"
                 );
                 self.new_epoch = true;
             }

@@ -298,7 +298,7 @@ impl Segments {
     fn prepare(&self, number: u32, left_out: &[u32], partly: bool) -> io::Result<Next> {
         if self.live(left_out) > MOST_RESCUED {
             return Err(io::Error::other(
-                "more was removed than can be written again: stop, and restore it from a backup",
+                "more was removed than can be rewritten: stop the gateway, and restore the log from a backup",
             ));
         }
         let file = self.storage.create(&name(number))?;

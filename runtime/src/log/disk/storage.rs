@@ -97,7 +97,7 @@ pub trait Block: Debug + Send + Sync + 'static {
 pub(super) fn write_all(file: &dyn Block, mut at: u64, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write_at(at, bytes) {
-            Ok(0) => return Err(io::Error::new(io::ErrorKind::WriteZero, "the file takes no more")),
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::WriteZero, "the file accepts no more bytes")),
             Ok(taken) => {
                 at += taken as u64;
                 bytes = bytes.get(taken..).unwrap_or_default();
@@ -144,7 +144,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// A message, if the directory cannot be created or another process writes it.
+    /// A message, if the directory cannot be created or another process is writing it.
     pub fn open(path: &Path) -> Result<Self, String> {
         let mut builder = std::fs::DirBuilder::new();
         #[cfg(unix)]
@@ -154,7 +154,7 @@ impl Files {
         let lock = lock.map_err(|error| format!("its lock cannot be opened: {error}"))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err("another process writes it".to_owned()),
+            Err(TryLockError::WouldBlock) => Err("another process is writing it".to_owned()),
             Err(TryLockError::Error(error)) => Err(format!("it cannot be locked: {error}")),
         }
     }

@@ -252,9 +252,7 @@ impl Writer {
         self.looked = Instant::now();
         if self.segments.restore()? {
             self.cleaning = None;
-            tracing::error!(
-                "files of the log were removed or replaced while it was open; what they held is written again"
-            );
+            tracing::error!("files of the log were removed or replaced while it was open; their content was rewritten");
         }
         Ok(())
     }
@@ -292,7 +290,7 @@ impl Writer {
         }
         self.cleaning = None;
         if lost && self.options.durability != Durability::Always {
-            let why = format!("something that was answered is gone: {why}; start the gateway again");
+            let why = format!("confirmed entries are gone: {why}; restart the gateway");
             self.health = Health::Lost(why.clone());
             return LogError::Broken(why);
         }
@@ -328,7 +326,7 @@ impl Writer {
             return;
         }
         if let Err(error) = self.segments.restore().and_then(|_| self.segments.close()) {
-            tracing::warn!("the log was not closed in order: {error}");
+            tracing::warn!("the log was not closed cleanly: {error}");
         }
     }
 

@@ -110,7 +110,7 @@ impl Keeper {
                         && let Some(times) = refusals.say(&"copy")
                     {
                         let path = self.path.display();
-                        tracing::warn!(%error, %path, times, "conversations cannot be kept now; they stay in the log");
+                        tracing::warn!(%error, %path, times, "conversations cannot be stored; they stay in the log");
                     }
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
@@ -156,7 +156,7 @@ impl Keeper {
             return Ok(());
         }
         if store::identity(&self.path) != self.file {
-            let why = "the file was removed or replaced; start the gateway again";
+            let why = "the file was removed or replaced; restart the gateway";
             return Err(LogError::Unavailable(why.to_owned()));
         }
         let (mut found, mut failed) = (Vec::new(), Ok(()));

@@ -80,11 +80,11 @@ impl Store {
         match store.belongs_to(log) {
             Ok(Found::Ours) => Ok(store),
             Ok(Found::Later(version)) => {
-                Err(format!("it has format {version}, and this program knows format {VERSION}"))
+                Err(format!("it has format {version}, but this program reads only up to format {VERSION}"))
             }
             Ok(Found::Other) => {
-                Err("it belongs to another log than the one beside it; restore the log that it belongs to, or \
-                              move it away to begin without conversations"
+                Err("it does not belong to the log next to it; restore the log that it belongs to, or \
+                              move it away to start without conversations"
                     .to_owned())
             }
             Err(error) => Err(error.to_string()),

@@ -127,7 +127,7 @@ async fn it_says_what_it_is() {
     let mut message = Recorder::message("");
     message.payload = to_raw_value(&json!({ "picture": [1, 2] })).expect("JSON");
     let answer = completed(&answer(&agent(&folder), message, &Recorder::new(Vec::new())).await);
-    assert!(answer.starts_with("There is no text in your message"), "{answer}");
+    assert!(answer.starts_with("Your message contains no text"), "{answer}");
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn it_remembers_the_thread() {
     let said = completed(&answer(&agent(&folder), question(), &recorder).await);
     assert!(said.contains("- \"my cat is called Ada\"\n- \"and my dog Bob\""), "{said}");
     let said = completed(&answer(&agent(&folder), question(), &Recorder::new(Vec::new())).await);
-    assert!(said.contains("not said anything before"), "{said}");
+    assert!(said.contains("cannot find an earlier message"), "{said}");
 }
 
 #[tokio::test]
@@ -153,9 +153,9 @@ async fn counting_emits_one_event_a_number_up_to_its_bound() {
     for text in ["count to 201", "count to 99999999999999999999999999"] {
         let events = ask(&folder, text).await;
         assert_eq!(texts(&events, "text").len(), MAX_COUNT as usize + 1, "{text}");
-        assert!(completed(&events).ends_with("199 200. I count from 1 to 200 at most."));
+        assert!(completed(&events).ends_with("199 200. I can count to 200 at most."));
     }
-    assert_eq!(completed(&ask(&folder, "count to 0").await), "I count from 1 to 200 at most.");
+    assert_eq!(completed(&ask(&folder, "count to 0").await), "I can count to 200 at most.");
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,7 +109,7 @@ async fn earlier_turns_are_told_with_their_tools_and_as_far_as_they_came() {
         assistant("It is 2."),
         user("two"),
         json!({ "role": "assistant", "content": null, "tool_calls": [call("000000003")] }),
-        result("000000003", r#"{"error":"there is no result"}"#),
+        result("000000003", r#"{"error":"the tool returned no result"}"#),
     ];
     let without_tools = [user("one"), assistant("It is 2.")];
     let cases = [
@@ -233,7 +233,7 @@ async fn a_call_that_cannot_be_made_is_a_failure_that_the_model_learns_of() {
         told,
         [
             r#"{"error":"the arguments are not a JSON object"}"#,
-            r#"{"error":"there is no tool of this name"}"#,
+            r#"{"error":"there is no tool with this name"}"#,
             r#"{"error":"the arguments are not a JSON object"}"#,
             r#"{"error":"division by zero at position 2"}"#,
         ]

@@ -125,7 +125,7 @@ async fn the_tools_of_an_agent_that_panics_say_so() {
     });
     assert!(agent.await.is_err_and(|error| error.is_panic()));
     let (name, end, data) = tools(&recorder.events()).remove(0);
-    let error = "the agent panicked before the tool had returned";
+    let error = "the agent panicked before the tool returned";
     assert_eq!((name.as_str(), end, data["error"].as_str()), ("waits", ToolEnd::Failure, Some(error)));
     assert_eq!(recorder.events().last().map(|event| event.kind), Some(Kind::Error(Reason::Abandoned)));
 }

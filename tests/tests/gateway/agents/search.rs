@@ -84,7 +84,7 @@ async fn a_folder_that_is_not_there_has_no_documents() {
     let found = tool.call(invoked(json!({ "query": "anything" }))).await;
     assert_eq!(found, Ok(json!({ "matches": [], "lines": 0, "documents": 0, "partial": false })));
     let refused = tool.call(invoked(json!({ "query": " ?! " }))).await;
-    assert_eq!(refused, Err("the query has no words".to_owned()));
+    assert_eq!(refused, Err("the query contains no words".to_owned()));
     let refused = tool.call(invoked(json!({ "query": 5 }))).await;
     assert_eq!(refused, Err("the argument `query` must be a string".to_owned()));
 }

@@ -347,7 +347,7 @@ async fn what_a_limit_cut_off_is_not_done() {
             let script = Script::events(&[pieces.clone(), vec![finish(reason)]].concat());
             let server = Server::start(vec![script]).await;
             let events = ask(&server).await;
-            let said = "the model's answer was cut off by its limit of tokens before it was complete";
+            let said = "the model's answer was cut off by its token limit";
             assert_eq!(failed(&events), said, "{name}, {reason}");
             assert_eq!(events.last().expect("an end").data["code"], "truncated");
             assert_eq!(tools(&events), [], "{name}, {reason}");
@@ -383,5 +383,5 @@ async fn errors_within_a_stream_are_errors_in_every_form() {
     let bad =
         Script::raw("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n");
     let server = Server::start(vec![bad]).await;
-    assert_eq!(failed(&ask(&server).await), "the model's answer broke off before its end");
+    assert_eq!(failed(&ask(&server).await), "the model's answer ended unexpectedly");
 }

@@ -117,7 +117,7 @@ async fn a_reply_that_breaks_off_is_no_answer() {
     ] {
         let server = Server::start(vec![script]).await;
         let events = ask(&server).await;
-        assert_eq!(failed(&events), "the model's answer broke off before its end");
+        assert_eq!(failed(&events), "the model's answer ended unexpectedly");
         assert_eq!(texts(&events, "text").concat(), "half an ans", "what was said was said");
         assert_eq!(server.requests().len(), 1, "it is not asked again");
     }
@@ -142,10 +142,7 @@ async fn a_reply_that_is_done_is_whole_though_nothing_says_why_it_ended() {
     // An empty stream is not an answer.
     let thought = Script::stream([event(&delta(json!({ "reasoning_content": "hm" }))), done(), Step::End]);
     for script in [Script::stream([done(), Step::End]), thought] {
-        assert_eq!(
-            failed(&ask(&Server::start(vec![script]).await).await),
-            "the model's answer broke off before its end"
-        );
+        assert_eq!(failed(&ask(&Server::start(vec![script]).await).await), "the model's answer ended unexpectedly");
     }
 }
 
@@ -164,7 +161,7 @@ async fn an_answer_that_has_ended_needs_no_proper_goodbye() {
 
 #[tokio::test]
 async fn what_is_not_the_protocol_is_refused() {
-    let garbled = "the model's server sent something that is not part of the protocol";
+    let garbled = "the model's server sent an invalid response";
     let too_long = "the model's answer is too long";
     let chunk = |data: &str| Script::stream([Step::Chunk(format!("data: {data}\n\n").into()), Step::Silence]);
     let endless = (0..40).map(|_| Step::Chunk(vec![b'x'; 32 << 10])).chain([Step::Silence]);
@@ -176,7 +173,7 @@ async fn what_is_not_the_protocol_is_refused() {
         (chunk("[]"), garbled),
         (Script::stream(endless), too_long),
         (chunk(&calls.to_string()), too_long),
-        (Script::events(&[finish("stop")]), "the model answered nothing"),
+        (Script::events(&[finish("stop")]), "the model's answer was empty"),
         (Script::events(&[finish("content_filter")]), "the model's server withheld the answer (content filter)"),
         (Script::status("200 OK", "", "{\"choices\":[]}"), "the model's server did not answer with an event stream"),
     ] {

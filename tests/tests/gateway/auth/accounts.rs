@@ -94,7 +94,7 @@ async fn accounts_that_are_missing_cannot_be_read_unless_there_never_were_any() 
     fs::rename(&path, &aside).expect("away");
     for result in [server.list().map(drop), Accounts::open(directory.path()).map(drop)] {
         let Err(AccountError::File(reason)) = result else { panic!("{result:?}") };
-        assert!(reason.contains("accounts.json: it is missing, and there were accounts"), "{reason}");
+        assert!(reason.contains("accounts.json: it is missing, but there were accounts"), "{reason}");
     }
     assert!(server.add("eve", "correct horse").await.is_err(), "nor is another one begun");
     fs::rename(&aside, &path).expect("back");
@@ -267,7 +267,7 @@ async fn a_bit_that_has_changed_on_the_disk_is_found_or_changes_nothing() {
     let changed = text.replace("ann", "eve");
     directory.file(FILE, changed.as_bytes());
     let refused = Accounts::open(directory.path()).expect_err("changed").to_string();
-    assert!(refused.contains("remove its line `checksum` and make its `version` 2"), "{refused}");
+    assert!(refused.contains("remove its line `checksum` and set its `version` to 2"), "{refused}");
     let lines = changed.lines().filter(|line| !line.contains("checksum"));
     let mended = lines.map(|line| line.replace("\"version\": 3", "\"version\": 2")).collect::<String>();
     directory.file(FILE, mended.as_bytes());

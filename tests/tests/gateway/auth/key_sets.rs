@@ -232,11 +232,11 @@ async fn an_answer_that_is_not_a_key_set_rejects_no_token_and_replaces_no_keys()
         (Reply::Status(204), "204"),
         (Reply::Redirect, "302"),
         (Reply::Garbage, "not a key set"),
-        (Reply::Cut, "the key set: "),
+        (Reply::Cut, "the key set cannot be fetched: "),
         (Reply::Flood, "longer than 4096 bytes"),
         (Reply::Silence, "no answer in time"),
-        (Reply::Keys(empty), "without a key"),
-        (Reply::Keys(useless), "without a key"),
+        (Reply::Keys(empty), "has no usable key"),
+        (Reply::Keys(useless), "has no usable key"),
     ];
     for (reply, expected) in cases {
         let server = Server::start(Reply::Keys(only_first())).await;
@@ -355,7 +355,7 @@ async fn a_rotation_without_names_is_found() {
         hands.forward(Duration::from_secs(10));
         let reason = rejection(&verifier, &of_old).await;
         assert!(
-            ["the signature is wrong", "the algorithm is not one of the key's", UNKNOWN].contains(&reason),
+            ["the signature is wrong", "the key does not permit the algorithm", UNKNOWN].contains(&reason),
             "{reason}"
         );
         assert_eq!(server.requests(), 3, "it was looked for once more");

@@ -15,7 +15,7 @@ use super::support::*;
 
 /// The file that records how much of the log was answered.
 const MARK: &str = "logins.mark";
-const EVERYTHING: &str = "everything of this subject was revoked";
+const EVERYTHING: &str = "all tokens of this subject were revoked";
 
 /// A verifier of another issuer's tokens, with one second of leeway, whose revocations are in `directory`.
 fn opened(directory: &Directory, hands: &Hands) -> JwtVerifier {

@@ -86,7 +86,7 @@ fn a_signing_key_that_cannot_be_used_is_named() {
         content[at / 8] ^= 1 << (at % 8);
         directory.file(KEY_FILE, &content);
         let said = open().expect_err("an error");
-        assert!(said.contains("signing.key: its checksum is not that of the key in it"), "bit {at}: {said}");
+        assert!(said.contains("signing.key: its checksum does not match its key"), "bit {at}: {said}");
     }
     for length in [0, 1, 31, 33, 35, 37] {
         let mut content = whole.clone();

@@ -195,7 +195,7 @@ async fn a_port_that_is_in_use_is_said_with_what_to_do() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = holder.local_addr().expect("an address");
     let said = failure(&settings(&folder, &format!("listen = \"{address}\""), "")).await;
-    let expected = format!("cannot listen on {address}: the port is in use; stop who uses it, or choose another");
+    let expected = format!("cannot listen on {address}: the port is in use; stop the process that uses it");
     assert!(said.starts_with(&expected), "{said}");
     drop(holder);
 }
@@ -221,10 +221,10 @@ async fn what_cannot_be_read_or_written_is_named() {
         (
             format!("data_dir = {:?}", folder.path("file/data")),
             String::new(),
-            "cannot make the data dir",
+            "cannot create the data dir",
             at("file/data"),
         ),
-        (format!("data_dir = {:?}", folder.path("file")), String::new(), "cannot make the data dir", at("file")),
+        (format!("data_dir = {:?}", folder.path("file")), String::new(), "cannot create the data dir", at("file")),
         (data("a", "log/manifest", b"this is no log"), String::new(), "cannot open the log", at("a/log")),
         (data("d", "log.redb", b"a log"), String::new(), "was written by an earlier version", at("d/log.redb")),
         (
@@ -343,7 +343,7 @@ async fn a_disk_that_is_full_refuses_new_messages_loses_none_that_was_shown_and_
     assert_eq!(idle.until("mode").await.last().expect("a mode")["mode"], "degraded");
     idle.is_live().await;
     let (status, says) = fetch(address, "/readyz", "").await;
-    assert!(status == 503 && says.starts_with("degraded\nthe log refuses\n"), "{status} {says}");
+    assert!(status == 503 && says.starts_with("degraded\nthe log refuses writes\n"), "{status} {says}");
 
     // There is room again: the same process goes on, and queued messages are answered.
     process.room("unlimited");
@@ -409,7 +409,7 @@ async fn a_process_that_is_over_its_memory_admits_no_more_connections_and_says_w
         }
     };
     let told = timeout(PATIENCE, emergency).await.expect("it is measured");
-    assert_eq!(told, (503, "emergency\nmemory nears its bound\n".to_owned()));
+    assert_eq!(told, (503, "emergency\nmemory use is near its limit\n".to_owned()));
     let mut ada = Client::upgraded(address, &[&format!("Authorization: Bearer {}", token("ada"))]).await;
     assert_eq!(ada.end().await, 4004);
     process.terminate().await;

@@ -33,7 +33,7 @@ async fn below_a_base_path_the_routes_are_where_browsers_look_for_them() {
 fn a_base_path_that_is_none_is_refused() {
     for path in ["", "chat", "/chat", "chat/", "//", "/a//b/", "/a/../b/", "/./", "/a b/", "/a?b/", "/%41/"] {
         let error = Config::parse(&format!("base_path = {path:?}")).expect_err(path).to_string();
-        assert!(error.contains("is no base path") && error.contains("base_path"), "{error}");
+        assert!(error.contains("is not a base path") && error.contains("base_path"), "{error}");
     }
     for path in ["/", "/chat/", "/a/b-c_d.e~f/"] {
         Config::parse(&format!("base_path = {path:?}")).expect(path);

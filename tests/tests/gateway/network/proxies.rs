@@ -201,7 +201,7 @@ fn networks_are_what_their_notation_says() {
     }
     for wrong in ["", "10.0.0.0/33", "10.0.0/8", "fd00::/129", "localhost", "10.0.0.0/-1", "10.0.0.0/"] {
         let error = wrong.parse::<Network>().expect_err(wrong);
-        assert!(error.contains("is no network: write 10.0.0.0/8"), "{error}");
+        assert!(error.contains("is not a network: write 10.0.0.0/8"), "{error}");
     }
     let counted = |address: &str| counted(address.parse().expect("an address")).to_string();
     assert_eq!(counted("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
