@@ -1,7 +1,7 @@
-//! The sentence of each property: what its id stands for.
+//! The sentence of each property id.
 //!
-//! Reports, counterexamples and `prove list` quote these. A property's
-//! assertion is in the machine's header, its proof in the model of the same name.
+//! Reports, counterexamples and `prove list` quote these sentences. A property's assertion is in the machine's header,
+//! its proof in the model of the same name.
 
 /// Each property id with its sentence.
 pub const SENTENCES: &[(&str, &str)] = &[
@@ -49,7 +49,7 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ("RUN-3", "an emit that reports success is in the stream; one that is not in the stream reports why"),
     (
         "RUN-4",
-        "in a thread that queues, runs do not overlap and keep the output of their messages, one that waits begins once or is taken back, \
+        "in a thread that queues, runs do not overlap and keep the order of their messages, one that waits begins once or is taken back, \
          and what a message replaces has ended before it",
     ),
     (
@@ -94,7 +94,7 @@ pub const SENTENCES: &[(&str, &str)] = &[
         "each drain completes by its deadlines, whatever the log does; each dead peer is found; each expired credential is refreshed or closed",
     ),
     ("SH-1", "a user has at most one live slot, and no join is lost in one that retires"),
-    ("SH-2", "outputs of two racing steps take effect in the output of the steps"),
+    ("SH-2", "outputs of two racing steps take effect in the order of the steps"),
     ("SH-3", "no wake-up is lost between finding nothing to pull and an append, and none comes after close"),
     ("SH-4", "a connection that was admitted is drained, and none is admitted after the drain began"),
     ("SH-5", "a revoked credential is never live once `revoke` has returned"),
@@ -104,14 +104,14 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ),
 ];
 
-/// The sentence of a property. A premise (`AUTH-1.delivered`) or a part
-/// (`LIVE-4.drain`) has the sentence of its id.
+/// Returns the sentence of a property. A premise (`AUTH-1.delivered`) or a part (`LIVE-4.drain`) has the sentence of
+/// its id.
 pub fn sentence(name: &str) -> Option<&'static str> {
     let id = id(name);
     SENTENCES.iter().find(|(known, _)| *known == id).map(|(_, sentence)| *sentence)
 }
 
-/// The id in front of the first dot: `AUTH-1` of `AUTH-1.delivered`.
+/// Returns the id before the first dot: `AUTH-1` of `AUTH-1.delivered`.
 pub fn id(name: &str) -> &str {
     name.split_once('.').map_or(name, |(id, _)| id)
 }

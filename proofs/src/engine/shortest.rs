@@ -10,7 +10,7 @@ use crate::engine::search::{self, End, Node, Observer};
 use crate::engine::settings::{Settings, Stage};
 use crate::engine::trace::{self, Step, Trace};
 
-/// What the search for the shortest violation came to.
+/// The result of the search for the shortest violation.
 #[derive(Debug)]
 pub enum Shortest {
     /// No reachable state violates an `always`, and no step panics.
@@ -25,15 +25,15 @@ pub enum Shortest {
         /// Distinct states met so far.
         unique_states: usize,
     },
-    /// Stopped by the flag or a limit before an answer.
+    /// The stop flag or a limit ended the search early.
     Stopped {
         /// Distinct states met so far.
         unique_states: usize,
     },
 }
 
-/// Looks for the violation of an `always`, or the panic, that is nearest to the
-/// start; with `only`, for that property's.
+/// Finds the violation of an `always`, or the panic, that is nearest to the start. With `only`, considers that property
+/// alone.
 pub fn shortest<M: Proof>(model: &M, settings: &Settings, only: Option<&str>) -> Shortest {
     let mut looker = Looker {
         model,
@@ -72,7 +72,7 @@ pub fn shortest<M: Proof>(model: &M, settings: &Settings, only: Option<&str>) ->
     }
 }
 
-/// The name under which a panic that quotes no property is reported.
+/// The name of a panic that quotes no property, in reports.
 pub const PANIC: &str = "panic";
 
 fn panicked<M: Proof>(model: &M, tree: &search::Tree, node: Node, action: Option<u32>, panic: &Panic) -> Trace {
@@ -82,7 +82,7 @@ fn panicked<M: Proof>(model: &M, tree: &search::Tree, node: Node, action: Option
         also: vec![property.clone()],
         property,
         kind: Kind::Always,
-        start: "the initial states cannot be made".into(),
+        start: "the initial states cannot be computed".into(),
         steps: Vec::new(),
         cycle: None,
         message: Some(format!("{} ({})", panic.message, panic.place)),

@@ -20,7 +20,7 @@ const STYLE: &str = "\
 *{box-sizing:border-box}body{margin:0 auto;padding:1rem;max-width:75rem;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif}\
 h1{font-size:1.35rem;line-height:1.25;margin:.5rem 0}h2{font-size:1.05rem;margin:1.5rem 0 .5rem}a{color:var(--wire)}code,pre,svg{font-family:ui-monospace,Menlo,Consolas,monospace}\
 .bad{color:var(--bad);font-weight:600}.quiet{color:var(--quiet)}.scroll{overflow-x:auto;border:1px solid var(--rule);border-radius:6px}\
-svg{display:block;font-size:12px}svg text{fill:var(--ink)}svg .name{font-weight:600}svg .label{paint-output:stroke;stroke:var(--paper);stroke-width:5px}svg .number,svg .quiet{fill:var(--quiet)}\
+svg{display:block;font-size:12px}svg text{fill:var(--ink)}svg .name{font-weight:600}svg .label{paint-order:stroke;stroke:var(--paper);stroke-width:5px}svg .number,svg .quiet{fill:var(--quiet)}\
 svg .head,svg .note{fill:var(--panel);stroke:var(--rule)}svg .life{stroke:var(--rule);stroke-dasharray:3 4}svg .wire,svg .lost{fill:none;stroke:var(--wire);stroke-width:1.4}\
 svg .lost{stroke-dasharray:5 4}svg .tip{fill:var(--wire)}svg .cross{stroke:var(--bad);stroke-width:2;fill:none}svg .mark{fill:var(--bad)}svg .violation{fill:var(--bad);font-weight:600;font-size:13px}\
 svg .cycle{fill:var(--loop);font-weight:600}svg .bracket{stroke:var(--loop);stroke-width:2;fill:none}\
