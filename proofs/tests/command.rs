@@ -23,7 +23,7 @@ pub(super) fn prove_with(arguments: &str, stopped: bool) -> (u8, String, String)
     (code, text(out), text(err))
 }
 
-/// A model that is in the registry, whichever that is.
+/// Returns the name of some model in the registry.
 fn model() -> &'static str {
     registry::models(Profile::Quick)[0].name()
 }

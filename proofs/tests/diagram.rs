@@ -1,4 +1,4 @@
-//! Diagrams and matrices of a fixture model whose phases are known.
+//! Diagrams and matrices of a fixture model with known phases.
 
 use lockstep_proofs::Settings;
 use lockstep_proofs::engine::chart::Chart;

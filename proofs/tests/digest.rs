@@ -1,4 +1,4 @@
-//! Two values have one digest if and only if they mean the same.
+//! Two values have the same digest if and only if they are equivalent.
 
 use std::hash::Hash;
 

@@ -1,4 +1,4 @@
-//! A panic is a verdict, and memory is measured.
+//! A panic becomes a verdict, and memory is measured.
 
 use lockstep_proofs::engine::guard::catch;
 use lockstep_proofs::engine::memory::Meter;

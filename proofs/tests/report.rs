@@ -1,4 +1,4 @@
-//! What a check says of what it found.
+//! The results of a check in a report.
 
 use lockstep_proofs::Settings;
 use lockstep_proofs::engine::check::check;

@@ -22,7 +22,7 @@ fn threads(count: usize) -> Settings {
 #[derive(Clone)]
 struct Counters {
     top: u16,
-    /// What `next_state` answers from here on depends on how often it was asked.
+    /// If set, counts the calls of `next_state`, whose result then depends on that number.
     fickle: Option<Arc<AtomicUsize>>,
     always: fn(&(u16, u16)) -> bool,
 }
@@ -60,8 +60,8 @@ impl Model for Counters {
         vec![
             Property::always("LIM-1", |model, state| (model.always)(state)),
             Property::sometimes("LIM-1.full", |model, state: &(u16, u16)| state.0 == model.top && state.1 == model.top),
-            // Shown by every state, with the one above violated: stateright alone
-            // would expand nothing behind such a state.
+            // Every state shows this one. If the property above is violated too, stateright alone would not expand the
+            // state.
             Property::sometimes("LIM-1.any", |_, _| true),
         ]
     }
@@ -132,7 +132,7 @@ fn a_limit_makes_a_run_incomplete_but_keeps_what_was_met() {
 
 #[test]
 fn the_counterexample_is_the_shortest() {
-    // Violated by every path of seven steps that goes left five times, and by longer ones.
+    // Violated by every path of seven steps that goes left five times, and by longer paths.
     let model = Counters { always: |state| !(state.0 >= 5 && state.1 >= 2), ..Counters::new(60) };
     for count in [1, 4] {
         let report = check(&model, &threads(count));
@@ -190,7 +190,7 @@ fn a_race_whose_search_is_cut_short_is_neither_refused_nor_not() {
 
 #[test]
 fn has_the_states_of_the_published_model() {
-    // stateright's own example of this specification has these counts.
+    // The counts of stateright's own example of this specification.
     for (managers, unique_states) in [(3, 288), (5, 8_832)] {
         let exploration = explore(&TwoPhase { managers }, &Settings::default());
         assert!(exploration.complete);

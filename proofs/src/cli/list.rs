@@ -13,7 +13,7 @@ use crate::registry;
 /// List models with their properties, machines and races
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The bounds of this profile
+    /// Use the bounds of this profile
     #[arg(long, value_enum, default_value = "quick")]
     profile: Profile,
 }
