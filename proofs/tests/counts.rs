@@ -26,7 +26,7 @@ fn quick_has_the_pinned_counts() {
 /// Searches with one thread, level by level, with other fingerprints. A state that stateright's threads missed would be
 /// found here, and the recorded steps of each state are computed a second time.
 #[test]
-fn a_second_search_meets_as_many_states_and_decides_the_same() {
+fn a_second_search_finds_the_same_states_and_verdicts() {
     for model in registry::models(Profile::Quick) {
         let (_, pinned) = pins::pinned(Profile::Quick.name(), model.name()).expect("pinned");
         match model.refute(&Settings::default()) {

@@ -49,14 +49,14 @@ fn contradictions(lines: &[Value]) -> Vec<(&'static str, [u64; 2])> {
 }
 
 #[test]
-fn what_is_right_is_not_contradicted() {
+fn a_correct_history_has_no_contradictions() {
     let findings = check(text(&history()).as_bytes()).expect("a history");
     assert_eq!(findings.contradictions, []);
     assert_eq!((findings.lines, findings.sockets, findings.events), (27, 4, 15));
 }
 
 #[test]
-fn each_planted_violation_is_refused_for_its_reason_and_names_its_two_lines() {
+fn each_planted_violation_is_found_by_its_property_and_names_its_two_lines() {
     let plant = |plant: &dyn Fn(&mut Vec<Value>)| {
         let mut lines = history();
         plant(&mut lines);
@@ -218,7 +218,7 @@ fn anonymous() -> Vec<Value> {
 }
 
 #[test]
-fn who_cannot_know_the_user_of_a_socket_learns_it_from_connection_ready() {
+fn a_sockets_user_is_learned_from_connection_ready() {
     assert_eq!(contradictions(&anonymous()), []);
     let plant = |plant: &dyn Fn(&mut Vec<Value>)| {
         let mut lines = anonymous();
@@ -244,7 +244,7 @@ fn who_cannot_know_the_user_of_a_socket_learns_it_from_connection_ready() {
 }
 
 #[test]
-fn a_client_may_send_what_it_likes_and_a_text_that_is_no_frame_is_one_too_early_all_the_same() {
+fn a_client_may_send_anything_and_even_an_invalid_text_before_ready_is_too_early() {
     let sent = |frame: Value| json!({ "client": "a1", "socket": 1, "fact": "sent", "frame": frame });
     let mut lines = anonymous();
     lines.insert(3, sent(json!({ "type": 7, "offset": "x" })));
@@ -276,7 +276,7 @@ fn a_reported_gap_is_no_contradiction_and_unseen_events_are_not_checked() {
 }
 
 #[test]
-fn what_is_no_history_is_said_to_be_none() {
+fn an_invalid_history_is_an_error() {
     assert_eq!(check("".as_bytes()), Err(NotAHistory::Empty));
     assert!(matches!(check("{}\n".as_bytes()), Err(NotAHistory::NotAFact(1, _))));
     assert!(matches!(check("\u{0}\n".as_bytes()), Err(NotAHistory::NotAFact(1, _))));
@@ -301,7 +301,7 @@ fn reads(client: &str, socket: u64, from: u64, events: &[(&str, u64, u64, &str)]
 }
 
 #[test]
-fn what_is_read_of_a_thread_after_its_deletion_is_refused() {
+fn reading_a_thread_after_its_deletion_is_refused() {
     const GONE: (&str, u64, u64, &str) = ("message_received", 1, 0, "t");
     const OTHER: (&str, u64, u64, &str) = ("message_received", 2, 1, "u");
     const END: (&str, u64, u64, &str) = ("agent_error", 3, 2, "t");

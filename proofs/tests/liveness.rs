@@ -113,7 +113,7 @@ impl Model for ByStateright {
 }
 
 #[test]
-fn a_cycle_that_stateright_passes_is_refused() {
+fn a_cycle_that_stateright_accepts_is_refused() {
     // The answer is enabled only between heartbeats, so fairness does not force it. The run waits and beats forever.
     // The model is written so that a path ends only with an answer.
     let checker = ByStateright(Fixture::starving()).checker().spawn_bfs().join();
@@ -140,7 +140,7 @@ fn a_run_that_stops_is_refused() {
 }
 
 #[test]
-fn what_the_adversary_may_do_it_need_not_do() {
+fn the_adversary_is_never_forced_to_act() {
     // Only an unfair action leads out, so the run may stay.
     let (holds, trace) = decide(&[(0, 1, FREE)], &[0]);
     assert!(!holds);
@@ -150,7 +150,7 @@ fn what_the_adversary_may_do_it_need_not_do() {
 }
 
 #[test]
-fn a_class_that_is_disabled_now_and_then_is_not_owed() {
+fn a_class_that_is_disabled_now_and_then_is_not_forced() {
     let cycle = [(0, 1, FREE), (1, 0, FREE)];
     // Enabled in only one of the two states.
     let (holds, trace) = decide(&[&cycle[..], &[(0, 2, Some(0))]].concat(), &[0, 1]);
@@ -163,7 +163,7 @@ fn a_class_that_is_disabled_now_and_then_is_not_owed() {
 }
 
 #[test]
-fn a_fair_step_that_changes_nothing_pays_its_class_only() {
+fn a_fair_step_that_changes_nothing_serves_only_its_class() {
     assert!(!decide(&[(0, 0, Some(0))], &[0]).0);
     assert!(decide(&[(0, 0, Some(0)), (0, 1, Some(1))], &[0]).0);
     // Without a self-loop, stuttering is unfair to the enabled class.
@@ -183,7 +183,7 @@ fn each_class_needs_its_own_service() {
 }
 
 #[test]
-fn many_small_graphs_are_decided_as_by_looking_at_every_set_of_states() {
+fn many_small_graphs_are_decided_like_a_search_of_all_state_sets() {
     let mut random = 0x2026_1122_u64;
     let mut next = |below: u64| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -57,7 +57,7 @@ fn labels_are_apart(chart: &Chart) {
 }
 
 #[test]
-fn each_phase_is_met_and_what_is_explored_is_what_headers_snapshots_and_pictures_show() {
+fn every_phase_is_reached_and_the_generated_diagrams_are_current() {
     let mut all = Vec::new();
     for chart in charts() {
         labels_are_apart(&chart);

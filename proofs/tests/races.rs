@@ -57,7 +57,7 @@ fn every_property_refuses_a_mistake() {
 }
 
 #[test]
-fn every_row_is_there_once() {
+fn every_race_is_listed_once() {
     let ids: Vec<&str> = all().iter().map(|race| race.id).collect();
     let rows = (1..=30).map(|n| format!("A{n}")).chain((1..=26).map(|n| format!("B{n}")));
     for id in rows {

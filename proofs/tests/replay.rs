@@ -113,7 +113,7 @@ fn frames(bytes: &[u8]) -> Vec<core::ops::Range<usize>> {
 }
 
 #[test]
-fn what_a_gateway_does_is_what_the_model_does_and_nothing_of_a_user_is_in_the_trace() {
+fn a_gateways_trace_replays_and_contains_no_user_data() {
     let directory = Directory::new("whole");
     record(&Settings::new(&directory.0), 5, 60);
     let (code, report, err) = replay(&directory.0);
@@ -173,7 +173,7 @@ fn a_session_that_refuses_what_an_earlier_one_ran_replays() {
 }
 
 #[test]
-fn a_trace_of_many_files_replays_and_what_is_left_of_it_from_its_checkpoints() {
+fn a_trace_of_many_files_replays_and_its_rest_replays_from_checkpoints() {
     let directory = Directory::new("rotated");
     let settings = Settings { file_bytes: 20_000, files: 1_000, ..Settings::new(&directory.0) };
     record(&settings, 3, 600);
@@ -194,7 +194,7 @@ fn a_trace_of_many_files_replays_and_what_is_left_of_it_from_its_checkpoints() {
 }
 
 #[test]
-fn no_more_files_than_asked_for_are_kept() {
+fn at_most_the_configured_number_of_files_is_kept() {
     let directory = Directory::new("bounded");
     let settings = Settings { file_bytes: 20_000, files: 3, ..Settings::new(&directory.0) };
     record(&settings, 3, 60);
@@ -205,7 +205,7 @@ fn no_more_files_than_asked_for_are_kept() {
 }
 
 #[test]
-fn a_writer_that_is_behind_leaves_a_hole_and_what_follows_is_checked_again() {
+fn a_slow_writer_leaves_a_gap_and_later_steps_are_checked_again() {
     let directory = Directory::new("hole");
     let settings = Settings { buffer_bytes: 2_500, ..Settings::new(&directory.0) };
     let runtime =
@@ -242,7 +242,7 @@ fn a_writer_that_is_behind_leaves_a_hole_and_what_follows_is_checked_again() {
 }
 
 #[test]
-fn each_thing_that_can_be_done_to_a_trace_is_said() {
+fn every_kind_of_damage_is_reported() {
     let directory = Directory::new("tampered");
     record(&Settings::new(&directory.0), 1, 5);
     let file = directory.files()[0].clone();
@@ -284,7 +284,7 @@ fn each_thing_that_can_be_done_to_a_trace_is_said() {
 }
 
 #[test]
-fn a_step_that_is_not_the_models_is_shown_with_those_before_it() {
+fn a_diverging_step_is_shown_with_the_steps_before_it() {
     let directory = Directory::new("diverges");
     record(&Settings::new(&directory.0), 1, 5);
     let file = directory.files()[0].clone();

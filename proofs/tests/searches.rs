@@ -111,7 +111,7 @@ fn a_state_that_violates_and_shows_everything_hides_nothing_behind_it() {
 }
 
 #[test]
-fn a_run_that_was_stopped_never_says_that_a_property_holds() {
+fn a_stopped_run_never_reports_that_a_property_holds() {
     let settings = Settings { stop: Arc::new(AtomicBool::new(true)), ..threads(2) };
     let report = check(&Counters::new(200), &settings);
     assert!(!report.complete);
@@ -120,7 +120,7 @@ fn a_run_that_was_stopped_never_says_that_a_property_holds() {
 }
 
 #[test]
-fn a_limit_makes_a_run_incomplete_but_keeps_what_was_met() {
+fn a_limit_makes_a_run_incomplete_but_keeps_its_findings() {
     let settings = Settings { max_states: Some(1), ..threads(1) };
     let report = check(&Counters::new(2_000), &settings);
     assert!(!report.complete);
@@ -158,7 +158,7 @@ fn a_panic_in_a_step_is_a_counterexample_of_the_property_that_it_quotes() {
 }
 
 #[test]
-fn a_model_that_is_no_function_of_its_input_is_a_fault() {
+fn a_nondeterministic_model_is_a_fault() {
     let model = Counters { fickle: Some(Arc::default()), ..Counters::new(20) };
     let report = check(&model, &threads(1));
     assert_eq!(report.verdict(), Verdict::Fails, "{report:?}");
@@ -182,7 +182,7 @@ fn a_race_counts_only_if_an_expected_property_refuses_it() {
 }
 
 #[test]
-fn a_race_whose_search_is_cut_short_is_neither_refused_nor_not() {
+fn a_race_whose_search_is_cut_short_has_no_verdict() {
     let settings = Settings { max_states: Some(3), ..threads(1) };
     let report = refute(&race(&["FIX-1"], || Box::new(Fixture::sound(9))), &settings);
     assert_eq!(report.verdict(), Verdict::Incomplete);

@@ -55,7 +55,7 @@ impl std::error::Error for ChartError {}
 impl Chart {
     /// Explores `model` and collects its transitions.
     pub fn of<M: Lifecycle>(model: &M, settings: &Settings) -> Result<Self, ChartError> {
-        let mut charter = Charter {
+        let mut collector = Collector {
             model,
             chart: Self {
                 machine: model.name(),
@@ -68,13 +68,13 @@ impl Chart {
             unlisted: None,
         };
         for state in model.init_states() {
-            let phase = charter.phase(&state);
-            charter.chart.initial.extend(phase);
+            let phase = collector.phase(&state);
+            collector.chart.initial.extend(phase);
         }
-        let (_, end) = search::level_order(model, settings, Stage::Chart, &mut charter);
-        match (end, charter.unlisted) {
+        let (_, end) = search::level_order(model, settings, Stage::Chart, &mut collector);
+        match (end, collector.unlisted) {
             (_, Some(name)) => Err(ChartError::Unlisted(name)),
-            (End::Exhausted, None) => Ok(charter.chart),
+            (End::Exhausted, None) => Ok(collector.chart),
             (End::Panicked { panic, .. }, None) => Err(ChartError::Panicked(panic.message)),
             (End::Found(_) | End::Stopped, None) => Err(ChartError::Stopped),
         }
@@ -98,13 +98,13 @@ impl Chart {
     }
 }
 
-struct Charter<'a, M: Lifecycle> {
+struct Collector<'a, M: Lifecycle> {
     model: &'a M,
     chart: Chart,
     unlisted: Option<String>,
 }
 
-impl<M: Lifecycle> Charter<'_, M> {
+impl<M: Lifecycle> Collector<'_, M> {
     fn phase(&mut self, state: &M::State) -> Option<usize> {
         let name = self.model.phase(state);
         let index = self.chart.phases.iter().position(|phase| *phase == name);
@@ -115,7 +115,7 @@ impl<M: Lifecycle> Charter<'_, M> {
     }
 }
 
-impl<M: Lifecycle> Observer<M> for Charter<'_, M> {
+impl<M: Lifecycle> Observer<M> for Collector<'_, M> {
     fn state(&mut self, _: Node, state: &M::State) -> ControlFlow<()> {
         match self.phase(state) {
             Some(phase) => {

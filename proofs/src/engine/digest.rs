@@ -50,20 +50,20 @@ pub fn written<T: Hash + ?Sized, R>(value: &T, read: impl FnOnce(&[u8]) -> R) ->
         static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
     // A part may be digested while its whole is being encoded. It then finds no buffer, and allocates one.
-    let mut page = Page(BYTES.take());
-    page.0.clear();
-    value.hash(&mut page);
-    let answer = read(&page.0);
-    BYTES.set(page.0);
+    let mut encoder = Encoder(BYTES.take());
+    encoder.0.clear();
+    value.hash(&mut encoder);
+    let answer = read(&encoder.0);
+    BYTES.set(encoder.0);
     answer
 }
 
-struct Page(Vec<u8>);
+struct Encoder(Vec<u8>);
 
 /// Precedes a number that does not fit into a byte.
 const MARK: u8 = u8::MAX;
 
-impl Page {
+impl Encoder {
     #[inline]
     fn number(&mut self, number: u64) {
         match u8::try_from(number) {
@@ -76,7 +76,7 @@ impl Page {
     }
 }
 
-impl Hasher for Page {
+impl Hasher for Encoder {
     fn finish(&self) -> u64 {
         unreachable!("the buffer is read, and never finished")
     }

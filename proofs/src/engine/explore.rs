@@ -287,7 +287,7 @@ impl<M: Proof> Shared<M> {
     }
 
     /// Evaluates every property in a state that is about to be expanded.
-    fn look(&self, model: &M, seen: &Seen<M::State>) {
+    fn evaluate(&self, model: &M, seen: &Seen<M::State>) {
         if seen.depth > self.depth.load(Ordering::Relaxed) {
             self.depth.fetch_max(seen.depth, Ordering::Relaxed);
         }
@@ -382,7 +382,7 @@ impl<M: Proof> Watched<M> {
     /// Evaluates the properties in a state, and computes the successors that stateright may not have yet.
     fn expand(&self, seen: &Seen<M::State>, next: &mut Vec<Seen<M::State>>) {
         let Self { model, shared } = self;
-        shared.look(model, seen);
+        shared.evaluate(model, seen);
         let mut row =
             shared.recorder.as_ref().and_then(|recorder| recorder.begin(model, seen.fingerprint, &seen.state));
         let mut actions = Vec::new();

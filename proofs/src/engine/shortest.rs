@@ -35,7 +35,7 @@ pub enum Shortest {
 /// Finds the violation of an `always`, or the panic, that is nearest to the start. With `only`, considers that property
 /// alone.
 pub fn shortest<M: Proof>(model: &M, settings: &Settings, only: Option<&str>) -> Shortest {
-    let mut looker = Looker {
+    let mut violations = Violations {
         model,
         always: model
             .properties()
@@ -46,7 +46,7 @@ pub fn shortest<M: Proof>(model: &M, settings: &Settings, only: Option<&str>) ->
             .collect(),
         violated: Vec::new(),
     };
-    let (tree, end) = search::level_order(model, settings, Stage::Shorten, &mut looker);
+    let (tree, end) = search::level_order(model, settings, Stage::Shorten, &mut violations);
     let unique_states = tree.len();
     match end {
         End::Exhausted => Shortest::None { unique_states },
@@ -55,9 +55,9 @@ pub fn shortest<M: Proof>(model: &M, settings: &Settings, only: Option<&str>) ->
             let (start, steps) = tree.path(model, node);
             let trace = Trace {
                 model: model.name().into(),
-                property: looker.violated[0].into(),
+                property: violations.violated[0].into(),
                 kind: Kind::Always,
-                also: looker.violated.iter().map(ToString::to_string).collect(),
+                also: violations.violated.iter().map(ToString::to_string).collect(),
                 steps: trace::describe(model, &start, &steps),
                 start: format!("{start:?}"),
                 cycle: None,
@@ -105,13 +105,13 @@ fn panicked<M: Proof>(model: &M, tree: &search::Tree, node: Node, action: Option
 
 type Condition<M> = fn(&M, &<M as stateright::Model>::State) -> bool;
 
-struct Looker<'a, M: Proof> {
+struct Violations<'a, M: Proof> {
     model: &'a M,
     always: Vec<(&'static str, Condition<M>)>,
     violated: Vec<&'static str>,
 }
 
-impl<M: Proof> Observer<M> for Looker<'_, M> {
+impl<M: Proof> Observer<M> for Violations<'_, M> {
     fn state(&mut self, _: Node, state: &M::State) -> ControlFlow<()> {
         for (name, condition) in &self.always {
             if !condition(self.model, state) {
