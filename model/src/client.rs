@@ -62,7 +62,7 @@ mod io;
 mod reading;
 mod sending;
 
-pub use self::io::{Input, Outgoing, Output, State};
+pub use self::io::{Heartbeat, Input, Outgoing, Output, State};
 
 /// The state machine of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -231,10 +231,10 @@ impl<P: Clone> Client<P> {
                 self.limit(longest, out);
             }
             (
-                State::Live { waiting } | State::Holding { waiting } | State::Leaving { waiting },
+                State::Live { heartbeat } | State::Holding { heartbeat } | State::Leaving { heartbeat },
                 Input::Expired(Timer::Heartbeat),
             ) => {
-                if waiting {
+                if heartbeat == Heartbeat::Awaited {
                     self.pause(bounds, out);
                 } else {
                     self.ping(bounds, out);
@@ -335,8 +335,9 @@ impl<P: Clone> Client<P> {
 
     /// Asks the gateway for a sign of life.
     fn ping(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
-        if let State::Live { waiting } | State::Holding { waiting } | State::Leaving { waiting } = &mut self.state {
-            *waiting = true;
+        if let State::Live { heartbeat } | State::Holding { heartbeat } | State::Leaving { heartbeat } = &mut self.state
+        {
+            *heartbeat = Heartbeat::Awaited;
         }
         let patience = bounds.pong.saturating_mul(1 << self.tries.min(3));
         out.extend([Output::Write(Request::Ping), Output::Arm(Timer::Heartbeat, patience)]);
@@ -434,7 +435,9 @@ enum Due {
 /// Whether a heartbeat is unanswered; `None` if the client is not ready.
 const fn is_waiting(state: State) -> Option<bool> {
     match state {
-        State::Live { waiting } | State::Holding { waiting } | State::Leaving { waiting } => Some(waiting),
+        State::Live { heartbeat } | State::Holding { heartbeat } | State::Leaving { heartbeat } => {
+            Some(matches!(heartbeat, Heartbeat::Awaited))
+        }
         State::Idle | State::Backoff | State::Connecting | State::Authenticating | State::Stopped { .. } => None,
     }
 }

@@ -34,7 +34,7 @@ use crate::{Handled, Violation, ensure};
 
 mod io;
 
-pub use self::io::{Input, Output, State};
+pub use self::io::{CloseFrame, Input, Liveness, Output, State};
 
 /// The state machine of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -103,8 +103,8 @@ impl<P: Clone> Connection<P> {
             State::Opening => 7,
             State::Authenticating { .. } => 6,
             State::Attaching { .. } => 5,
-            State::Live { probing: false, .. } => 4,
-            State::Live { probing: true, .. } => 3,
+            State::Live { liveness: Liveness::Heard, .. } => 4,
+            State::Live { liveness: Liveness::Probed, .. } => 3,
             State::Draining => 2,
             State::Closing { .. } => 1,
             State::Closed { .. } => 0,
@@ -115,8 +115,8 @@ impl<P: Clone> Connection<P> {
     pub fn pull(&mut self) -> Option<Frame<P>> {
         match &mut self.state {
             State::Live { .. } | State::Draining => self.outbox.pop_front().map(Frame::Control),
-            State::Closing { cause, told } if !*told => {
-                *told = true;
+            State::Closing { cause, frame } if *frame == CloseFrame::Queued => {
+                *frame = CloseFrame::Sent;
                 Some(Frame::Close(*cause))
             }
             State::Opening
@@ -138,7 +138,7 @@ impl<P: Clone> Connection<P> {
     pub fn has_frame(&self) -> bool {
         match self.state {
             State::Live { .. } | State::Draining => !self.outbox.is_empty(),
-            State::Closing { told, .. } => !told,
+            State::Closing { frame, .. } => frame == CloseFrame::Queued,
             State::Opening | State::Authenticating { .. } | State::Attaching { .. } | State::Closed { .. } => false,
         }
     }
@@ -232,7 +232,7 @@ impl<P: Clone> Connection<P> {
 
             (State::Attaching { early, .. }, Input::Ready { ready, reset }) => {
                 let early = core::mem::take(early);
-                self.state = State::Live { probing: false, allowance: bounds.requests };
+                self.state = State::Live { liveness: Liveness::Heard, allowance: bounds.requests };
                 out.extend([Output::Disarm(Timer::Handshake), Output::Arm(Timer::Idle, bounds.idle)]);
                 self.tell(bounds, ready, out);
                 if let Some(reset) = reset {
@@ -253,11 +253,11 @@ impl<P: Clone> Connection<P> {
                 }
                 self.tell(bounds, Control::Notice(payload), out);
             }
-            (State::Live { probing, .. }, Input::Expired(Timer::Idle)) => {
-                if *probing {
+            (State::Live { liveness, .. }, Input::Expired(Timer::Idle)) => {
+                if *liveness == Liveness::Probed {
                     self.close(bounds, Cause::HeartbeatLost, out);
                 } else {
-                    *probing = true;
+                    *liveness = Liveness::Probed;
                     out.push(Output::Arm(Timer::Idle, bounds.idle));
                     self.tell(bounds, Control::Probe, out);
                 }
@@ -378,8 +378,8 @@ impl<P: Clone> Connection<P> {
 
     /// A sign of life: restarts the idle deadline.
     fn heard(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
-        if let State::Live { probing, .. } = &mut self.state {
-            *probing = false;
+        if let State::Live { liveness, .. } = &mut self.state {
+            *liveness = Liveness::Heard;
             out.push(Output::Arm(Timer::Idle, bounds.idle));
         }
     }
@@ -406,7 +406,7 @@ impl<P: Clone> Connection<P> {
             return;
         }
         self.outbox.clear();
-        self.state = State::Closing { cause, told: false };
+        self.state = State::Closing { cause, frame: CloseFrame::Queued };
         let mut outputs = Vec::new();
         let _ = self.auth.step(bounds, auth::Input::Abandoned, &mut outputs);
         out.extend([Timer::Handshake, Timer::Idle, Timer::Allowance, Timer::Grace].map(Output::Disarm));

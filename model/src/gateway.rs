@@ -149,9 +149,6 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
                 out.list.extend(frame.map(|frame| Output::Send { connection, frame }));
             }
             Input::Session { user, generation, input } => {
-                if !input.is_external() {
-                    return Err(Refusal::Misuse);
-                }
                 return match self.slots.get(&user) {
                     Some(slot) if slot.generation == generation => self.session(bounds, user, input, out),
                     Some(_) | None => input.without_session(),

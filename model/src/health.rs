@@ -17,7 +17,7 @@
 use core::time::Duration;
 
 use crate::bounds::Bounds;
-use crate::node::Mode;
+use crate::mode::Mode;
 
 /// The health of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

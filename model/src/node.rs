@@ -54,7 +54,8 @@ use crate::{Handled, Violation, ensure};
 
 mod io;
 
-pub use self::io::{Input, Mode, Output, State, Successor};
+pub use self::io::{Input, Output, State};
+pub use crate::mode::{Mode, Successor};
 
 /// The state machine of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -32,6 +32,7 @@
 //!   one: see [`Session::holds`]. No client is told to leave before [`Input::Leave`].
 //! * **OWN-1** Each write carries the [`Tenure`](crate::Tenure) under which the log restored the stream. A session that
 //!   is fenced closes its connections, ends its runs without writing, and retires.
+//! * **LIVE-6** A session that lost its user ends each of its connections and runs.
 //! * **AUTH-3** The step that uses a verdict checks it against the [`Fence`], so nothing that was revoked is live.
 
 use alloc::boxed::Box;
@@ -61,7 +62,7 @@ mod lookup;
 mod queue;
 mod runs;
 
-pub use self::io::{Input, Known, Member, Output, Outputs, State, Unsettled, Waiting};
+pub use self::io::{Input, Known, Member, Output, Outputs, Restore, State, Unsettled, Waiting};
 pub use self::lookup::{Found, Lookup, Lookups};
 
 /// Message ids that are remembered as having run once their `message_received` is no longer retained.
@@ -313,13 +314,13 @@ impl<P: Piece> Session<P> {
     /// Asks the log for the stream. The session asks again only after the log has answered or [`Timer::LogAnswer`] has
     /// fired.
     fn restore(&mut self, bounds: &Bounds, attempt: Attempt, out: &mut Outputs<P>) {
-        self.state = State::Restoring { attempt, asked: true };
+        self.state = State::Restoring { attempt, request: Restore::Requested };
         out.list.push(Output::Restore { attempt });
         out.list.push(Output::Arm(Owner::Session, Timer::LogAnswer, bounds.log_answer));
     }
 
     fn restored(&mut self, bounds: &Bounds, answered: Attempt, snapshot: Snapshot<P>, out: &mut Outputs<P>) -> Handled {
-        if self.state != (State::Restoring { attempt: answered, asked: true }) {
+        if self.state != (State::Restoring { attempt: answered, request: Restore::Requested }) {
             return Handled::Ignored;
         }
         self.state = State::Occupied;
@@ -333,13 +334,13 @@ impl<P: Piece> Session<P> {
     }
 
     fn not_restored(&mut self, bounds: &Bounds, answered: Attempt, out: &mut Outputs<P>) -> Handled {
-        if self.state != (State::Restoring { attempt: answered, asked: true }) {
+        if self.state != (State::Restoring { attempt: answered, request: Restore::Requested }) {
             return Handled::Ignored;
         }
         if self.members.is_empty() && !self.fence.is_up() {
             self.retire(out);
         } else {
-            self.state = State::Restoring { attempt: answered, asked: false };
+            self.state = State::Restoring { attempt: answered, request: Restore::Pausing };
             out.list.push(Output::Disarm(Owner::Session, Timer::LogAnswer));
             out.list.push(Output::Arm(Owner::Session, Timer::Restore, bounds.restore));
         }
@@ -460,7 +461,7 @@ impl<P: Piece> Session<P> {
             (Owner::Session, Timer::Retry | Timer::LogAnswer, _) => {
                 self.log(bounds, stream::Input::Expired(timer), out)
             }
-            (Owner::Session, Timer::Restore, State::Restoring { attempt, asked: false }) => {
+            (Owner::Session, Timer::Restore, State::Restoring { attempt, request: Restore::Pausing }) => {
                 self.restore(bounds, attempt.next(), out);
                 Handled::Done
             }

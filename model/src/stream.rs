@@ -34,7 +34,7 @@ use core::time::Duration;
 
 use crate::bounds::Bounds;
 use crate::frame::ReadFrom;
-use crate::id::{BatchId, Epoch, MessageId, Offset, Position, RunId, Tenure, ThreadId};
+use crate::id::{BatchId, Epoch, MessageId, Offset, Position, Tenure};
 use crate::piece::Piece;
 use crate::run::Kind;
 use crate::timer::Timer;
@@ -47,32 +47,7 @@ mod parts;
 pub use self::cursor::Cursor;
 pub use self::page::Page;
 use self::parts::Joint;
-
-/// An event of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Event<P> {
-    /// The run.
-    pub run: RunId,
-    /// The run's thread; `None` for a notice that belongs to no thread.
-    pub thread: Option<ThreadId>,
-    /// The event's kind.
-    pub kind: Kind,
-    /// The event's payload; `None` for events that the machines emit themselves.
-    pub payload: Option<P>,
-}
-
-/// An event that the log has confirmed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Entry<P> {
-    /// The entry's offset.
-    pub offset: Offset,
-    /// The offset of the entry before it; [`Offset`] zero for the first of the epoch.
-    pub previous: Offset,
-    /// The event.
-    pub event: Event<P>,
-}
+pub use crate::event::{Entry, Event};
 
 /// What the log restores after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

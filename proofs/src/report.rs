@@ -5,10 +5,13 @@
 //! JUnit ([`junit`]) or as HTML ([`html`], with [`sequence`] diagrams). [`diagram`] and [`matrix`] draw one machine,
 //! and [`pins`] compares counts with those in `pins.txt`.
 //!
+//! [`evidence`] says for each property what checks it.
+//!
 //! It uses the engine, and no other folder of this crate.
 
 pub mod diagram;
 mod escape;
+pub mod evidence;
 pub mod html;
 pub mod junit;
 pub mod matrix;

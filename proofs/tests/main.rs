@@ -4,6 +4,7 @@ mod command;
 mod counts;
 mod diagram;
 mod digest;
+mod evidence;
 mod fixture;
 mod guard;
 mod history;

@@ -1,51 +1,71 @@
-//! The session layer of an AI chat gateway, for embedding in a service.
+//! The session layer of an AI chat gateway, to be embedded in a service.
 //!
-//! Every decision is made by a pure state machine of [`lockstep_model`], whose reachable states a model checker has
-//! visited. This crate runs those machines behind locks and connects them to sockets, logs and agents:
+//! A [`Manager`] owns every WebSocket connection of a process. Users log in, send messages and see answers as they
+//! are made, over connections that may be cut, duplicated, expired or slow. Nothing is lost, repeated, reordered or
+//! shown to another user. Every decision is made by a pure machine of [`lockstep_model`], whose reachable states a
+//! model checker has visited. This crate puts the machines behind locks and connects them to sockets, clocks, logs and
+//! agents.
 //!
-//! | module | what it is |
-//! | --- | --- |
-//! | [`core`] | the core: steps each machine under its lock, and decides when its outputs take effect |
-//! | [`payload`] | the data that passes through the machines unread |
-//! | [`verify`] | verification of credentials |
-//! | [`log`] | storage of streams |
-//! | [`agent`] | the agents that answer |
-//! | [`wire`] | frames as JSON |
-//! | [`transport`] | sockets |
-//! | [`pool`] | a bounded pool for work that computes or blocks |
-//! | [`manager`] | the owner of a process's connections |
-//! | [`upgrade`] | from an HTTP request to a WebSocket |
-//! | [`legacy`] | names of the earlier API, deprecated and counted |
-//! | [`testing`] | the real machines over an in-memory socket |
-//! | [`trace`] | a record of every step, for `prove replay` |
+//! # A service
 //!
-//! Counters and histograms go to the recorder of the `metrics` crate that is installed when a [`Manager`] is built.
+//! ```no_run
+//! use hyper::{server::conn::http1, service::service_fn};
+//! use hyper_util::rt::TokioIo;
+//! use lockstep::Manager;
+//! use lockstep::testing::{AnyToken, Echo};
 //!
-//! ```
-//! use std::sync::{Arc, Mutex};
-//! use lockstep::core::{Effects, Fault, ConnectionHandle, Core};
-//! use lockstep_model::{Bounds, ConnectionId, Generation, UserId, connection, gateway, node};
-//!
-//! /// Records every output. A gateway would pass them to its log, verifier, timers and agents.
-//! #[derive(Default)]
-//! struct Notes(Mutex<Vec<gateway::Output<u8>>>);
-//!
-//! impl Effects<u8> for Notes {
-//!     fn apply(&self, output: gateway::Output<u8>) {
-//!         self.0.lock().unwrap().push(output);
-//!     }
-//!     fn quiet(&self) {}
-//!
-//!     fn fault(&self, _: UserId, _: Generation, fault: Fault) {
-//!         panic!("a session broke an invariant: {fault:?}");
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     // A token is its user's name, and the agent repeats the message: replace both.
+//!     let manager = Manager::builder().verifier(AnyToken).agent(Echo).build()?;
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:8081").await?;
+//!     loop {
+//!         let (stream, _) = listener.accept().await?;
+//!         let manager = manager.clone();
+//!         tokio::spawn(async move {
+//!             let service = service_fn(|request| {
+//!                 let response = manager.upgrade(request);
+//!                 async move { Ok::<_, std::convert::Infallible>(response) }
+//!             });
+//!             let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+//!             let _ = connection.with_upgrades().await;
+//!         });
 //!     }
 //! }
-//!
-//! let core = Arc::new(Core::new(Bounds::DEFAULT, Notes::default()));
-//! core.steer(node::Input::Started).expect("a fact about the node");
-//! let mut handle = ConnectionHandle::accept(&core, ConnectionId(1)).expect("the node admits connections");
-//! let _ = handle.step(connection::Input::Opened);
 //! ```
+//!
+//! The [`guide`] continues from here: [embedding](guide::embedding), [operating](guide::operating) the ready-made
+//! gateway, the [protocol](guide::protocol), the [proofs](guide::proofs), [contributing](guide::contributing), and a
+//! [glossary](guide::glossary).
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! | --- | --- | --- |
+//! | `gateway` | yes | the ready-made gateway and its binary, logs on disk, JSON Web Tokens, OpenAI-compatible models |
+//! | `jemalloc` | yes | the allocator of the binary; needs `make` beside a C compiler |
+//!
+//! Without `gateway`, what remains is the session layer itself, with [`MemoryLog`](log::MemoryLog).
+//!
+//! # Modules
+//!
+//! | module | content |
+//! | --- | --- |
+//! | [`manager`] | the owner of a process's connections |
+//! | [`verify`] | whose a credential is |
+//! | [`agent`] | what answers a message |
+//! | [`log`] | where streams are kept |
+//! | [`upgrade`] | from an HTTP request to a WebSocket |
+//! | [`transport`] | sockets |
+//! | [`wire`] | frames as JSON |
+//! | [`payload`] | content that passes through the machines unread |
+//! | [`core`] | the concurrent core: which machine steps under which lock, and when its outputs take effect |
+//! | [`pool`] | a bounded place for work that computes or blocks |
+//! | [`trace`] | every step, written down for `prove replay` |
+//! | [`testing`] | the real machines over an in-memory socket |
+//! | [`legacy`] | names of an earlier API, deprecated and counted |
+//!
+//! Counters and histograms go to the recorder of the crate `metrics` that is installed when a [`Manager`] is built.
 
 #![forbid(unsafe_code)]
 
@@ -54,6 +74,7 @@ pub mod core;
 mod driver;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+pub mod guide;
 pub mod legacy;
 pub mod log;
 pub mod manager;
@@ -73,16 +94,21 @@ pub mod wire;
 
 pub use manager::Manager;
 
-/// Returns 64 bits from the system's random number generator.
+/// The examples of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
+/// 64 bits of the system's randomness.
 pub(crate) fn random() -> Result<u64, String> {
     random_bytes().map(u64::from_ne_bytes)
 }
 
-/// Returns `N` bytes from the system's random number generator.
+/// So many bytes of the system's randomness.
 ///
 /// # Errors
 ///
-/// A message, if the system has no randomness.
+/// A sentence, if there is none.
 pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], String> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| format!("the system has no randomness: {error}"))?;

@@ -22,23 +22,33 @@ pub enum State {
     /// Ready.
     Live {
         /// Whether a heartbeat is unanswered.
-        waiting: bool,
+        heartbeat: Heartbeat,
     },
     /// Ready, but the gateway takes no messages because it is about to go away. Messages wait for the next connection.
     Holding {
         /// Whether a heartbeat is unanswered.
-        waiting: bool,
+        heartbeat: Heartbeat,
     },
     /// Ready, but the gateway is going away. Its frames are still read, and nothing new is requested from it.
     Leaving {
         /// Whether a heartbeat is unanswered.
-        waiting: bool,
+        heartbeat: Heartbeat,
     },
     /// The gateway said not to come back as before.
     Stopped {
         /// The close code.
         code: u16,
     },
+}
+
+/// The last heartbeat of a connection that is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Heartbeat {
+    /// It was answered, or none was sent.
+    Answered,
+    /// The gateway has not answered it yet.
+    Awaited,
 }
 
 /// A message that is not settled yet.

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::io::{Output, State};
+use super::io::{Heartbeat, Output, State};
 use super::{Client, MAX_RUNS};
 use crate::Handled;
 use crate::bounds::Bounds;
@@ -22,8 +22,8 @@ impl<P: Clone> Client<P> {
         out: &mut Vec<Output<P>>,
     ) -> Handled {
         let heard = match &mut self.state {
-            State::Live { waiting } | State::Holding { waiting } | State::Leaving { waiting } => {
-                core::mem::take(waiting)
+            State::Live { heartbeat } | State::Holding { heartbeat } | State::Leaving { heartbeat } => {
+                core::mem::replace(heartbeat, Heartbeat::Answered) == Heartbeat::Awaited
             }
             State::Idle | State::Backoff | State::Connecting | State::Authenticating | State::Stopped { .. } => false,
         };
@@ -33,7 +33,7 @@ impl<P: Clone> Client<P> {
                     self.give_up(out);
                     self.runs.clear();
                 }
-                self.state = State::Live { waiting: false };
+                self.state = State::Live { heartbeat: Heartbeat::Answered };
                 self.begin = ReadFrom::After(Position { epoch, offset });
                 self.connection = Some(connection);
                 self.succession = false;
@@ -111,8 +111,7 @@ impl<P: Clone> Client<P> {
             Control::Notice(payload) => out.push(Output::Notice(payload)),
             Control::AuthExpiring => self.ask(out),
             Control::GoingAway(_) => {
-                let waiting = false;
-                self.state = State::Leaving { waiting };
+                self.state = State::Leaving { heartbeat: Heartbeat::Answered };
                 self.expect_successor();
                 out.push(Output::Arm(Timer::Leave, bounds.backoff));
             }

@@ -102,15 +102,15 @@ impl<P: Clone> Client<P> {
         if outgoing.socket == self.socket {
             (outgoing.socket, outgoing.writes) = (SocketId(0), outgoing.writes - 1);
         }
-        if let State::Live { waiting } = self.state {
-            self.state = State::Holding { waiting };
+        if let State::Live { heartbeat } = self.state {
+            self.state = State::Holding { heartbeat };
         }
     }
 
     /// The gateway takes messages again, as far as is known: writes the waiting ones.
     pub(super) fn release(&mut self, out: &mut Vec<Output<P>>) {
-        if let State::Holding { waiting } = self.state {
-            self.state = State::Live { waiting };
+        if let State::Holding { heartbeat } = self.state {
+            self.state = State::Live { heartbeat };
             self.flush(out);
         }
     }

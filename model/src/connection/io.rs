@@ -32,8 +32,8 @@ pub enum State<P> {
     },
     /// `connection_ready` was queued.
     Live {
-        /// Whether the first idle expiry has sent a probe.
-        probing: bool,
+        /// Whether the peer was heard since the last probe.
+        liveness: Liveness,
         /// Requests left in the current allowance.
         allowance: u16,
     },
@@ -44,13 +44,33 @@ pub enum State<P> {
         /// The cause.
         cause: Cause,
         /// Whether the close frame was pulled.
-        told: bool,
+        frame: CloseFrame,
     },
     /// The connection is closed. Final.
     Closed {
         /// The cause.
         cause: Cause,
     },
+}
+
+/// What is known of a live connection's peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Liveness {
+    /// It was heard since the last probe, or none was sent.
+    Heard,
+    /// It was probed when it was idle, and has not been heard since.
+    Probed,
+}
+
+/// The close frame of a closing connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum CloseFrame {
+    /// It leaves next.
+    Queued,
+    /// It was pulled.
+    Sent,
 }
 
 /// The inputs of a connection.

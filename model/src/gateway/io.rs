@@ -167,7 +167,7 @@ pub enum Output<P> {
         /// The credential.
         token: P,
         /// The generation at which the verification begins. The grant must carry it.
-        generation: Generation,
+        generation: RevocationGeneration,
     },
     /// There is something to pull.
     Wake {

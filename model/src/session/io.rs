@@ -24,8 +24,8 @@ pub enum State {
     Restoring {
         /// The attempt whose answer counts.
         attempt: Attempt,
-        /// Whether the attempt is in progress. If not, the log could not answer, and is asked again after a pause.
-        asked: bool,
+        /// Whether the log is asked now.
+        request: Restore,
     },
     /// There is no connection, and nothing is in progress.
     Vacant,
@@ -40,6 +40,16 @@ pub enum State {
     },
     /// Final. The user's next connection needs a new session.
     Retired,
+}
+
+/// How far a session is with reading its stream from the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Restore {
+    /// The log could not answer. The session asks again after a pause.
+    Pausing,
+    /// The request is in flight.
+    Requested,
 }
 
 /// A connection of the session.
@@ -214,7 +224,7 @@ pub enum Input<P> {
     /// Credentials were revoked.
     Revoke(Scope),
     /// Every verification that began before this generation is over: see [`Verifications`](crate::Verifications).
-    Verified(Generation),
+    Verified(RevocationGeneration),
     /// The node's mode changed. [`Mode::Draining`] cannot be reverted.
     Mode(Mode),
     /// The node leaves: end every run that is not queued, and tell every client to leave.

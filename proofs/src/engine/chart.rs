@@ -26,7 +26,7 @@ pub struct Chart {
     pub met: BTreeSet<usize>,
     /// The outcomes for each phase and input, each with the phase that follows. Input number `inputs.len()` stands for
     /// the environment.
-    pub slots: BTreeMap<(usize, usize), BTreeSet<(Outcome, usize)>>,
+    pub cells: BTreeMap<(usize, usize), BTreeSet<(Outcome, usize)>>,
 }
 
 /// Why there is no chart.
@@ -63,7 +63,7 @@ impl Chart {
                 inputs: model.inputs(),
                 initial: BTreeSet::new(),
                 met: BTreeSet::new(),
-                slots: BTreeMap::new(),
+                cells: BTreeMap::new(),
             },
             unlisted: None,
         };
@@ -84,7 +84,7 @@ impl Chart {
     pub fn moves(&self, from: usize, to: usize) -> Vec<&'static str> {
         (0..=self.inputs.len())
             .filter(|input| {
-                self.slots.get(&(from, *input)).is_some_and(|answers| {
+                self.cells.get(&(from, *input)).is_some_and(|answers| {
                     answers.iter().any(|(outcome, after)| *outcome == Outcome::Moved && *after == to)
                 })
             })
@@ -144,7 +144,7 @@ impl<M: Lifecycle> Observer<M> for Collector<'_, M> {
             None if from == to => return,
             None => (self.chart.inputs.len(), Outcome::Moved),
         };
-        self.chart.slots.entry((from, input)).or_default().insert((outcome, to));
+        self.chart.cells.entry((from, input)).or_default().insert((outcome, to));
     }
 
     fn expanded(&mut self, _: Node) {}

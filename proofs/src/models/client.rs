@@ -13,7 +13,7 @@
 mod chart;
 mod rules;
 
-use lockstep_model::client::{Client, Input, Output, State as Stage};
+use lockstep_model::client::{Client, Heartbeat, Input, Output, State as Stage};
 use lockstep_model::close::{Advice, advice};
 use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::{Kind, Received};
@@ -196,9 +196,15 @@ impl State {
             Stage::Backoff => rules.phase == Phase::Backoff,
             Stage::Connecting => rules.phase == Phase::Connecting,
             Stage::Authenticating => rules.phase == Phase::Authenticating,
-            Stage::Live { waiting } => rules.phase == Phase::Live && waiting == rules.waiting,
-            Stage::Holding { waiting } => rules.phase == Phase::Holding && waiting == rules.waiting,
-            Stage::Leaving { waiting } => rules.phase == Phase::Leaving && waiting == rules.waiting,
+            Stage::Live { heartbeat } => {
+                rules.phase == Phase::Live && (heartbeat == Heartbeat::Awaited) == rules.waiting
+            }
+            Stage::Holding { heartbeat } => {
+                rules.phase == Phase::Holding && (heartbeat == Heartbeat::Awaited) == rules.waiting
+            }
+            Stage::Leaving { heartbeat } => {
+                rules.phase == Phase::Leaving && (heartbeat == Heartbeat::Awaited) == rules.waiting
+            }
             Stage::Stopped { code } => rules.phase == Phase::Stopped(code),
         };
         let numbers = self.client.socket().0 == rules.socket

@@ -16,7 +16,7 @@ mod chart;
 mod rules;
 
 use lockstep_model::auth::Verdict;
-use lockstep_model::connection::{Connection, Input, Output, State as Stage};
+use lockstep_model::connection::{CloseFrame, Connection, Input, Liveness, Output, State as Stage};
 use lockstep_model::{
     Attempt, Bounds, Cause, Code, ConnectionId, Control, Epoch, Frame, Handled, MessageId, Mode, Offset, Request,
     Resume, RunId, Successor, ThreadId, Timer, UserId,
@@ -189,12 +189,16 @@ impl State {
             Stage::Attaching { early: queued, resume } => {
                 rules.phase == Phase::Attaching && early(queued) && *resume == rules.resume
             }
-            Stage::Live { probing, allowance } => {
-                rules.phase == Phase::Live && *probing == rules.probing && *allowance == bounds.requests - rules.spent
+            Stage::Live { liveness, allowance } => {
+                rules.phase == Phase::Live
+                    && (*liveness == Liveness::Probed) == rules.probing
+                    && *allowance == bounds.requests - rules.spent
             }
             Stage::Draining => rules.phase == Phase::Draining,
-            Stage::Closing { cause, told } => {
-                rules.phase == Phase::Closing && Some(*cause) == rules.cause && *told == rules.told
+            Stage::Closing { cause, frame } => {
+                rules.phase == Phase::Closing
+                    && Some(*cause) == rules.cause
+                    && (*frame == CloseFrame::Sent) == rules.told
             }
             Stage::Closed { cause } => rules.phase == Phase::Closed && Some(*cause) == rules.cause,
         };

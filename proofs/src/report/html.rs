@@ -145,7 +145,8 @@ pub fn file_name(id: &str) -> String {
     format!("{safe}.html")
 }
 
-fn document(title: &str, body: &str) -> String {
+/// One page with this title and body.
+pub(super) fn document(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\

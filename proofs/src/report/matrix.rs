@@ -9,23 +9,23 @@ use crate::engine::proof::Outcome;
 /// The legend below a matrix.
 pub const LEGEND: &str = "a name: moves there   =: stays   ·: ignored (late)   ✗: refused (misuse)   blank: never met";
 
-/// Returns the matrix as text: a row per input, a column per phase. An entry lists several outcomes if the outcome
+/// Returns the matrix as text: a row per input, a column per phase. A cell lists several outcomes if the outcome
 /// depends on more than the phase. Ends with a newline.
 pub fn text(chart: &Chart) -> String {
-    let environment = (0..chart.phases.len()).any(|phase| chart.slots.contains_key(&(phase, chart.inputs.len())));
+    let environment = (0..chart.phases.len()).any(|phase| chart.cells.contains_key(&(phase, chart.inputs.len())));
     let inputs = chart.inputs.len() + usize::from(environment);
     let mut table = vec![vec![chart.machine.to_owned()]];
     table[0].extend(chart.phases.iter().map(ToString::to_string));
     for input in 0..inputs {
         let mut row = vec![chart.input(input).to_owned()];
-        row.extend((0..chart.phases.len()).map(|phase| slot(chart, phase, input)));
+        row.extend((0..chart.phases.len()).map(|phase| cell(chart, phase, input)));
         table.push(row);
     }
     render(&table)
 }
 
-fn slot(chart: &Chart, phase: usize, input: usize) -> String {
-    let Some(answers) = chart.slots.get(&(phase, input)) else {
+fn cell(chart: &Chart, phase: usize, input: usize) -> String {
+    let Some(answers) = chart.cells.get(&(phase, input)) else {
         return String::new();
     };
     let signs: BTreeSet<(usize, &str)> = answers
@@ -47,9 +47,9 @@ fn render(table: &[Vec<String>]) -> String {
     let mut text = String::new();
     for (index, row) in table.iter().enumerate() {
         let mut line = String::new();
-        for (slot, width) in row.iter().zip(&widths) {
-            let pad = width - slot.chars().count();
-            let _ = write!(line, "{slot}{:pad$} │ ", "");
+        for (cell, width) in row.iter().zip(&widths) {
+            let pad = width - cell.chars().count();
+            let _ = write!(line, "{cell}{:pad$} │ ", "");
         }
         text.push_str(line.trim_end_matches(" │ ").trim_end());
         text.push('\n');

@@ -115,7 +115,7 @@ pub(crate) fn repeat(core: &Arc<Core>, revocation: Revocation) -> bool {
         }
         if let Some(core) = weak.upgrade() {
             // A verifier that had forgotten the revocation may have admitted the credential in the meantime.
-            output(&core, &revocation);
+            apply(&core, &revocation);
             core.effects().revocations.repeated.fetch_sub(1, Ordering::Relaxed);
         }
     });

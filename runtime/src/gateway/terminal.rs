@@ -14,7 +14,7 @@ const MAX_LINES: usize = 4_096;
 /// The longest time that the process waits for a reader when it ends.
 const PARTING: Duration = Duration::from_secs(1);
 
-enum Output {
+enum Job {
     Write(Vec<u8>),
     /// Reports when everything before it is written.
     Flush(std::sync::mpsc::Sender<()>),
@@ -23,7 +23,7 @@ enum Output {
 /// A line writer.
 #[derive(Clone, Debug)]
 pub struct Terminal {
-    outputs: SyncSender<Output>,
+    jobs: SyncSender<Job>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -34,16 +34,16 @@ impl Terminal {
     ///
     /// The system's error, if the thread cannot be created.
     pub fn new(output: impl Write + Send + 'static) -> io::Result<Self> {
-        let (outputs, queue) = sync_channel(MAX_LINES);
+        let (jobs, queue) = sync_channel(MAX_LINES);
         let dropped = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&dropped);
         std::thread::Builder::new().name("terminal".to_owned()).spawn(move || write(output, &queue, &counted))?;
-        Ok(Self { outputs, dropped })
+        Ok(Self { jobs, dropped })
     }
 
     /// Queues these bytes, if they fit into the queue.
     pub fn write(&self, bytes: Vec<u8>) {
-        if let Err(TrySendError::Full(_)) = self.outputs.try_send(Output::Write(bytes)) {
+        if let Err(TrySendError::Full(_)) = self.jobs.try_send(Job::Write(bytes)) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -51,18 +51,18 @@ impl Terminal {
     /// Waits until everything is written, for a limited time.
     pub fn flush(&self) {
         let (done, wait) = channel();
-        if self.outputs.try_send(Output::Flush(done)).is_ok() {
+        if self.jobs.try_send(Job::Flush(done)).is_ok() {
             let _: Result<(), RecvTimeoutError> = wait.recv_timeout(PARTING);
         }
     }
 }
 
 /// Writes the queued lines until the last sender is gone.
-fn write(mut output: impl Write, queue: &Receiver<Output>, dropped: &AtomicU64) {
+fn write(mut output: impl Write, queue: &Receiver<Job>, dropped: &AtomicU64) {
     // A failure means that the reader is gone, so it cannot be reported.
-    for output in queue {
-        match output {
-            Output::Write(bytes) => {
+    for job in queue {
+        match job {
+            Job::Write(bytes) => {
                 let lost = dropped.swap(0, Ordering::Relaxed);
                 if lost > 0 {
                     let _ = writeln!(output, "lockstep: {lost} lines were not written: they were not read in time");
@@ -70,7 +70,7 @@ fn write(mut output: impl Write, queue: &Receiver<Output>, dropped: &AtomicU64) 
                 let _ = output.write_all(&bytes);
                 let _ = output.flush();
             }
-            Output::Flush(done) => {
+            Job::Flush(done) => {
                 let _ = done.send(());
             }
         }

@@ -81,15 +81,15 @@ fn slow() -> (Slow, Watched) {
 /// AUTH-2: the newest credential counts, whichever was verified first, and the client is told its user.
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_told_the_user_whose_stream_it_reads_in_whatever_order_verdicts_come() {
-    for output in [["alice", "bob"], ["bob", "alice"]] {
+    for order in [["alice", "bob"], ["bob", "alice"]] {
         let (verifier, manager) = slow();
         let peer = manager.connect();
         say_auth(&peer, "alice");
         say_auth(&peer, "bob");
-        for token in output {
+        for token in order {
             verifier.answer(token).await;
         }
-        assert_eq!(told_and_true(&manager, &verifier, peer).await, (json!("bob"), json!("bob")), "{output:?}");
+        assert_eq!(told_and_true(&manager, &verifier, peer).await, (json!("bob"), json!("bob")), "{order:?}");
     }
 }
 

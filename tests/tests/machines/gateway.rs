@@ -63,7 +63,7 @@ const fn to(user: u64, generation: u32, input: session::Input<Tag>) -> Input<Tag
 }
 
 const fn ordered(user: u64, generation: u32, output: SessionOutput<Tag>) -> Output<Tag> {
-    Output::Session { user: UserId(user), generation: Generation(generation), output: output }
+    Output::Session { user: UserId(user), generation: Generation(generation), output }
 }
 
 const fn of(id: u64) -> Place {

@@ -204,7 +204,7 @@ fn pulled(session: &mut Session<Tag>, id: u64) -> Vec<Frame<Tag>> {
 fn released(out: &[Output<Tag>]) -> Vec<(u64, Cause)> {
     let release = |output: &Output<Tag>| {
         let Output::Release { connection } = output else { return None };
-        let connection::State::Closing { cause, told: false } = connection.state() else {
+        let connection::State::Closing { cause, frame: connection::CloseFrame::Queued } = connection.state() else {
             panic!("{connection:?} is not closing")
         };
         Some((connection.id().0, *cause))

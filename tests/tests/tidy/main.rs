@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | lengths, bans, layout | [`rules`] |
 //! | property ids and their table | [`properties`] |
-//! | the README's promises | [`readme`] |
+//! | what the README and the guide promise | [`readme`] |
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -18,10 +18,11 @@ mod properties;
 mod readme;
 mod rules;
 
-/// One text file.
+/// One file.
 struct Source {
     /// Relative to the root of the repository, with `/`.
     path: String,
+    /// Empty for a file that is no text.
     text: String,
 }
 
@@ -49,7 +50,7 @@ impl Source {
     }
 }
 
-/// The text files of a repository.
+/// The files of a repository.
 struct Tree {
     files: Vec<Source>,
 }
@@ -101,8 +102,9 @@ fn walk(folder: &Path, prefix: &str, files: &mut Vec<Source>) {
         }
         if is_folder {
             walk(&entry.path(), &format!("{path}/"), files);
-        } else if let Ok(text) = fs::read_to_string(entry.path()) {
-            files.push(Source { path, text });
+        } else {
+            // What is no text, such as a picture, is there and says nothing.
+            files.push(Source { path, text: fs::read_to_string(entry.path()).unwrap_or_default() });
         }
     }
 }

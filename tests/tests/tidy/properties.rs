@@ -1,7 +1,7 @@
-//! Property ids: each resolves to the glossary, is stated by the code that keeps it, and is proved. This test makes the
-//! README's table of them, and checks it against the tree.
+//! Property ids: each one that is used has a sentence, and the header of a machine states it. The README's table of them
+//! is made here.
 //!
-//! `TIDY_WRITE=1 cargo test --release -p lockstep-tests --test tidy` writes the table.
+//! `TIDY_WRITE=1 cargo test -p lockstep-tests --test tidy` writes the table.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,34 +9,24 @@ use std::fs;
 
 use crate::{Source, Tree, finds, hold, root};
 
-/// The one place that tells what an id stands for.
-const GLOSSARY: &str = "proofs/src/engine/property.rs";
+/// The one place that has the sentence of each id: the file of this name in this folder.
+const SENTENCES: (&str, &str) = ("proofs/src/", "/property.rs");
+/// Where the machines are whose headers state properties.
+const MACHINES: [&str; 2] = ["model/src/", "runtime/src/core/"];
 const BEGIN: &str = "<!-- properties: written by the tidy test -->\n";
 const END: &str = "<!-- /properties -->";
 
-/// What each family of ids is about, with the place that states it.
-const FAMILIES: &[(&str, &str)] = &[
-    ("AUTH", "model/src/"),
-    ("CLIENT", "model/src/"),
-    ("CONN", "model/src/"),
-    ("ISO", "model/src/"),
-    ("STR", "model/src/"),
-    ("RUN", "model/src/"),
-    ("LIM", "model/src/"),
-    ("SES", "model/src/"),
-    ("NODE", "model/src/"),
-    ("OWN", "model/src/"),
-    ("LIVE", "model/src/"),
-    ("SH", "runtime/src/shell/"),
-];
+/// What an id is about: its name in front of the hyphen.
+const FAMILIES: [&str; 13] =
+    ["AUTH", "CLIENT", "CONN", "ISO", "LIM", "LIVE", "NODE", "OWN", "RET", "RUN", "SES", "SH", "STR"];
 
-/// Every property id in a text: a known family, a hyphen, digits, not inside a longer name.
+/// Every property id in a text: a known family, a hyphen, digits, and nothing of a name around it.
 fn ids(text: &str) -> impl Iterator<Item = &str> {
     let part_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     text.match_indices('-').filter_map(move |(hyphen, _)| {
         let before = &text[..hyphen];
         let begin = before.trim_end_matches(|c: char| c.is_ascii_uppercase()).len();
-        let known = FAMILIES.iter().any(|(family, _)| *family == &before[begin..]);
+        let known = FAMILIES.contains(&&before[begin..]);
         let digits = text[hyphen + 1..].bytes().take_while(u8::is_ascii_digit).count();
         let end = hyphen + 1 + digits;
         let whole = !text[..begin].ends_with(part_of_name) && !text[end..].starts_with(|c: char| c.is_alphanumeric());
@@ -44,139 +34,61 @@ fn ids(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The string literals of a Rust source without escapes, on one line.
-fn literals(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| line.split('"').skip(1).step_by(2))
+fn is_sentences(file: &Source) -> bool {
+    file.path.starts_with(SENTENCES.0) && file.path.ends_with(SENTENCES.1)
 }
 
-/// Each id of the glossary with its sentence, which may continue on further lines.
-fn glossary(tree: &Tree) -> Vec<(&str, String)> {
-    let text = tree.text(GLOSSARY).split("#[cfg(test)]").next().unwrap_or_default();
+/// Each id with its sentence, which may continue on further lines.
+fn sentences(tree: &Tree) -> Vec<(&str, String)> {
+    let text = tree.files.iter().find(|file| is_sentences(file)).map_or("", |file| &file.text);
+    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
     let literals: Vec<&str> = text.split('"').skip(1).step_by(2).collect();
     let is_id = |literal: &str| ids(literal).next() == Some(literal);
-    let whole = |literal: &str| {
-        let lines: Vec<&str> = literal.split("\\\n").map(str::trim_start).collect();
-        lines.concat()
-    };
+    let whole = |literal: &str| literal.split("\\\n").map(str::trim_start).collect::<String>();
     literals.windows(2).filter(|pair| is_id(pair[0])).map(|pair| (pair[0], whole(pair[1]))).collect()
 }
 
+/// Every id that is used anywhere has a sentence.
 fn resolve(tree: &Tree) -> Vec<String> {
-    let known: BTreeSet<&str> = glossary(tree).into_iter().map(|(id, _)| id).collect();
+    let known: BTreeSet<&str> = sentences(tree).into_iter().map(|(id, _)| id).collect();
     let mut found = Vec::new();
-    for file in tree.files.iter().filter(|file| file.path != GLOSSARY) {
+    for file in tree.files.iter().filter(|file| !is_sentences(file)) {
         for (number, line) in file.lines() {
             let unknown = ids(line).filter(|id| !known.contains(id));
-            found.extend(unknown.map(|id| format!("{}:{number}: {id} is not in {GLOSSARY}", file.path)));
+            found.extend(unknown.map(|id| format!("{}:{number}: {id} has no sentence", file.path)));
         }
     }
     found
 }
 
-/// The files that state a property: the machine's header, its assertion.
-fn stated<'a>(tree: &'a Tree, id: &'a str) -> impl Iterator<Item = &'a Source> {
-    let family = FAMILIES.iter().find(|(family, _)| id.split('-').next() == Some(family));
-    let place = family.map_or(GLOSSARY, |(_, place)| place);
-    tree.under(place).filter(move |file| ids(&file.text).any(|named| named == id))
+/// The machines whose headers state a property: `//! * **RUN-2** …`.
+fn stated<'a>(tree: &'a Tree, id: &str) -> Vec<&'a Source> {
+    let mark = format!("**{id}**");
+    let states = |file: &&Source| file.text.lines().any(|line| line.starts_with("//!") && line.contains(&mark));
+    MACHINES.into_iter().flat_map(|place| tree.under(place)).filter(states).collect()
 }
 
-/// The files whose code proves a property: they quote its id, or for LIVE that of a part, outside of their own tests.
-fn proved<'a>(tree: &'a Tree, id: &'a str) -> impl Iterator<Item = &'a Source> {
-    let part = format!("{id}.");
-    let quotes = move |literal: &str| literal == id || (id.starts_with("LIVE") && literal.starts_with(&part));
-    tree.under("proofs/src/").chain(tree.under("proofs/shell/src/scenario/")).filter(move |file| {
-        let code = file.text.split("#[cfg(test)]").next().unwrap_or_default();
-        let infrastructure = file.path == GLOSSARY || file.path.starts_with("proofs/src/races");
-        !infrastructure && literals(code).any(|literal| quotes(literal) || says(literal, id))
-    })
-}
-
-/// Whether an assertion's text begins with an obligation of the core: `SH-1: a join was lost`.
-fn says(literal: &str, id: &str) -> bool {
-    id.starts_with("SH-") && literal.strip_prefix(id).is_some_and(|rest| rest.starts_with(':'))
-}
-
-/// The file that names the core's broken variants.
-const SHELL: &str = "proofs/shell/src/variant/mod.rs";
-
-/// The broken variants that a property must refuse, each with its file: a race by its id, a variant of the core by its
-/// name.
-fn refused<'a>(tree: &'a Tree, id: &str) -> Vec<(&'a str, &'a str)> {
-    let mut variants = Vec::new();
-    for file in tree.under("proofs/src/races") {
-        let mut race = "";
-        for literal in literals(&file.text) {
-            let is_race = literal.starts_with(|c: char| c.is_ascii_uppercase()) && literal[1..].parse::<u8>().is_ok();
-            if is_race {
-                race = literal;
-            } else if literal == id && !race.is_empty() {
-                variants.push((race, file.path.as_str()));
-            }
-        }
-    }
-    let mut obligation = "";
-    for line in tree.text(SHELL).lines() {
-        let value = |key: &str| line.trim().strip_prefix(key)?.split('"').next();
-        if let Some(named) = value("obligation: \"") {
-            obligation = named;
-        } else if let (true, Some(name)) = (obligation == id, value("name: \"")) {
-            variants.push((name, SHELL));
-        }
-    }
-    variants.sort_by_key(|(name, _)| (name.chars().next(), name.get(1..).and_then(|number| number.parse::<u8>().ok())));
-    variants.dedup();
-    variants
-}
-
+/// Every property is stated by the header of a machine.
 fn kept(tree: &Tree) -> Vec<String> {
-    let mut found = Vec::new();
-    for (id, _) in glossary(tree) {
-        // No single state shows that something will happen: a LIVE property is stated by its proof.
-        if stated(tree, id).next().is_none() && !id.starts_with("LIVE") {
-            found.push(format!("{id}: no machine states it"));
-        }
-        if proved(tree, id).next().is_none() {
-            found.push(format!("{id}: nothing proves it"));
-        }
-        if refused(tree, id).is_empty() {
-            found.push(format!("{id}: refuses no broken variant"));
-        }
-    }
-    found
-}
-
-fn links<'a>(files: impl Iterator<Item = &'a Source>) -> String {
-    let link = |file: &Source| {
-        let label = file.path.split("src/").last().unwrap_or_default();
-        let label = label.trim_start_matches("models/").trim_end_matches(".rs").trim_end_matches("/mod");
-        format!("[{label}]({})", file.path)
-    };
-    files.map(link).collect::<Vec<_>>().join(" ")
-}
-
-/// The variants of each file, joined under one link to it.
-fn links_to_variants(variants: &[(&str, &str)]) -> String {
-    let files: BTreeSet<&str> = variants.iter().map(|(_, path)| *path).collect();
-    let link = |file| {
-        let names: Vec<_> = variants.iter().filter(|(_, path)| *path == file).map(|(name, _)| *name).collect();
-        format!("[{}]({file})", names.join(", "))
-    };
-    files.into_iter().map(link).collect::<Vec<_>>().join(" ")
+    let ids = sentences(tree).into_iter().map(|(id, _)| id);
+    ids.filter(|id| stated(tree, id).is_empty()).map(|id| format!("{id}: no header states it")).collect()
 }
 
 /// The table, made from the tree.
 fn table(tree: &Tree) -> String {
-    let mut text =
-        String::from("| id | sentence | stated in | proved in | refuses |\n| --- | --- | --- | --- | --- |\n");
-    for (id, sentence) in glossary(tree) {
-        let (stated, proved) = (links(stated(tree, id)), links(proved(tree, id)));
-        let refused = links_to_variants(&refused(tree, id));
-        let _ = writeln!(text, "| {id} | {sentence} | {stated} | {proved} | {refused} |");
+    let link = |file: &Source| {
+        let label = file.path.split("src/").last().unwrap_or_default().trim_end_matches(".rs");
+        format!("[{label}]({})", file.path)
+    };
+    let mut text = String::from("| id | sentence | stated in |\n| --- | --- | --- |\n");
+    for (id, sentence) in sentences(tree) {
+        let links: Vec<String> = stated(tree, id).into_iter().map(link).collect();
+        let _ = writeln!(text, "| {id} | {sentence} | {} |", links.join(" "));
     }
     text
 }
 
-/// The text between the README's markers.
+/// What stands between the marks of the README.
 fn shown(tree: &Tree) -> Option<&str> {
     Some(tree.text("README.md").split_once(BEGIN)?.1.split_once(END)?.0)
 }
@@ -189,22 +101,22 @@ fn current(tree: &Tree) -> Vec<String> {
     }
 }
 
-#[test]
-fn every_property_id_resolves_to_its_sentence() {
-    assert!(glossary(&Tree::load()).len() > 20, "the glossary has become unreadable");
-    hold(resolve);
-}
-
-#[test]
-fn every_property_is_stated_and_proved_and_refuses_a_mistake() {
-    hold(kept);
-}
-
-/// The README with another table between its markers.
+/// The README with another table between its marks.
 fn with_table(readme: &str, table: &str) -> Option<String> {
     let (before, rest) = readme.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;
     Some(format!("{before}{BEGIN}{table}{END}{after}"))
+}
+
+#[test]
+fn every_property_id_resolves_to_its_sentence() {
+    assert!(sentences(&Tree::load()).len() > 20, "the sentences cannot be read");
+    hold(resolve);
+}
+
+#[test]
+fn every_property_is_stated_by_a_machine() {
+    hold(kept);
 }
 
 #[test]
@@ -217,42 +129,34 @@ fn the_readme_shows_each_property() {
     hold(current);
 }
 
-/// A glossary of one id. Unknown ids are made here, so that this file names none.
-const ONE: (&str, &str) = (GLOSSARY, "(\n\"RUN-2\",\n\"at most one run\",\n)");
+/// One id with its sentence. Unknown ids are made here, so that this file names none.
+const ONE: (&str, &str) = ("proofs/src/engine/property.rs", "(\n\"RUN-2\",\n\"at most \\\n one run\",\n)");
 
 #[test]
 fn an_id_without_a_sentence_is_found() {
     let unknown = format!("RUN-{}", 77);
     let text = format!("UTF-8 SHA-256 GO-RUN-5 RUN-2, x\n`{unknown}`");
-    finds(resolve, &[ONE, ("a.md", &text)], &[&format!("a.md:2: {unknown} is not in {GLOSSARY}")]);
+    finds(resolve, &[ONE, ("a.md", &text)], &[&format!("a.md:2: {unknown} has no sentence")]);
 }
 
 #[test]
-fn a_property_that_nobody_states_or_proves_or_breaks_is_found() {
-    let (states, proves) = (("model/src/run.rs", "//! * **RUN-2** one"), ("proofs/src/run.rs", "judged![\"RUN-2\"]"));
-    let race = ("proofs/src/races.rs", "\"A1\" \"RUN-2\"");
-    let (unstated, unproved) = ("RUN-2: no machine states it", "RUN-2: nothing proves it");
-    finds(kept, &[ONE, states, proves, race], &[]);
-    finds(kept, &[ONE, proves, race], &[unstated]);
-    finds(kept, &[ONE, states, race], &[unproved]);
-    finds(kept, &[ONE, states, proves], &["RUN-2: refuses no broken variant"]);
-    let premise = ("proofs/src/run.rs", "\"RUN-2.retried\"");
-    let comment = ("proofs/src/node.rs", "// \"RUN-2\"");
-    let test = ("proofs/src/trace.rs", "#[cfg(test)]\n\"RUN-2\"");
-    finds(kept, &[ONE, states, premise, race, comment, test], &[unproved]);
+fn a_property_that_no_header_states_is_found() {
+    let unstated = "RUN-2: no header states it";
+    finds(kept, &[ONE, ("model/src/run.rs", "//! * **RUN-2** one")], &[]);
+    finds(kept, &[ONE, ("runtime/src/core/slot.rs", "//! * **RUN-2** one")], &[]);
+    finds(kept, &[ONE, ("model/src/run.rs", "// **RUN-2**\nensure(true, \"RUN-2\")")], &[unstated]);
+    finds(kept, &[ONE, ("proofs/src/run.rs", "//! * **RUN-2** one")], &[unstated]);
 }
 
 #[test]
 fn a_table_that_is_stale_is_found() {
     let run = ("model/src/run.rs", "//! * **RUN-2** one");
-    let proof = ("proofs/src/run.rs", "judged![\"RUN-2\"]");
-    let races = ("proofs/src/races/a.rs", "id: \"A12\", expected: &[\"RUN-2\"]\nid: \"A9\", expected: &[\"RUN-2\"]");
-    let row = "| RUN-2 | at most one run | [run](model/src/run.rs) | [run](proofs/src/run.rs) | [A9, A12](proofs/src/races/a.rs) |\n";
-    let head = "| id | sentence | stated in | proved in | refuses |\n| --- | --- | --- | --- | --- |\n";
+    let head = "| id | sentence | stated in |\n| --- | --- | --- |\n";
+    let row = "| RUN-2 | at most one run | [run](model/src/run.rs) |\n";
     let right = format!("# x\n{BEGIN}{head}{row}{END}\n");
     assert_eq!(with_table(&format!("# x\n{BEGIN}{END}\n"), &format!("{head}{row}")), Some(right.clone()));
     let stale = "README.md: the table of properties is stale: TIDY_WRITE=1 writes it";
-    finds(current, &[ONE, run, proof, races, ("README.md", &right)], &[]);
-    finds(current, &[ONE, run, proof, ("README.md", &right)], &[stale]);
+    finds(current, &[ONE, run, ("README.md", &right)], &[]);
+    finds(current, &[ONE, ("README.md", &right)], &[stale]);
     finds(current, &[ONE], &["README.md: no table of properties"]);
 }

@@ -6,7 +6,8 @@ use crate::{Tree, finds, hold};
 const MAX_LINES: usize = 500;
 
 /// What the top level of the repository may have beside dotfiles.
-const TOP: &[&str] = &["Cargo.toml", "Cargo.lock", "README.md", "model", "proofs", "runtime", "tests"];
+const TOP: &[&str] =
+    &["Cargo.toml", "Cargo.lock", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "model", "proofs", "runtime", "tests"];
 
 /// Where a word is banned.
 enum Where {

@@ -5,12 +5,12 @@ use lockstep_model::auth::State as Credential;
 use lockstep_model::connection::State as Stage;
 use lockstep_model::gateway::{self, Place};
 use lockstep_model::run::Kind;
-use lockstep_model::session::{self, State};
+use lockstep_model::session::{self, Restore, State};
 use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode, Offset, Refusal,
-    Request, RunId, Session, Stream, ThreadId, Timer, UserId, node, run,
+    Request, RevocationGeneration, RunId, Session, Stream, ThreadId, Timer, UserId, node, run,
 };
 
 use super::action::is_received;
@@ -52,7 +52,7 @@ impl World {
         let place = Place::Session(user, slot.generation);
         let armed = |timer| self.timers.binary_search(&(place, timer)).is_ok();
         let held = |timer| !waits(&slot.session, timer) || armed(timer);
-        let asked = matches!(slot.session.state(), State::Restoring { asked: true, .. });
+        let asked = matches!(slot.session.state(), State::Restoring { request: Restore::Requested, .. });
         ensure(asked == self.is_asked(user, slot.generation), "SES-1")?;
         ensure(held(Timer::Restore) && held(Timer::Linger), "SES-1")?;
         ensure(held(Timer::Retry), "STR-2")?;
@@ -234,7 +234,11 @@ impl World {
         }
         let Some(generation) = session.0.checked_sub(1).map(Generation) else { return };
         self.check_late_emit(setup, user, generation);
-        let late = [session::Input::Expired(Owner::Session, Timer::Restore), session::Input::NotRestored { attempt }];
+        let late = [
+            session::Input::Verified(RevocationGeneration(u32::MAX)),
+            session::Input::Expired(Owner::Session, Timer::Restore),
+            session::Input::NotRestored { attempt },
+        ];
         for input in late {
             self.check_late(setup, user, generation, input, Ok(Handled::Ignored), "SES-1");
         }
@@ -372,7 +376,7 @@ pub(super) enum Due {
 /// Whether a session waits for something that only this timer brings.
 fn waits(session: &Session<Payload>, timer: Timer) -> bool {
     match timer {
-        Timer::Restore => matches!(session.state(), State::Restoring { asked: false, .. }),
+        Timer::Restore => matches!(session.state(), State::Restoring { request: Restore::Pausing, .. }),
         Timer::Linger => match session.state() {
             State::Vacant => true,
             State::Leaving { .. } => session.stream().is_some(),
@@ -381,7 +385,8 @@ fn waits(session: &Session<Payload>, timer: Timer) -> bool {
         Timer::LogAnswer => {
             let writing =
                 |stream: &Stream<_>| matches!(stream.writer(), Writer::Writing { .. } | Writer::Retrying { .. });
-            matches!(session.state(), State::Restoring { asked: true, .. }) || session.stream().is_some_and(writing)
+            matches!(session.state(), State::Restoring { request: Restore::Requested, .. })
+                || session.stream().is_some_and(writing)
         }
         Timer::Breaker => session.breaker().is_open(),
         Timer::Retry => session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting),

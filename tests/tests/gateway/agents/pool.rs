@@ -41,18 +41,18 @@ async fn no_more_is_done_at_a_time_than_the_pool_allows() {
 async fn users_take_turns() {
     let pool = Pool::new(1);
     let (release, held) = mpsc::channel::<()>();
-    let (output, done) = mpsc::channel();
+    let (order, done) = mpsc::channel();
     let mut held = Some(held);
     let mut asked = Vec::new();
     for who in [0, 0, 0, 0, 1, 2, 1] {
-        let (held, output) = (held.take(), output.clone());
+        let (held, order) = (held.take(), order.clone());
         let mut work = Box::pin({
             let pool = pool.clone();
             async move {
                 let work = move |_: &_| {
                     // The first task waits until all have been submitted.
                     let _ = held.map(|held| held.recv());
-                    output.send(who)
+                    order.send(who)
                 };
                 pool.run(&user(who), work).await
             }
@@ -65,7 +65,7 @@ async fn users_take_turns() {
     for work in futures_util::future::join_all(asked).await {
         work.expect("no panic").expect("a listener");
     }
-    drop(output);
+    drop(order);
     assert_eq!(done.iter().collect::<Vec<_>>(), [0, 1, 2, 0, 1, 0, 0]);
 }
 

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use lockstep_model::client::{Input, MAX_OUTGOING, MAX_SHORT, Outgoing, Output, State};
+use lockstep_model::client::{Heartbeat, Input, MAX_OUTGOING, MAX_SHORT, Outgoing, Output, State};
 use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::run::Received;
 use lockstep_model::{
@@ -84,7 +84,7 @@ fn ready_makes_it_live_and_starts_its_deadlines() {
     client = then(then(client, Input::Expired(Timer::Backoff)), opened(3));
     let out = [becomes_live(), vec![beat(false)]].concat();
     assert_eq!(step(&mut client, control(3, ready(9, true))), done(out));
-    assert_eq!((client.state(), client.tries()), (State::Live { waiting: false }, 2));
+    assert_eq!((client.state(), client.tries()), (State::Live { heartbeat: Heartbeat::Answered }, 2));
     assert_eq!(client.position(), Some(position(9)));
 }
 
@@ -242,9 +242,9 @@ fn a_heartbeat_that_is_not_answered_drops_the_socket() {
     let asks = || done(vec![Output::Write(Request::Ping), Output::Arm(Timer::Heartbeat, SMALL.pong)]);
     let held = then(holding(), Input::Withdraw { message: MessageId(1) });
     for (before, waits) in [
-        (live(), State::Live { waiting: true }),
-        (held, State::Holding { waiting: true }),
-        (leaving(), State::Leaving { waiting: true }),
+        (live(), State::Live { heartbeat: Heartbeat::Awaited }),
+        (held, State::Holding { heartbeat: Heartbeat::Awaited }),
+        (leaving(), State::Leaving { heartbeat: Heartbeat::Awaited }),
     ] {
         let mut client = before;
         assert_eq!(step(&mut client, expired.clone()), asks());
@@ -313,7 +313,7 @@ fn a_gateway_that_goes_away_is_left_when_it_said() {
     let mut client = then(live(), send(1));
     let leave = Output::Arm(Timer::Leave, SMALL.backoff);
     assert_eq!(step(&mut client, control(1, Control::GoingAway(Successor::Absent))), done(vec![leave]));
-    assert_eq!((client.state(), client.awaits_successor()), (State::Leaving { waiting: false }, true));
+    assert_eq!((client.state(), client.awaits_successor()), (State::Leaving { heartbeat: Heartbeat::Answered }, true));
     assert_eq!(step(&mut client, send(2)), done(vec![]), "nothing new is asked of it");
     let (handled, out) = step(
         &mut client,

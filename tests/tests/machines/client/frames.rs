@@ -1,6 +1,6 @@
 //! What each of the gateway's frames does to a client.
 
-use lockstep_model::client::{Input, Output, State};
+use lockstep_model::client::{Heartbeat, Input, Output, State};
 use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::run::Received;
 use lockstep_model::{
@@ -167,7 +167,7 @@ fn going_away_is_followed() {
     let mut client = live();
     let leave = Output::Arm(Timer::Leave, SMALL.backoff);
     assert_eq!(step(&mut client, control(1, Control::GoingAway(Successor::Absent))), done(vec![leave]));
-    assert_eq!(client.state(), State::Leaving { waiting: false });
+    assert_eq!(client.state(), State::Leaving { heartbeat: Heartbeat::Answered });
 }
 
 #[test]

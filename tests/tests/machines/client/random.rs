@@ -5,7 +5,7 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_model::client::{Input, Output, State};
+use lockstep_model::client::{Heartbeat, Input, Output, State};
 use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::run::Kind;
 use lockstep_model::{
@@ -361,9 +361,9 @@ impl World {
                     Timer::Heartbeat
                         if matches!(
                             self.client.state(),
-                            State::Live { waiting: true }
-                                | State::Holding { waiting: true }
-                                | State::Leaving { waiting: true }
+                            State::Live { heartbeat: Heartbeat::Awaited }
+                                | State::Holding { heartbeat: Heartbeat::Awaited }
+                                | State::Leaving { heartbeat: Heartbeat::Awaited }
                         ) =>
                     {
                         &[Duration::from_secs(8 << self.failures.min(3))]

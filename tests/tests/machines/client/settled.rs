@@ -1,7 +1,7 @@
 //! CLIENT-2: every message is settled: answered, refused, unknown, or back with its user.
 #![expect(clippy::wildcard_enum_match_arm, reason = "what settles a message is looked for among all")]
 
-use lockstep_model::client::{Input, MAX_WRITES, Output, State};
+use lockstep_model::client::{Heartbeat, Input, MAX_WRITES, Output, State};
 use lockstep_model::frame::Control;
 use lockstep_model::{Code, Handled, MessageId, Offset, Request, RunId, ThreadId, Timer};
 
@@ -144,7 +144,7 @@ fn a_message_that_is_sent_back_waits_for_the_next_connection() {
     let arm = Output::Arm(Timer::Answer, SMALL.answer);
     let mut client = then(then(live(), send(1)), send(2));
     assert_eq!(step(&mut client, sent_back(1, 1)), done(vec![arm.clone()]), "the other still waits for its answer");
-    assert_eq!(client.state(), State::Holding { waiting: false });
+    assert_eq!(client.state(), State::Holding { heartbeat: Heartbeat::Answered });
     assert_eq!(step(&mut client, sent_back(1, 2)), done(vec![arm]), "its user is not told");
     assert_eq!(step(&mut client, send(3)), done(vec![]), "nothing more is asked of it");
     assert_eq!((kept(&client), client.outgoing()[1].writes), (vec![1, 2, 3], 0));
@@ -186,17 +186,17 @@ fn what_waits_for_a_gateway_that_stays_after_all_is_written_there() {
             assert_eq!(step(&mut client, control(1, Control::Mode(goes))), done(vec![]));
         }
         let (_, out) = step(&mut client, control(1, Control::Mode(stays)));
-        assert_eq!((written(&out), client.state()), (vec![1, 2], State::Live { waiting: false }));
+        assert_eq!((written(&out), client.state()), (vec![1, 2], State::Live { heartbeat: Heartbeat::Answered }));
     }
     let mut client = holding();
     let (_, out) = step(&mut client, Input::Expired(Timer::Answer));
-    assert_eq!((written(&out), client.state()), (vec![1], State::Live { waiting: false }));
+    assert_eq!((written(&out), client.state()), (vec![1], State::Live { heartbeat: Heartbeat::Answered }));
     assert!(out.contains(&Output::Arm(Timer::Answer, SMALL.answer)));
     // A message that is awaited there is given up first.
     let mut client = then(then(then(live(), send(1)), send(2)), sent_back(1, 2));
     let out = vec![unknown(1), Output::Arm(Timer::Answer, SMALL.answer)];
     assert_eq!(step(&mut client, Input::Expired(Timer::Answer)), done(out));
-    assert_eq!(client.state(), State::Holding { waiting: false });
+    assert_eq!(client.state(), State::Holding { heartbeat: Heartbeat::Answered });
 }
 
 /// A message that was taken back is not awaited, and the user is told when an unknown message is refused.
@@ -213,7 +213,7 @@ fn what_is_sent_back_can_be_taken_back() {
     assert!(!stops.contains(&unknown(1)) && kept(&client) == [1]);
     // A gateway that has announced its departure is not waited for either.
     let client = then(then(then(live(), send(1)), control(1, Control::GoingAway(Successor::Absent))), sent_back(1, 1));
-    assert_eq!((client.state(), kept(&client)), (State::Leaving { waiting: false }, vec![1]));
+    assert_eq!((client.state(), kept(&client)), (State::Leaving { heartbeat: Heartbeat::Answered }, vec![1]));
 }
 
 #[test]

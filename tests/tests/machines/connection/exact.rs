@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use lockstep_model::connection::{Connection, Input, Output, State};
+use lockstep_model::connection::{CloseFrame, Connection, Input, Liveness, Output, State};
 use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::{Auth, Bounds, Cause, Code, Frame, Handled, MessageId, Request, Resume, Timer, Verdict};
 
@@ -91,7 +91,7 @@ fn becoming_live_says_so_and_handles_what_was_early() {
         Output::Handle(cancel(2)),
     ];
     assert_eq!(step(&mut connection, Input::Ready { ready: READY, reset: Some(RESET) }), done(out));
-    assert_eq!(connection.state(), &State::Live { probing: false, allowance: SMALL.requests });
+    assert_eq!(connection.state(), &State::Live { liveness: Liveness::Heard, allowance: SMALL.requests });
     assert_eq!(pulled(&mut connection), [READY, RESET, Control::Pong]);
 
     let mut quiet = attaching();
@@ -163,7 +163,7 @@ fn a_handshake_that_takes_too_long_closes_with_the_cause_of_its_state() {
     ];
     for (mut connection, cause) in cases {
         assert_eq!(step(&mut connection, Input::Expired(Timer::Handshake)), done(closes(cause)));
-        assert_eq!(connection.state(), &State::Closing { cause, told: false });
+        assert_eq!(connection.state(), &State::Closing { cause, frame: CloseFrame::Queued });
     }
 }
 
@@ -199,10 +199,10 @@ fn a_socket_that_is_gone_closes_at_once() {
 fn a_closing_connection_tells_its_cause_once_and_keeps_it() {
     for last in [Input::Gone(Cause::Lost), Input::Expired(Timer::Close)] {
         let mut connection = closing();
-        assert_eq!(connection.state(), &State::Closing { cause: Cause::Superseded, told: false });
+        assert_eq!(connection.state(), &State::Closing { cause: Cause::Superseded, frame: CloseFrame::Queued });
         assert!(connection.has_frame());
         assert_eq!(connection.pull(), Some(Frame::Close(Cause::Superseded)));
-        assert_eq!(connection.state(), &State::Closing { cause: Cause::Superseded, told: true });
+        assert_eq!(connection.state(), &State::Closing { cause: Cause::Superseded, frame: CloseFrame::Sent });
         assert_eq!((connection.has_frame(), connection.pull()), (false, None));
 
         let out = vec![Output::Disarm(Timer::Close), Output::Closed(Cause::Superseded)];

@@ -1,6 +1,6 @@
 //! Between `connection_ready` and the choice of a cause.
 
-use lockstep_model::connection::{Input, Output, State};
+use lockstep_model::connection::{Input, Liveness, Output, State};
 use lockstep_model::frame::Control;
 use lockstep_model::{Bounds, Cause, Code, Frame, Handled, Mode, Request, Timer};
 
@@ -15,10 +15,10 @@ fn requests_are_counted_and_the_fourth_floods() {
     let allowance = Output::Arm(Timer::Allowance, SMALL.allowance);
     let first = step(&mut connection, Input::Received(message(1)));
     assert_eq!(first, done(vec![allowance, IDLE, Output::Handle(message(1))]));
-    assert_eq!(connection.state(), &State::Live { probing: false, allowance: 2 });
+    assert_eq!(connection.state(), &State::Live { liveness: Liveness::Heard, allowance: 2 });
     assert_eq!(step(&mut connection, Input::Received(cancel(2))), done(vec![IDLE, Output::Handle(cancel(2))]));
     assert_eq!(step(&mut connection, Input::Received(Request::Ping)), done(vec![IDLE, Output::Wake]));
-    assert_eq!(connection.state(), &State::Live { probing: false, allowance: 0 });
+    assert_eq!(connection.state(), &State::Live { liveness: Liveness::Heard, allowance: 0 });
 
     for request in [message(4), cancel(4), Request::Ping, INVALID] {
         let mut flooded = connection.clone();
@@ -29,7 +29,7 @@ fn requests_are_counted_and_the_fourth_floods() {
     assert!(!connection.is_closing(), "signs of life and credentials are not counted");
 
     assert_eq!(step(&mut connection, Input::Expired(Timer::Allowance)), done(vec![]));
-    assert_eq!(connection.state(), &State::Live { probing: false, allowance: SMALL.requests });
+    assert_eq!(connection.state(), &State::Live { liveness: Liveness::Heard, allowance: SMALL.requests });
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn every_code_reaches_the_client_as_it_was_given() {
 fn silence_is_probed_once_and_then_closed() {
     let mut connection = live();
     assert_eq!(step(&mut connection, Input::Expired(Timer::Idle)), done(vec![IDLE, Output::Wake]));
-    assert_eq!(connection.state(), &State::Live { probing: true, allowance: 3 });
+    assert_eq!(connection.state(), &State::Live { liveness: Liveness::Probed, allowance: 3 });
     assert_eq!(pulled(&mut connection), [Control::Probe]);
     let mut lost = connection.clone();
     assert_eq!(step(&mut lost, Input::Expired(Timer::Idle)), done(closes(Cause::HeartbeatLost)));
@@ -97,11 +97,14 @@ fn silence_is_probed_once_and_then_closed() {
         let mut alive = connection.clone();
         let (_, out) = step(&mut alive, sign);
         assert!(out.contains(&IDLE));
-        assert!(matches!(alive.state(), State::Live { probing: false, .. }));
+        assert!(matches!(alive.state(), State::Live { liveness: Liveness::Heard, .. }));
         assert_eq!(step(&mut alive, Input::Expired(Timer::Idle)), done(vec![IDLE, Output::Wake]));
     }
     assert_eq!(step(&mut connection, Input::Tell(Control::Pong)).0, Handled::Done);
-    assert!(matches!(connection.state(), State::Live { probing: true, .. }), "what we say is no sign of life");
+    assert!(
+        matches!(connection.state(), State::Live { liveness: Liveness::Probed, .. }),
+        "what we say is no sign of life"
+    );
 }
 
 /// LIM-1: five control frames may wait; one more means that the peer does not read its answers.

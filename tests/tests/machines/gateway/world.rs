@@ -167,7 +167,7 @@ impl World {
                 (socket.there, socket.cause) = (false, Some(cause));
                 self.seen.insert(format!("closed {cause:?}"));
             }
-            Output::Session { user, generation, output: output } => self.dispatched(user, generation, output),
+            Output::Session { user, generation, output } => self.dispatched(user, generation, output),
             Output::Stopped => {
                 let closing = |id: &ConnectionId| self.gateway.connection(*id).is_none_or(Connection::is_closing);
                 assert!(self.sockets.keys().all(closing), "NODE-2: stopped, and sockets that do not close are left");
