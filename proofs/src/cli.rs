@@ -1,11 +1,10 @@
-//! The `prove` command: one file a subcommand.
+//! The `prove` command: one file per subcommand.
 //!
-//! A subcommand parses its arguments with clap, runs, writes its report to the
-//! writer that it is given and answers with a [`Verdict`]. [`run`] turns that
-//! into the exit code. Reports go to standard output, progress and errors to
-//! standard error.
+//! A subcommand parses its arguments with clap, runs, writes its report to the given writer and returns a [`Verdict`],
+//! which [`run`] turns into the exit code. Reports go to standard output, progress and errors to standard error.
 //!
-//! It uses every folder of this crate, and none uses it. The models come from the [`registry`](crate::registry).
+//! It uses every folder of this crate, and none of them uses it. The models come from the
+//! [`registry`](crate::registry).
 
 pub mod bench;
 mod check;
@@ -32,32 +31,32 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::engine::findings::Verdict;
 use crate::engine::settings::Settings;
 
-/// Every property holds; every race is refused.
+/// Every property holds, every race is refused.
 pub const HOLDS: u8 = 0;
-/// A counterexample, a premise that is never met, or a race that is not refused.
+/// A counterexample, a premise that is never reached, or a race that is not refused.
 pub const COUNTEREXAMPLE: u8 = 1;
-/// The command was not understood, or a file could not be written.
+/// The command is invalid, or a file could not be written.
 pub const USAGE: u8 = 2;
-/// Nothing is wrong so far, but not everything was looked at.
+/// Nothing is wrong so far, but the search was not exhaustive.
 pub const INCOMPLETE: u8 = 3;
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  every property holds, every race is refused as expected
-  1  a counterexample, a premise that is never met, a race that is not refused
+  1  a counterexample, a premise that is never reached, a race that is not refused
   2  usage: an argument, a name or a path that cannot be used
-  3  not exhausted: stopped by Ctrl-C or a limit, and nothing wrong so far";
+  3  not exhausted: stopped by Ctrl-C or a limit, with nothing wrong so far";
 
 const EXAMPLES: &str = "\
 Examples:
   prove check                           every model at the bounds for every edit
   prove check --profile ci --format junit > prove.xml
   prove check --model session           one model, with its properties
-  prove races --html target/races       each known race, refused, with a picture
+  prove races --html target/races       each known race, with a diagram of its refusal
   prove shell                           every interleaving of the concurrent core
-  prove replay traces                   a gateway's steps, taken again
+  prove replay traces                   replay the traced steps of a gateway
   prove explore session                 walk through the states in a browser
-  prove diagram connection              the state diagram, as explored";
+  prove diagram connection              the state diagram of a machine";
 
 /// Model checking of the Lockstep machines: every reachable state, every
 /// property, every known race.
@@ -87,18 +86,18 @@ enum Command {
 /// How a report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For a person
+    /// Text for reading
     Table,
-    /// For a program
+    /// JSON for programs
     Json,
-    /// For a CI system
+    /// JUnit XML for CI systems
     Junit,
 }
 
-/// Limits that `check` and `races` share.
+/// The limits of `check` and `races`.
 #[derive(Debug, clap::Args)]
 struct Limits {
-    /// Threads of the exhaustive search [default: one a core]
+    /// Threads of the exhaustive search [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     /// Stop a search at about N distinct states: incomplete, exit code 3
@@ -123,9 +122,9 @@ impl Limits {
 /// Why a command gave no verdict.
 #[derive(Debug)]
 enum Failure {
-    /// The caller's: a name that nobody knows, a value that cannot be.
+    /// The caller's fault: an unknown name, an invalid value.
     Usage(String),
-    /// The world's: a file, a socket, a child process.
+    /// The environment's: a file, a socket, a child process.
     World(String),
 }
 
@@ -135,7 +134,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Writes a report. A reader that has left is no error: the exit code still tells.
+/// Writes a report. A closed pipe is no error: the exit code still reports the result.
 fn emit(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -150,10 +149,8 @@ pub fn main() -> ExitCode {
     ExitCode::from(run(std::env::args_os(), &stop, &mut out, &mut err))
 }
 
-/// Runs one command and returns the exit code: [`HOLDS`], [`COUNTEREXAMPLE`],
-/// [`USAGE`] or [`INCOMPLETE`]. `arguments` begins with the name of the
-/// program. Setting `stop` ends a search early; Ctrl-C does so too once a
-/// search has begun.
+/// Runs one command and returns the exit code: [`HOLDS`], [`COUNTEREXAMPLE`], [`USAGE`] or [`INCOMPLETE`]. `arguments`
+/// begins with the name of the program. Setting `stop` ends a search early; so does Ctrl-C once a search has begun.
 pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     stop: &Arc<AtomicBool>,
@@ -163,7 +160,7 @@ pub fn run(
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Nothing is left to do when even that cannot be written.
+            // If even that cannot be written, nothing is left to do.
             let text = error.render().to_string();
             let _ = emit(if error.use_stderr() { err } else { out }, &text);
             return if error.use_stderr() { USAGE } else { HOLDS };
@@ -194,13 +191,12 @@ pub fn run(
     }
 }
 
-/// Lets Ctrl-C and SIGTERM end the search. The first asks it to stop and report
-/// what it reached; the second ends the process.
+/// Lets Ctrl-C and SIGTERM end the search. The first signal asks it to stop and report what it reached; the second ends
+/// the process.
 fn interruptible(settings: Settings) -> Settings {
     let stop = Arc::clone(&settings.stop);
-    // A process has one handler, and the first search of a process is the command
-    // that it was started for. A shell that starts it in the background ignores
-    // SIGINT for it, which must not leave SIGTERM unhandled as well.
+    // A process has one handler, and its first search is the command that it was started for. A shell that starts it in
+    // the background makes it ignore SIGINT, which must not leave SIGTERM unhandled as well.
     let _ = ctrlc::set_handler(move || {
         if stop.swap(true, Ordering::Relaxed) {
             process::exit(i32::from(INCOMPLETE));

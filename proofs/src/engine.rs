@@ -1,10 +1,11 @@
-//! What explores a [`Proof`] and decides its properties, whichever model it is.
+//! Explores a [`Proof`] and decides its properties. Works for any model.
 //!
-//! [`explore`](mod@explore) visits the reachable states on all threads, by stateright. [`shortest`](mod@shortest)
+//! [`explore`](mod@explore) visits the reachable states on all threads, using stateright. [`shortest`](mod@shortest)
 //! searches level by level for the counterexample with the fewest steps. [`fairness`] decides promises, [`refutation`]
-//! asks for any violation at all, and [`race`] expects one. [`chart`] keeps the transitions of one machine, and
-//! [`check`](mod@check) is everything about one model. [`findings`] and [`trace`] are what they return.
+//! looks for any violation, and [`race`] expects one. [`chart`] collects the transitions of one machine, and
+//! [`check`](mod@check) runs the complete check of one model. [`findings`] and [`trace`] are the results.
 //!
+//! The engine depends on no other folder of this crate: it knows no model, no report format and no command line.
 //! The engine knows no model, no table and no command line: it uses none of the other folders of this crate.
 
 pub mod chart;

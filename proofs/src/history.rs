@@ -1,36 +1,35 @@
-//! Judges a gateway from outside: from what its clients sent and saw, and from nothing else.
+//! Checks a gateway from outside: from what its clients sent and received, and from nothing else.
 //!
-//! A history is JSON Lines, one fact each, in the order in which the recorder learnt them:
+//! A history is JSON Lines, one fact per line, in the order in which the recorder observed them:
 //!
-//! | field | what |
+//! | field | meaning |
 //! | --- | --- |
-//! | `at` | microseconds since the recording began; for people, not judged |
-//! | `client` | which client; a recorder that cannot tell says which socket |
-//! | `user` | whose credential it holds; left out by who cannot know: the first `connection_ready` of the socket names it |
+//! | `at` | microseconds since the recording began; for people, not checked |
+//! | `client` | the client; a recorder that cannot tell names the socket |
+//! | `user` | the credential's user; if unknown, omitted: the socket's first `connection_ready` names it |
 //! | `socket` | which of the client's sockets; a later one has a higher number |
-//! | `fact` | `open`, `sent`, `received`, `closed`; of an agent `acked` |
-//! | `frame` | the frame that was sent or received (`lockstep.v1`), left out if it was none; of `acked` `{"type", "run_id"}` of the event, and of a tool's `"data": {"tool_id"}` |
+//! | `fact` | `open`, `sent`, `received`, `closed`; for an agent `acked` |
+//! | `frame` | the frame that was sent or received (`lockstep.v1`), omitted if it was not one; for `acked` the event's `{"type", "run_id"}`, and for a tool `"data": {"tool_id"}` |
 //! | `code` | the close code, for `closed` |
 //!
-//! Facts of one socket are in the order in which they happened; between sockets no order is assumed, but that what is read on a
-//! socket was sent after the `open` before it. What is not known
-//! is not judged: a history may begin late, and end early; what was sent is for people. It takes time and memory linear
-//! in its length.
+//! Facts of one socket are in the order in which they happened. Between sockets the only assumption is that a frame
+//! read on a socket was sent after the `open` before it. Unknown facts are not checked: a history may begin late and
+//! end early. Frames that clients sent are for people. Checking takes time and memory linear in the history's length.
 //!
 //! The checker uses no other folder of this crate, and no machine: it is independent of what it checks.
 //!
-//! | id | refused |
+//! | id | violation |
 //! | --- | --- |
-//! | AUTH-1 | a frame before `connection_ready`, or on a socket that is closed |
-//! | ISO-1 | `connection_ready` for another user than the socket's; a run that is seen by two users |
-//! | STR-1 | an event that does not follow the one before it on its socket, from where that began or was reset to |
+//! | AUTH-1 | a frame before `connection_ready`, or on a closed socket |
+//! | ISO-1 | `connection_ready` for another user than the socket's; a run that two users see |
+//! | STR-1 | an event that does not follow its predecessor on the socket, from where the socket began or was reset to |
 //! | STR-2 | an offset of an epoch with two contents |
 //! | STR-3 | a part of an answer with two contents, however its frames were cut and joined |
-//! | RET-1 | an event of a thread from before its `thread_deleted`, on a socket that was opened after another had read that |
-//! | RUN-1 | an event that the grammar of runs does not allow after those before it in the stream |
+//! | RET-1 | an event from before its thread's `thread_deleted`, on a socket opened after another had read that |
+//! | RUN-1 | an event that the grammar of runs does not allow after its predecessors in the stream |
 //! | RUN-2 | a message with two runs |
-//! | RUN-4 | a run that begins while one before it in its thread is open, for a user whose `connection_ready`s all say in `limits.concurrency` that threads are not `parallel` |
-//! | RUN-3 | an event that the log acknowledged to the agent and that is missing in a part of the stream that was seen whole |
+//! | RUN-4 | a run that begins while an earlier one in its thread is open, unless `limits.concurrency` is `parallel` |
+//! | RUN-3 | an event that was acknowledged to the agent and is missing from a fully observed part of the stream |
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead;
@@ -47,45 +46,45 @@ mod threads;
 
 use line::{Fact, Frame, Line};
 
-/// What a history shows.
+/// The result of checking a history.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Judgement {
+pub struct Findings {
     /// Lines that were read.
     pub lines: u64,
     /// Sockets that were opened.
     pub sockets: u64,
-    /// Events that were seen, each as often as it was seen.
+    /// Events that were received, counting repetitions.
     pub events: u64,
-    /// Contradictions, in the order of the later line. At most [`MAX_CONTRADICTIONS`].
+    /// Contradictions, ordered by the later line. At most [`MAX_CONTRADICTIONS`].
     pub contradictions: Vec<Contradiction>,
 }
 
-/// Contradictions that are told; what follows from one is often another.
+/// The maximum number of reported contradictions. One contradiction often implies further ones.
 pub const MAX_CONTRADICTIONS: usize = 20;
 
-/// Two lines that cannot both be right, if the gateway keeps its promises.
+/// Two lines that cannot both be right if the gateway keeps its promises.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Contradiction {
-    /// The property that is broken.
+    /// The violated property.
     pub property: &'static str,
-    /// The two lines, from 1; the same twice if one alone is wrong.
+    /// The two lines, counted from 1; twice the same line if it is wrong on its own.
     pub lines: [u64; 2],
     /// What is wrong.
     pub why: String,
 }
 
-/// Why a history cannot be judged.
+/// Why a history cannot be checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotJudged {
+pub enum NotAHistory {
     /// It cannot be read.
     Unreadable(String),
-    /// A line is not a fact: which, and why.
+    /// A line is not a fact: its number, and why.
     NotAFact(u64, String),
-    /// It has no line.
+    /// It has no lines.
     Empty,
 }
 
-impl core::fmt::Display for NotJudged {
+impl core::fmt::Display for NotAHistory {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Unreadable(why) => write!(f, "the history cannot be read: {why}"),
@@ -95,35 +94,35 @@ impl core::fmt::Display for NotJudged {
     }
 }
 
-impl core::error::Error for NotJudged {}
+impl core::error::Error for NotAHistory {}
 
-/// Where a socket is.
+/// The state of a socket.
 #[derive(Default)]
 struct Socket {
     opened: u64,
-    /// Whose it is, and the line that says so.
+    /// Its user, and the line that says so.
     user: Option<First>,
     ready: Option<Reading>,
     closed: Option<u64>,
 }
 
-/// What a live socket has read.
+/// A live socket's position in the stream.
 struct Reading {
     epoch: u64,
     offset: u64,
     line: u64,
-    /// `connection_ready` has told that there is a gap, and the frame that says from where has not come.
+    /// Whether `connection_ready` announced a gap that no frame has specified yet.
     gap: bool,
 }
 
-/// Something that was first said in one line, by or to one user.
+/// The first line that states a fact, and its user.
 #[derive(Clone, Copy)]
 struct First {
     user: usize,
     line: u64,
 }
 
-/// One entry of a stream, as it was first seen.
+/// An entry of a stream, as it was first seen.
 struct Seen {
     previous: u64,
     content: u64,
@@ -131,12 +130,12 @@ struct Seen {
     run: u64,
     thread: u64,
     kind: grammar::Kind,
-    /// A line that names another entry before it.
+    /// A line that names another predecessor.
     relinked: Option<u64>,
 }
 
-/// What is known so far.
-struct Judge {
+/// The knowledge so far.
+struct Checker {
     hasher: RandomState,
     names: HashMap<String, usize, RandomState>,
     sockets: HashMap<(u64, u64), Socket, RandomState>,
@@ -145,45 +144,45 @@ struct Judge {
     streams: HashMap<(usize, u64), BTreeMap<u64, Seen>, RandomState>,
     runs: HashMap<u64, First, RandomState>,
     started: HashMap<(usize, u64), (u64, u64), RandomState>,
-    /// Whether runs of a thread follow each other, for users of whom that was said.
+    /// Whether runs of a thread follow each other, for users for whom that was stated.
     queues: HashMap<usize, bool, RandomState>,
     acked: Vec<(u64, u64, grammar::Kind)>,
-    /// For the digests of contents.
+    /// A buffer for the digests of contents.
     members: Vec<(u64, u64)>,
-    judgement: Judgement,
+    findings: Findings,
 }
 
-/// Judges a history.
+/// Checks a history.
 ///
 /// # Errors
 ///
-/// [`NotJudged`] for what is no history.
-pub fn judge(mut lines: impl BufRead) -> Result<Judgement, NotJudged> {
-    let mut judge = Judge::new();
+/// [`NotAHistory`] if the input is not a history.
+pub fn check(mut lines: impl BufRead) -> Result<Findings, NotAHistory> {
+    let mut checker = Checker::new();
     let mut text = String::new();
     loop {
         text.clear();
-        let read = lines.read_line(&mut text).map_err(|error| NotJudged::Unreadable(error.to_string()))?;
+        let read = lines.read_line(&mut text).map_err(|error| NotAHistory::Unreadable(error.to_string()))?;
         if read == 0 {
             break;
         }
-        judge.judgement.lines += 1;
-        let number = judge.judgement.lines;
+        checker.findings.lines += 1;
+        let number = checker.findings.lines;
         let line: Line<'_> =
-            serde_json::from_str(&text).map_err(|error| NotJudged::NotAFact(number, error.to_string()))?;
-        judge.take(number, &line)?;
+            serde_json::from_str(&text).map_err(|error| NotAHistory::NotAFact(number, error.to_string()))?;
+        checker.take(number, &line)?;
     }
-    if judge.judgement.lines == 0 {
-        return Err(NotJudged::Empty);
+    if checker.findings.lines == 0 {
+        return Err(NotAHistory::Empty);
     }
-    judge.finish();
-    let mut judgement = judge.judgement;
-    judgement.contradictions.sort_by_key(|contradiction| contradiction.lines[1]);
-    judgement.contradictions.truncate(MAX_CONTRADICTIONS);
-    Ok(judgement)
+    checker.finish();
+    let mut findings = checker.findings;
+    findings.contradictions.sort_by_key(|contradiction| contradiction.lines[1]);
+    findings.contradictions.truncate(MAX_CONTRADICTIONS);
+    Ok(findings)
 }
 
-impl Judge {
+impl Checker {
     fn new() -> Self {
         let hasher = RandomState::with_seeds(1, 2, 3, 4);
         Self {
@@ -197,17 +196,17 @@ impl Judge {
             queues: HashMap::with_hasher(hasher.clone()),
             acked: Vec::new(),
             members: Vec::new(),
-            judgement: Judgement::default(),
+            findings: Findings::default(),
             hasher,
         }
     }
 
-    fn take(&mut self, number: u64, line: &Line<'_>) -> Result<(), NotJudged> {
-        let missing = |what: &str| NotJudged::NotAFact(number, format!("`{what}` is missing"));
+    fn take(&mut self, number: u64, line: &Line<'_>) -> Result<(), NotAHistory> {
+        let missing = |what: &str| NotAHistory::NotAFact(number, format!("`{what}` is missing"));
         let place = (self.hasher.hash_one(&*line.client.0), line.socket);
         match line.fact {
             Fact::Open => {
-                self.judgement.sockets += 1;
+                self.findings.sockets += 1;
                 let user = line.user.as_ref().map(|user| First { user: self.user(&user.0), line: number });
                 self.sockets.insert(place, Socket { opened: number, user, ..Socket::default() });
             }
@@ -217,7 +216,7 @@ impl Judge {
                 let frame = Frame::parse(number, line.frame)?.ok_or_else(|| missing("frame"))?;
                 let run = self.hasher.hash_one(&*frame.run_id.ok_or_else(|| missing("frame.run_id"))?.0);
                 let kind = grammar::Kind::of(&frame.r#type.0, frame.data, &self.hasher);
-                let kind = kind.ok_or_else(|| NotJudged::NotAFact(number, "`frame` is no event".to_owned()))?;
+                let kind = kind.ok_or_else(|| NotAHistory::NotAFact(number, "`frame` is no event".to_owned()))?;
                 self.acked.push((number, run, kind));
             }
             Fact::Received => {
@@ -234,8 +233,8 @@ impl Judge {
         user: Option<usize>,
         place: (u64, u64),
         frame: Option<Frame<'_>>,
-    ) -> Result<(), NotJudged> {
-        let missing = |what: &str| NotJudged::NotAFact(number, format!("`frame.{what}` is missing"));
+    ) -> Result<(), NotAHistory> {
+        let missing = |what: &str| NotAHistory::NotAFact(number, format!("`frame.{what}` is missing"));
         let socket = self.sockets.entry(place).or_default();
         if let Some(closed) = socket.closed {
             self.refuse("AUTH-1", closed, number, "a frame on a socket that was closed".to_owned());
@@ -285,7 +284,8 @@ impl Judge {
                 let (from, to) = (frame.from.ok_or_else(|| missing("from"))?, frame.to.ok_or_else(|| missing("to"))?);
                 let last =
                     core::mem::replace(reading, Reading { epoch: reading.epoch, offset: to, line: number, gap: false });
-                // The gap before a beginning ends where the connection begins; the other end may be of another epoch.
+                // The gap before a first position ends where the connection begins. Its other end may be in another
+                // epoch.
                 let holds = if last.gap { to == last.offset } else { from == last.offset && to > from };
                 if !holds {
                     let why = format!("a gap from {from} to {to}, but {} was the last that was seen", last.offset);
@@ -318,7 +318,7 @@ impl Judge {
         Ok(())
     }
 
-    /// An event of the stream.
+    /// Checks an event of the stream.
     fn event(
         &mut self,
         number: u64,
@@ -326,9 +326,9 @@ impl Judge {
         offset: u64,
         previous: u64,
         frame: &Frame<'_>,
-    ) -> Result<(), NotJudged> {
-        let missing = |what: &str| NotJudged::NotAFact(number, format!("`frame.{what}` is missing"));
-        self.judgement.events += 1;
+    ) -> Result<(), NotAHistory> {
+        let missing = |what: &str| NotAHistory::NotAFact(number, format!("`frame.{what}` is missing"));
+        self.findings.events += 1;
         let name = &*frame.run_id.as_ref().ok_or_else(|| missing("run_id"))?.0;
         let run = self.hasher.hash_one(name);
         let thread = self.hasher.hash_one(frame.thread_id.as_ref().map(|thread| &*thread.0));
@@ -338,7 +338,7 @@ impl Judge {
             self.refuse("ISO-1", line, number, format!("run {name} is seen by two users"));
         }
         let kind = grammar::Kind::of(&frame.r#type.0, frame.data, &self.hasher)
-            .ok_or_else(|| NotJudged::NotAFact(number, format!("`{}` is no event", frame.r#type.0)))?;
+            .ok_or_else(|| NotAHistory::NotAFact(number, format!("`{}` is no event", frame.r#type.0)))?;
         if let grammar::Kind::Received(message) = kind {
             self.runs_of(user, message, run, number);
         }
@@ -350,7 +350,7 @@ impl Judge {
         }
         if kind == grammar::Kind::Delta {
             if !self.parts.take((user, epoch, run), (previous, offset, number), frame.data) {
-                return Err(NotJudged::NotAFact(number, "`agent_delta` without `part` and `text`".to_owned()));
+                return Err(NotAHistory::NotAFact(number, "`agent_delta` without `part` and `text`".to_owned()));
             }
             let stream = self.streams.entry((user, epoch)).or_default();
             let new = Seen { previous, content: 0, line: number, run, thread, kind, relinked: None };
@@ -362,7 +362,7 @@ impl Judge {
             }
             return Ok(());
         }
-        // What the two recorders of one event must agree in, however they write JSON.
+        // The part in which two recordings of one event must agree, however the JSON is written.
         let data = frame.data.map(|data| content::digest(data, &self.hasher, &mut self.members));
         let content = self.hasher.hash_one((&*frame.r#type.0, run, data));
         let stream = self.streams.entry((user, epoch)).or_default();
@@ -378,7 +378,7 @@ impl Judge {
         Ok(())
     }
 
-    /// A message has one run, ever.
+    /// A message has at most one run.
     fn runs_of(&mut self, user: usize, message: u64, run: u64, number: u64) {
         let (first, line) = *self.started.entry((user, message)).or_insert((run, number));
         if first != run {
@@ -386,7 +386,7 @@ impl Judge {
         }
     }
 
-    /// What can be said only of a whole stream: the grammar of its runs, and that nothing acknowledged is missing.
+    /// Checks what requires the whole stream: the grammar of its runs, and that no acknowledged event is missing.
     fn finish(&mut self) {
         let mut contradictions = Vec::new();
         contradictions.extend(self.parts.finish().into_iter().map(|(lines, why)| ("STR-3", lines, why)));
@@ -398,7 +398,7 @@ impl Judge {
             let mut threads = threads::Threads::new(&self.hasher);
             let mut last = None;
             for (offset, seen) in stream {
-                // A frame that joins pieces may begin before what another reader has seen of them.
+                // A frame that joins pieces may begin before the pieces that another reader has seen.
                 let joins = |last: u64| seen.kind == grammar::Kind::Delta && seen.previous < last;
                 let unlinked = deleted.is_some_and(|deleted| *offset <= deleted);
                 if let Some(line) = seen.relinked.filter(|_| !unlinked) {
@@ -417,7 +417,7 @@ impl Judge {
                     contradictions.push(("RUN-4", [line, seen.line], why));
                 }
                 if seen.kind == grammar::Kind::Deleted {
-                    // What it has ended may not have been seen.
+                    // The runs that it has ended may not have been seen.
                     runs.gap();
                     threads.gap();
                 }
@@ -450,6 +450,6 @@ impl Judge {
 
     fn refuse(&mut self, property: &'static str, first: u64, second: u64, why: String) {
         let lines = [first.min(second), first.max(second)];
-        self.judgement.contradictions.push(Contradiction { property, lines, why });
+        self.findings.contradictions.push(Contradiction { property, lines, why });
     }
 }

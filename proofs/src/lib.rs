@@ -1,8 +1,7 @@
 //! Model checking of the Lockstep machines, and the `prove` command.
 //!
-//! A [`Proof`] is a stateright model whose state contains the *production*
-//! machines and whose actions are everything that a hostile network, verifier,
-//! log, agent, operator and clock may do to them. [`check`](engine::check::check)
+//! A [`Proof`] is a stateright model whose state contains the *production* machines and whose actions are everything
+//! that a hostile network, verifier, log, agent, operator and clock may do to them. [`check`](engine::check::check)
 //! visits every state that is reachable within the stated bounds:
 //!
 //! ```
@@ -52,28 +51,28 @@
 //! assert_eq!(report.verdict(), Verdict::Holds);
 //! ```
 //!
-//! | folder | what it holds | what it uses |
+//! | folder | contents | uses |
 //! | --- | --- | --- |
-//! | [`engine`] | what explores a model and decides its properties, whichever model it is | |
+//! | [`engine`] | explores any model and decides its properties | |
 //! | [`models`] | the models: each machine alone, and the worlds | `engine` |
-//! | [`races`] | the models with one mistake put back, each of which must be refused | `engine`, `models` |
-//! | [`registry`] | the lists: every model, every machine with a diagram, every race | `engine`, `models`, `races` |
-//! | [`report`] | tables, JSON, JUnit, pages and diagrams; the pinned counts | `engine` |
-//! | [`replay`] | a production gateway's steps, taken again | `engine` |
-//! | [`history`] | the checker of what a gateway's clients sent and saw | |
+//! | [`races`] | models with one known mistake each, which the checker must refuse | `engine`, `models` |
+//! | [`registry`] | the lists of all models, charted machines and races | `engine`, `models`, `races` |
+//! | [`report`] | tables, JSON, JUnit, HTML and diagrams; the pinned counts | `engine` |
+//! | [`replay`] | replays the traced steps of a production gateway | `engine` |
+//! | [`history`] | checks what a gateway's clients sent and received | |
 //! | [`cli`] | the `prove` command | all of them |
 //!
-//! There is no other arrow between them.
+//! These are the only dependencies between the folders.
 //!
 //! | to read about | see |
 //! | --- | --- |
-//! | what a model must say | [`engine::proof`] |
+//! | what a model declares | [`engine::proof`] |
 //! | the exhaustive search, and when a run is complete | [`engine::explore`](mod@engine::explore) |
 //! | counterexamples with the fewest steps | [`engine::shortest`](mod@engine::shortest) |
 //! | liveness under weak fairness, and why it is exact | [`engine::fairness`] |
 //! | broken variants | [`engine::race`] |
-//! | the adversary, and why no violation is lost | [`models::world`] |
-//! | diagrams and matrices made from what was explored | [`report::diagram`], [`report::matrix`] |
+//! | the adversary, and why its abstractions hide no violation | [`models::world`] |
+//! | diagrams and matrices of the explored transitions | [`report::diagram`], [`report::matrix`] |
 
 #![forbid(unsafe_code)]
 

@@ -1,12 +1,11 @@
-//! The proof models: what is explored, one module a model.
+//! The proof models, one module per model.
 //!
-//! * [`auth`], [`client`], [`connection`], [`login`], [`node`], [`run`], [`session_memory`] and [`stream`] are one
-//!   production machine alone, with what [`harness`] has for each; [`session_chart`] is one session, for its diagram
-//!   and matrix.
+//! * [`auth`], [`client`], [`connection`], [`login`], [`node`], [`run`], [`session_memory`] and [`stream`] explore one
+//!   production machine alone, using [`harness`]. [`session_chart`] is one session, for its diagram and matrix.
 //! * The others are [`world`]s: the gateway, its clients and an adversary, with bounds and budgets for one subject.
 //!
-//! A model states properties and keeps an oracle for them. It uses the engine's traits and no other folder of this
-//! crate; [`registry`](crate::registry) lists the models.
+//! A model declares properties and has an oracle that checks them. It uses the engine's traits and no other folder of
+//! this crate. [`registry`](crate::registry) lists the models.
 
 pub mod auth;
 pub mod backlog;

@@ -1,32 +1,32 @@
-//! The races: mistakes that happened in systems of this kind, each put back into the real machines.
+//! The races: mistakes that were made in systems of this kind, each reproduced around the production machines.
 //!
 //! A row is a model with one mistake, and the same model without it. The checker must refuse the first by an expected
-//! property, with a shortest counterexample, and find nothing wrong with the second: so it is the mistake that is refused,
-//! and not the world around it. `A` rows come from one gateway with seven managers, `B` rows from session layers at large,
-//! `C` rows from clients in the field, `L` rows from logins, `X` rows are there because a property would otherwise
-//! refuse nothing.
+//! property, with a shortest counterexample, and find nothing wrong with the second. The mistake itself is therefore
+//! what is refused, not its surroundings. `A` rows come from one gateway with seven managers, `B` rows from session
+//! layers at large, `C` rows from clients in the field, `L` rows from logins. `X` rows exist because a property would
+//! otherwise refuse nothing.
 //!
 //! The races use the models and the engine, and no other folder of this crate.
 //!
-//! | module | what is got wrong |
+//! | module | subject of the mistakes |
 //! | --- | --- |
-//! | `opening` | ids, the first machine, who is bound to which socket |
-//! | `ending` | who is closed, how it is told, who still takes a place |
+//! | `opening` | ids, a connection's first machine, which user is bound to which socket |
+//! | `ending` | which connections are closed, how they are told, which still occupy a place |
 //! | `credentials` | verdicts, expiry, revocation, refresh |
 //! | `reading` | cursors: gaps, repeats, wake-ups |
-//! | `resuming` | where reading goes on after a reconnect |
+//! | `resuming` | where reading continues after a reconnect |
 //! | `running` | messages, runs, tools, agents, the log |
 //! | `threads` | runs of one thread: their order, their queue |
-//! | `deleting` | threads that are deleted, and what is read of them all the same |
-//! | `backlog` | readers that have fallen out of the window, and what the log gives them |
-//! | `owning` | answers of the log that do not come, come late, or say that the user is another's |
+//! | `deleting` | deleted threads, and parts of them that are still read |
+//! | `backlog` | readers that have fallen out of the window, and what the log returns to them |
+//! | `owning` | answers of the log that are missing, late, or say that the user has another owner |
 //! | `serving` | modes and drains |
 //! | `clients` | clients: sockets, pauses, tokens |
-//! | `messages` | clients: what is refused, too long, or never answered |
-//! | `logins` | ends of logins that are forgotten, logins that end for nothing |
-//! | `early` | what arrives before ready, on one connection |
-//! | `steps` | one step that was made two |
-//! | [`untypable`] | what does not compile |
+//! | `messages` | clients: messages that are refused, too long, or never answered |
+//! | `logins` | forgotten ends of logins, and logins that end for no reason |
+//! | `early` | requests before ready, on one connection |
+//! | `steps` | one step that was split in two |
+//! | [`untypable`] | mistakes that do not compile |
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a mistake changes one thing and passes everything else on")]
 
@@ -60,11 +60,11 @@ use crate::models::world::{ClientSetup, Explored, Setup};
 pub struct Row {
     /// The mistake.
     pub race: Race,
-    /// The model without it, in which everything holds.
+    /// The sound model, in which every property holds.
     pub sound: fn() -> Box<dyn Checkable>,
 }
 
-/// Every row.
+/// Returns every row.
 pub fn rows() -> Vec<Row> {
     let mut rows = opening::rows();
     rows.extend(ending::rows());
@@ -90,12 +90,12 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-/// Every race.
+/// Returns every race.
 pub fn all() -> Vec<Race> {
     rows().into_iter().map(|row| row.race).collect()
 }
 
-/// A world for a race. Liveness is examined where it is what the mistake breaks.
+/// Creates a world for a race. Liveness is checked if an expected property is a LIVE property.
 fn world(mut setup: Setup, expected: &[&str], sound: bool) -> Box<dyn Checkable> {
     if sound {
         setup.mistake = None;
@@ -104,7 +104,7 @@ fn world(mut setup: Setup, expected: &[&str], sound: bool) -> Box<dyn Checkable>
     Box::new(Explored { setup, live })
 }
 
-/// A client of a user that sends so many messages and may open so many sockets.
+/// Creates a client of a user that sends this many messages and may open this many sockets.
 const fn client(user: u8, messages: u8, sockets: u8) -> ClientSetup {
     ClientSetup { user, messages, sockets, earliest: false, fast: false }
 }
@@ -136,7 +136,7 @@ macro_rules! in_world {
 }
 use in_world;
 
-/// A row with a model of its own: broken, then sound.
+/// A row with its own model: broken, then sound.
 macro_rules! alone {
     ($id:literal, $title:literal, $mistake:literal, $expected:expr, $broken:expr, $sound:expr) => {
         $crate::races::Row {
@@ -153,7 +153,7 @@ macro_rules! alone {
 }
 use alone;
 
-/// What the mistakes of every module work with.
+/// Imports and helpers for the mistakes of every module.
 mod hooks {
     pub(super) use lockstep_model::auth::{Grant, Verdict};
     pub(super) use lockstep_model::connection::Input as C;
@@ -173,33 +173,33 @@ mod hooks {
     pub(super) use crate::models::world::{ClientSetup, Mistake, Setup, World, setup};
     pub(super) use crate::races::Row;
 
-    /// The session of a user, if there is one.
+    /// Returns a user's session, if there is one.
     pub(super) fn session_of(world: &World, user: UserId) -> Option<&Session<Payload>> {
         world.gateway.slots().get(&user).map(|slot| &*slot.session)
     }
 
-    /// The log of a user.
+    /// Returns a user's log.
     pub(super) fn log_of(world: &World, user: UserId) -> Option<&Log> {
         usize::try_from(user.0).ok().and_then(|user| world.logs.get(user)).map(|log| &**log)
     }
 
-    /// The restored stream that a connection reads.
+    /// Returns the restored stream that a connection reads.
     pub(super) fn stream_of(world: &World, id: ConnectionId) -> Option<&Stream<Payload>> {
         session_of(world, world.gateway.user_of(id)?)?.stream()
     }
 
-    /// The client that a connection belongs to.
+    /// Returns the client of a connection.
     pub(super) fn peer(id: ConnectionId) -> usize {
         usize::try_from(id.0 / 16).unwrap_or(usize::MAX)
     }
 
-    /// A good verdict for a user, whatever was presented.
+    /// Returns a valid verdict for a user, whatever was presented.
     pub(super) fn welcome(user: UserId) -> Verdict {
         let grant = Grant { user, credential: CredentialId(user.0 << 4), generation: RevocationGeneration(0) };
         Verdict::Valid { grant, lifetime: lifetime() }
     }
 
-    /// Whether a step made something new readable.
+    /// Whether a step made a new entry readable.
     pub(super) fn is_publishing(outputs: &[Output]) -> bool {
         let publishes = |output: &Output| {
             matches!(

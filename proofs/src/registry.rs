@@ -1,7 +1,7 @@
-//! The lists: the models of each profile, the machines to chart, the races.
+//! The lists: the models of each profile, the charted machines, the races.
 //!
-//! This is the one place that knows every model. The command line and the tests take from here; no model, race or
-//! search does.
+//! This is the only module that knows every model. Only the command line and the tests use it; models, races and
+//! searches do not.
 
 use crate::engine::checkable::{Chartable, Checkable};
 use crate::engine::profile::Profile;
@@ -12,7 +12,7 @@ use crate::models::{
 };
 use crate::races;
 
-/// Every model, at the bounds of `profile`, in the order of reports: the machines alone, then the worlds.
+/// Returns every model at the bounds of `profile`, in the order of reports: the single machines, then the worlds.
 pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
     vec![
         Box::new(auth::model(profile)),
@@ -40,7 +40,7 @@ pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
     ]
 }
 
-/// Every machine that has a diagram and a matrix.
+/// Returns every machine that has a diagram and a matrix.
 pub fn machines() -> Vec<Box<dyn Chartable>> {
     vec![
         Box::new(auth::model(Profile::Quick)),
@@ -53,7 +53,7 @@ pub fn machines() -> Vec<Box<dyn Chartable>> {
     ]
 }
 
-/// Every race.
+/// Returns every race.
 pub fn races() -> Vec<Race> {
     races::all()
 }

@@ -1,23 +1,24 @@
-//! Taking a production gateway's steps again, through the model.
+//! Replays the traced steps of a production gateway in the model.
 //!
-//! `lockstep serve --trace DIR` writes down each step of each machine: its input, and digests of what it answered,
-//! ordered and became ([`format`](mod@format) is the format, from the source file that the gateway compiles). A replay
-//! gives the same inputs to the same machines and compares. So it shows that a process was what the model says: that no
-//! step was taken behind the trace's back, that the bounds were those in the header, that the gateway's machines are
-//! the checked ones.
+//! `lockstep serve --trace DIR` records each step of each machine: its input, and digests of its answer, its outputs
+//! and its next state ([`format`](mod@format) is the format, from the source file that the gateway compiles). A replay
+//! feeds the same inputs to the same machines and compares. It thereby shows that a process behaved as the model: that
+//! the trace contains every step, that the bounds were those in the header, and that the gateway's machines are the
+//! checked ones.
 //!
-//! It reads as a stream and holds what lives: the sessions and connections that are not over at that place of the
-//! trace. The first difference ends the replay of that process, for what follows from it is not the model's any more.
-//! Then the trace is read once more for the steps that led there.
+//! A trace is read as a stream. Memory holds only the sessions and connections that are alive at that point of the
+//! trace. The first difference ends the replay of its process, because later steps no longer follow the model. The
+//! trace is then read again for the steps that led there.
 //!
-//! A divergence is told as a trace of the engine, with its drawings; a replay uses no model and no other folder of this
-//! crate.
+//! A divergence is reported as a trace of the engine, with drawings. A replay uses no model and no other folder of
+//! this crate.
 //!
-//! | a trace | what is said |
+//! | trace | result |
 //! | --- | --- |
 //! | whole, and every step is the model's | it replays |
-//! | one step is not | it diverges: where, in what, and the steps before it |
-//! | begins in the middle, or has a hole | what can be checked from its checkpoints; incomplete |
+//! | one step differs | it diverges: where, in what, and the steps before it |
+//! | begins in the middle, or has a gap | checked from its checkpoints; incomplete |
+//! | cut off, changed, reordered, foreign | which of these, and where ([`Damage`]); earlier steps count |
 //! | cut off, changed, in another order, of another version, no trace | which of these, and where ([`Damage`]); what comes before counts |
 
 use std::collections::VecDeque;
@@ -44,34 +45,34 @@ use self::format::{EXTENSION, Header, Record, Tag};
 use self::machines::Machines;
 use self::read::Reader;
 
-/// Steps of the same machine that are shown before the one that differs.
+/// The number of steps of the same machine that are shown before a divergence.
 pub const CONTEXT: usize = 16;
 
-/// Characters of a state that are shown.
+/// The maximum number of characters of a state that are shown.
 const SHOWN: usize = 4_000;
 
 /// The files of one process, in order.
 #[derive(Clone, Debug)]
 pub struct Chain {
-    /// The header of the first.
+    /// The header of the first file.
     pub header: Header,
-    /// All of them.
+    /// All files.
     pub files: Vec<PathBuf>,
     numbers: Vec<u32>,
 }
 
-/// What became of the trace of one process.
+/// The result of replaying one process's trace.
 #[derive(Clone, Debug)]
 pub struct Replayed {
     /// The header of its first file.
     pub header: Header,
-    /// How many files it has.
+    /// The number of files.
     pub files: usize,
-    /// How many records were read.
+    /// The number of records that were read.
     pub records: u64,
-    /// What they were.
+    /// The counts of steps.
     pub counts: Counts,
-    /// The first step that is not the model's.
+    /// The first step that differs from the model.
     pub divergence: Option<Divergence>,
     /// Why it could not be read to its end.
     pub damage: Option<Damage>,
@@ -79,27 +80,27 @@ pub struct Replayed {
     pub from_the_beginning: bool,
     /// Whether it ends with its process.
     pub to_the_end: bool,
-    /// Seconds that it took.
+    /// The duration in seconds.
     pub seconds: f64,
 }
 
-/// A step that is not the model's.
+/// A step that differs from the model.
 #[derive(Clone, Debug)]
 pub struct Divergence {
-    /// The number of its record.
+    /// Its record's number.
     pub sequence: u64,
     /// The file.
     pub path: PathBuf,
     /// The record, as text.
     pub record: String,
-    /// In what it differs.
+    /// What differs.
     pub difference: Difference,
-    /// Steps of the same machine before it, and it.
+    /// Steps of the same machine before it, followed by the step itself.
     pub before: Vec<(u64, Record)>,
 }
 
 impl Replayed {
-    /// What this trace says.
+    /// Returns the verdict on this trace.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         if self.divergence.is_some() {
@@ -111,18 +112,18 @@ impl Replayed {
         }
     }
 
-    /// Whether every step of the process was taken again.
+    /// Whether every step of the process was replayed.
     #[must_use]
     pub const fn is_whole(&self) -> bool {
         self.from_the_beginning && self.to_the_end && self.counts.dropped == 0 && self.counts.unchecked == 0
     }
 
-    /// Its process was killed, so that a trace without an end is nobody's fault: it is incomplete.
+    /// Notes that the process was killed, so that a trace without an end is incomplete and not an error.
     pub fn was_killed(&mut self) {
         self.damage = self.damage.take().filter(|damage| !matches!(damage.kind, DamageKind::Truncated(_)));
     }
 
-    /// One word for it.
+    /// Returns the result in one word.
     #[must_use]
     pub const fn finding(&self) -> &'static str {
         if self.divergence.is_some() {
@@ -137,7 +138,7 @@ impl Replayed {
     }
 }
 
-/// The files that are named, and those of the directories that are named, by process. What is no trace comes back too.
+/// Collects the named files and the files in the named directories, by process. Also returns files that are not traces.
 ///
 /// # Errors
 ///
@@ -155,7 +156,7 @@ pub fn gather(paths: &[PathBuf]) -> Result<(Vec<Chain>, Vec<Damage>), String> {
                 }
             }
             if files.len() == before {
-                return Err(format!("{}: no trace is in this directory (*.{EXTENSION})", path.display()));
+                return Err(format!("{}: there is no trace in this directory (*.{EXTENSION})", path.display()));
             }
         } else {
             files.push(path.clone());
@@ -208,7 +209,7 @@ pub fn replay(chain: &Chain) -> Replayed {
         if let Record::End { last } = record {
             replayed.to_the_end = last;
         }
-        // A step takes its input, and a record is only shown when it differs; it is then read again.
+        // A step consumes its input. A record is shown only if it differs, and is then read again.
         match machines.take(record) {
             Ok(()) => true,
             Err(difference) => {
@@ -233,7 +234,7 @@ pub fn replay(chain: &Chain) -> Replayed {
     replayed
 }
 
-/// Gives every record to the visitor, until it has seen enough.
+/// Passes every record to the visitor, until it returns false.
 fn walk(chain: &Chain, mut visitor: impl FnMut(&Path, u64, Record) -> bool) -> Result<(), Damage> {
     let mut after = None;
     for (index, path) in chain.files.iter().enumerate() {
@@ -257,10 +258,10 @@ fn walk(chain: &Chain, mut visitor: impl FnMut(&Path, u64, Record) -> bool) -> R
     Ok(())
 }
 
-/// The last steps of a machine up to a record.
+/// Returns the last steps of a machine up to a record.
 fn context(chain: &Chain, who: Who, last: u64) -> Vec<(u64, Record)> {
     let mut steps = VecDeque::new();
-    // What was read once can be read again.
+    // This was readable before.
     let _ = walk(chain, |_, sequence, record| {
         if sequence == last || concerns(&record, who) {
             if steps.len() > CONTEXT {
@@ -289,14 +290,14 @@ fn concerns(record: &Record, who: Who) -> bool {
 }
 
 impl Divergence {
-    /// It for a terminal.
+    /// Formats the divergence for a terminal.
     #[must_use]
     pub fn text(&self) -> String {
         let Difference { who, what, expected, found, state } = &self.difference;
         let steps = self.before.iter().map(|(sequence, record)| format!("      {sequence:>9}  {record}\n"));
         format!(
             "record {}: {who}: the {what} is not the model's\n    {}\n    the gateway  {}\n    the model    {}\n    \
-             the steps of {who} that lead there, this one the last:\n{}    the model's machine after it:\n      {}\n",
+             the steps of {who} that lead there, ending with this one:\n{}    the model's machine after it:\n      {}\n",
             self.sequence,
             self.path.display(),
             clip(expected),
@@ -306,7 +307,7 @@ impl Divergence {
         )
     }
 
-    /// It as a run of steps that can be drawn.
+    /// Returns the divergence as a run of steps that can be drawn.
     #[must_use]
     pub fn drawn(&self) -> Trace {
         let Difference { who, what, expected, found, state } = &self.difference;
@@ -328,7 +329,7 @@ impl Divergence {
     }
 }
 
-/// No more of a text than somebody reads.
+/// Cuts a text to a readable length.
 fn clip(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
@@ -336,7 +337,7 @@ fn clip(text: &str) -> String {
     }
 }
 
-/// Who said something to whom.
+/// Draws a record as arrows and notes.
 fn draw(record: &Record) -> Vec<Drawing> {
     let arrow = |from, to, label: String| vec![Drawing::Arrow { from, to, label, lost: false }];
     let note = |on| vec![Drawing::Note { on, text: record.to_string() }];
@@ -396,7 +397,7 @@ fn label(input: &session::Input<Tag>) -> String {
     }
 }
 
-/// What fits beside an arrow.
+/// Cuts a text to what fits beside an arrow.
 fn short(text: &str) -> String {
     match text.char_indices().nth(72) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -404,14 +405,14 @@ fn short(text: &str) -> String {
     }
 }
 
-/// One trace in the JSON report.
+/// A trace in the JSON report.
 #[derive(Debug, Serialize)]
 pub struct Line {
     process: String,
     release: String,
     files: usize,
     records: u64,
-    /// `replays`, `incomplete`, `diverges`, or what is wrong with the files.
+    /// `replays`, `incomplete`, `diverges`, or the damage of the files.
     finding: &'static str,
     from_the_beginning: bool,
     to_the_end: bool,

@@ -1,9 +1,9 @@
-//! What people and pipelines read: tables, JSON, JUnit, pages and pictures.
+//! Reports for people and programs: tables, JSON, JUnit, HTML and diagrams.
 //!
-//! The engine says what it found about one model or race ([`findings`](crate::engine::findings)). Here those are
-//! collected into the report of a whole run, which is written as JSON (the types, through serde), as a table
-//! ([`table`]), as JUnit ([`junit`]) or as pages ([`html`], with [`sequence`] diagrams). [`diagram`] and [`matrix`]
-//! draw one machine, and [`pins`] holds counts against those in `pins.txt`.
+//! The engine returns its results for one model or race ([`findings`](crate::engine::findings)). This module collects
+//! them into the report of a whole run, which is written as JSON (the types, through serde), as a table ([`table`]), as
+//! JUnit ([`junit`]) or as HTML ([`html`], with [`sequence`] diagrams). [`diagram`] and [`matrix`] draw one machine,
+//! and [`pins`] compares counts with those in `pins.txt`.
 //!
 //! [`evidence`] says for each property what checks it.
 //!
@@ -35,12 +35,12 @@ pub struct CheckReport {
     pub complete: bool,
     /// Wall-clock seconds of the whole run.
     pub seconds: f64,
-    /// One report a model, in the order of the registry.
+    /// One report per model, in the order of the registry.
     pub models: Vec<ModelReport>,
 }
 
 impl CheckReport {
-    /// What the run as a whole says.
+    /// Returns the verdict on the whole run.
     pub fn verdict(&self) -> Verdict {
         let whole = if self.complete { Verdict::Holds } else { Verdict::Incomplete };
         self.models.iter().map(ModelReport::verdict).fold(whole, Verdict::max)
@@ -55,23 +55,23 @@ impl CheckReport {
 /// The report of `prove races`.
 #[derive(Debug, Serialize)]
 pub struct RacesReport {
-    /// One entry a race, in the order of the registry.
+    /// One entry per race, in the order of the registry.
     pub races: Vec<RaceReport>,
     /// Wall-clock seconds of the whole run.
     pub seconds: f64,
 }
 
 impl RacesReport {
-    /// `Holds` when each race is refused as expected.
+    /// Returns `Holds` if each race is refused as expected.
     pub fn verdict(&self) -> Verdict {
         self.races.iter().map(RaceReport::verdict).max().unwrap_or(Verdict::Holds)
     }
 }
 
-/// A report as JSON, indented, with a line end.
+/// Returns a report as indented JSON with a final newline.
 ///
 /// # Panics
-/// Never: the reports hold nothing that JSON cannot.
+/// Never: the reports contain nothing that JSON cannot represent.
 pub fn json<T: Serialize>(report: &T) -> String {
     let mut text = serde_json::to_string_pretty(report).expect("a report is plain data");
     text.push('\n');

@@ -23,13 +23,13 @@ pub(super) fn prove_with(arguments: &str, stopped: bool) -> (u8, String, String)
     (code, text(out), text(err))
 }
 
-/// A model that is in the registry, whichever that is.
+/// Returns the name of some model in the registry.
 fn model() -> &'static str {
     registry::models(Profile::Quick)[0].name()
 }
 
 #[test]
-fn help_and_version_are_answers_and_nonsense_is_usage() {
+fn help_and_version_succeed_and_invalid_arguments_are_usage_errors() {
     let (code, out, _) = prove("--help");
     assert_eq!(code, HOLDS);
     for taught in ["Exit codes:", "Examples:", "prove races --html"] {
@@ -90,7 +90,7 @@ fn the_json_of_a_check_has_the_promised_fields() {
 }
 
 #[test]
-fn a_run_that_was_stopped_says_incomplete_in_every_format() {
+fn a_stopped_run_is_incomplete_in_every_format() {
     let (code, out, _) = prove_with("check", true);
     assert_eq!(code, INCOMPLETE);
     assert!(out.contains("INCOMPLETE") && !out.contains("holds\n"), "{out}");

@@ -1,4 +1,4 @@
-//! The counts of profile `quick` are the pinned ones, and every property holds there, whichever way it is searched.
+//! The counts of profile `quick` match the pins, and every property holds there with either search.
 
 use lockstep_proofs::Settings;
 use lockstep_proofs::engine::findings::Verdict;
@@ -23,10 +23,10 @@ fn quick_has_the_pinned_counts() {
     }
 }
 
-/// By one thread, level by level, with other fingerprints: what stateright's threads leave out would be met here, and what
-/// was written down of a state's steps is made once more.
+/// Searches with one thread, level by level, with other fingerprints. A state that stateright's threads missed would be
+/// found here, and the recorded steps of each state are computed a second time.
 #[test]
-fn a_second_search_meets_as_many_states_and_decides_the_same() {
+fn a_second_search_finds_the_same_states_and_verdicts() {
     for model in registry::models(Profile::Quick) {
         let (_, pinned) = pins::pinned(Profile::Quick.name(), model.name()).expect("pinned");
         match model.refute(&Settings::default()) {

@@ -1,4 +1,4 @@
-//! Diagrams and matrices of a fixture model whose phases are known.
+//! Diagrams and matrices of a fixture model with known phases.
 
 use lockstep_proofs::Settings;
 use lockstep_proofs::engine::chart::Chart;
@@ -12,7 +12,7 @@ fn chart() -> Chart {
 }
 
 #[test]
-fn each_way_between_phases_is_one_aligned_line() {
+fn each_transition_is_one_aligned_line() {
     let text = diagram::text(&chart());
     let columns: Vec<usize> =
         text.lines().map(|line| line.split_once('▶').expect("an arrow").0.chars().count()).collect();
@@ -22,14 +22,14 @@ fn each_way_between_phases_is_one_aligned_line() {
 }
 
 #[test]
-fn graphviz_and_svg_have_every_way() {
+fn graphviz_and_svg_have_every_transition() {
     let (dot, svg) = (diagram::dot(&chart()), diagram::svg(&chart()));
     assert!(dot.contains("\"waiting\" -> \"answered\" [label=\"answer\"]"), "{dot}");
     assert_eq!(svg.matches("class=\"t\"").count(), 3);
 }
 
 #[test]
-fn an_action_is_told_in_words() {
+fn an_action_is_described_in_words() {
     let told = [
         ("Look(0)", "look 0"),
         ("Cut(ConnectionId(1))", "cut connection 1"),
@@ -43,7 +43,7 @@ fn an_action_is_told_in_words() {
 }
 
 #[test]
-fn a_cell_has_every_answer_that_was_met() {
+fn a_matrix_entry_has_every_outcome() {
     let expected = "\
 fixture │ idle    │ waiting  │ answered
 ────────┼─────────┼──────────┼─────────

@@ -1,4 +1,4 @@
-//! Two values have one digest if and only if they mean the same.
+//! Two values have the same digest if and only if they are equivalent.
 
 use std::hash::Hash;
 
@@ -12,7 +12,7 @@ fn bytes(value: impl Hash) -> Vec<u8> {
 }
 
 #[test]
-fn small_numbers_take_a_byte_and_no_other_number_looks_like_one() {
+fn small_numbers_take_a_byte_and_the_encoding_is_injective() {
     assert_eq!(bytes((1_u64, 254_usize, 3_u8)), [1, 254, 3]);
     assert_eq!(bytes(255_u64), [255, 255, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes(256_u32), [255, 0, 1, 0, 0, 0, 0, 0, 0]);
@@ -20,7 +20,7 @@ fn small_numbers_take_a_byte_and_no_other_number_looks_like_one() {
 }
 
 #[test]
-fn a_value_of_parts_is_what_its_parts_are() {
+fn a_value_is_encoded_as_its_parts() {
     assert_eq!(digest_wide(&vec![1_u64, 2]), digest_wide(&vec![1_u64, 2]));
     assert_ne!(digest_wide(&vec![1_u64, 2]), digest_wide(&vec![2_u64, 1]));
 }
@@ -31,7 +31,7 @@ fn of(text: &str) -> u64 {
 }
 
 #[test]
-fn what_means_the_same_has_one_digest() {
+fn equivalent_values_have_equal_digests() {
     for (one, other) in [
         (r#"{"a":1,"b":[true,null]}"#, "{ \"b\" : [true, null],\n\"a\" : 1 }"),
         (r#""é""#, r#""\u00e9""#),
@@ -47,7 +47,7 @@ fn what_means_the_same_has_one_digest() {
 }
 
 #[test]
-fn what_does_not_has_two() {
+fn different_values_have_different_digests() {
     let values = [
         "null",
         "true",

@@ -1,5 +1,5 @@
-//! A model small enough to know by heart: questions, answers and a heartbeat.
-//! The tests of the checker use it, sound and broken.
+//! A model that is small enough to verify by hand: questions, answers and a heartbeat. The tests of the checker use it,
+//! sound and broken.
 //!
 //! | id | property |
 //! | --- | --- |
@@ -27,18 +27,18 @@ pub(crate) struct Fixture {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mistake {
     None,
-    /// An answer may be given again.
+    /// An answer may be repeated.
     Repeats,
-    /// An answer waits for a quiet moment, and every other moment is a heartbeat.
+    /// An answer waits for a quiet moment, and a heartbeat occupies every other moment.
     Starves,
-    /// Nobody answers, and nothing else happens.
+    /// The answer never comes, and nothing else happens.
     Deadlocks,
-    /// The second answer trips an assertion.
+    /// The second answer violates an assertion.
     Asserts,
 }
 
 impl Fixture {
-    /// Without mistake, with so many rounds of question and answer.
+    /// A sound model with this many rounds of question and answer.
     pub(crate) fn sound(rounds: u8) -> Self {
         Self { rounds, mistake: Mistake::None }
     }
@@ -64,7 +64,7 @@ impl Fixture {
     }
 }
 
-/// Where the question is.
+/// The state of the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
     Idle,

@@ -1,10 +1,10 @@
-//! A panic is a verdict, and memory is measured.
+//! A panic becomes a verdict, and memory is measured.
 
 use lockstep_proofs::engine::guard::catch;
 use lockstep_proofs::engine::memory::Meter;
 
 #[test]
-fn keeps_the_message_the_place_and_the_quoted_property() {
+fn a_panics_message_place_and_property_are_kept() {
     let panic = catch(|| panic!("AUTH-1: frame {} left", 7)).expect_err("panics");
     assert_eq!(panic.message, "AUTH-1: frame 7 left");
     assert_eq!(panic.property(), Some("AUTH-1"));

@@ -1,9 +1,9 @@
-//! Histories with one planted contradiction each, and one without any.
+//! Histories with one planted contradiction each, and one without.
 
-use lockstep_proofs::history::{NotJudged, judge};
+use lockstep_proofs::history::{NotAHistory, check};
 use serde_json::{Value, json};
 
-/// Two tabs of one user, one of which reconnects, and another user: nothing is wrong.
+/// Two clients of one user, one of which reconnects, and a client of another user, without contradictions.
 fn history() -> Vec<Value> {
     let fact = |client: &str, user: &str, socket: u64, fact: &str, frame: Value| json!({ "at": 0, "client": client, "user": user, "socket": socket, "fact": fact, "frame": frame });
     let ready = |user: &str, offset: u64| json!({ "type": "connection_ready", "user_id": user, "epoch": 1, "offset": offset, "connection_id": "00" });
@@ -44,19 +44,19 @@ fn text(lines: &[Value]) -> String {
 }
 
 fn contradictions(lines: &[Value]) -> Vec<(&'static str, [u64; 2])> {
-    let judgement = judge(text(lines).as_bytes()).expect("a history");
-    judgement.contradictions.iter().map(|found| (found.property, found.lines)).collect()
+    let findings = check(text(lines).as_bytes()).expect("a history");
+    findings.contradictions.iter().map(|found| (found.property, found.lines)).collect()
 }
 
 #[test]
-fn what_is_right_is_not_contradicted() {
-    let judgement = judge(text(&history()).as_bytes()).expect("a history");
-    assert_eq!(judgement.contradictions, []);
-    assert_eq!((judgement.lines, judgement.sockets, judgement.events), (27, 4, 15));
+fn a_correct_history_has_no_contradictions() {
+    let findings = check(text(&history()).as_bytes()).expect("a history");
+    assert_eq!(findings.contradictions, []);
+    assert_eq!((findings.lines, findings.sockets, findings.events), (27, 4, 15));
 }
 
 #[test]
-fn each_planted_violation_is_refused_for_its_reason_and_names_its_two_lines() {
+fn each_planted_violation_is_found_by_its_property_and_names_its_two_lines() {
     let plant = |plant: &dyn Fn(&mut Vec<Value>)| {
         let mut lines = history();
         plant(&mut lines);
@@ -139,7 +139,7 @@ fn a_message_that_runs_twice_and_an_acknowledged_event_that_is_missing_are_refus
     assert_eq!(contradictions(&lines), [("RUN-3", [26, 28])]);
 }
 
-/// RUN-4: of two runs in one thread the second begins when the first has ended, where the gateway says that threads queue.
+/// RUN-4: of two runs in one thread the second begins when the first has ended, if the gateway says that threads queue.
 #[test]
 fn runs_of_a_thread_that_overlap_are_refused() {
     let line =
@@ -174,7 +174,7 @@ fn runs_of_a_thread_that_overlap_are_refused() {
     }
 }
 
-/// STR-3: frames of a part that were cut and joined in different ways say the same, or they contradict each other.
+/// STR-3: frames of a part that were cut and joined differently have the same content, or they contradict each other.
 #[test]
 fn a_part_with_two_contents_is_refused() {
     let frame = |socket: u64, previous: u64, offset: u64, text: &str| {
@@ -208,7 +208,7 @@ fn a_part_with_two_contents_is_refused() {
     assert!(refused(with(&[frame(9, 10, 12, "one "), frame(9, 12, 13, "three")], 10)), "lost at the joint");
 }
 
-/// The same history from a recorder that holds no credential.
+/// The same history from a recorder that does not know the users.
 fn anonymous() -> Vec<Value> {
     let mut lines = history();
     for line in &mut lines {
@@ -218,7 +218,7 @@ fn anonymous() -> Vec<Value> {
 }
 
 #[test]
-fn who_cannot_know_the_user_of_a_socket_learns_it_from_connection_ready() {
+fn a_sockets_user_is_learned_from_connection_ready() {
     assert_eq!(contradictions(&anonymous()), []);
     let plant = |plant: &dyn Fn(&mut Vec<Value>)| {
         let mut lines = anonymous();
@@ -240,11 +240,11 @@ fn who_cannot_know_the_user_of_a_socket_learns_it_from_connection_ready() {
     };
     let mut lines = anonymous();
     nobody(&mut lines);
-    assert!(matches!(judge(text(&lines).as_bytes()), Err(NotJudged::NotAFact(3, _))));
+    assert!(matches!(check(text(&lines).as_bytes()), Err(NotAHistory::NotAFact(3, _))));
 }
 
 #[test]
-fn a_client_may_send_what_it_likes_and_a_text_that_is_no_frame_is_one_too_early_all_the_same() {
+fn a_client_may_send_anything_and_even_an_invalid_text_before_ready_is_too_early() {
     let sent = |frame: Value| json!({ "client": "a1", "socket": 1, "fact": "sent", "frame": frame });
     let mut lines = anonymous();
     lines.insert(3, sent(json!({ "type": 7, "offset": "x" })));
@@ -262,11 +262,11 @@ fn a_client_may_send_what_it_likes_and_a_text_that_is_no_frame_is_one_too_early_
 fn names_are_equal_however_they_are_escaped() {
     let escaped = text(&history()).replace("\"m1\"", "\"\\u006d1\"").replacen("\"ada\"", "\"\\u0061da\"", 5);
     assert!(escaped.contains("\\u006d1") && escaped.contains("\\u0061da"));
-    assert_eq!(judge(escaped.as_bytes()).expect("a history").contradictions, []);
+    assert_eq!(check(escaped.as_bytes()).expect("a history").contradictions, []);
 }
 
 #[test]
-fn a_gap_that_was_told_is_none_and_what_was_not_seen_is_not_judged() {
+fn a_reported_gap_is_no_contradiction_and_unseen_events_are_not_checked() {
     let mut lines = history();
     let reset = json!({ "type": "stream_reset", "from": 1, "to": 4 });
     lines[22]["frame"] = reset;
@@ -276,19 +276,19 @@ fn a_gap_that_was_told_is_none_and_what_was_not_seen_is_not_judged() {
 }
 
 #[test]
-fn what_is_no_history_is_said_to_be_none() {
-    assert_eq!(judge("".as_bytes()), Err(NotJudged::Empty));
-    assert!(matches!(judge("{}\n".as_bytes()), Err(NotJudged::NotAFact(1, _))));
-    assert!(matches!(judge("\u{0}\n".as_bytes()), Err(NotJudged::NotAFact(1, _))));
-    assert!(matches!(judge(&b"\xff\n"[..]), Err(NotJudged::Unreadable(_))));
+fn an_invalid_history_is_an_error() {
+    assert_eq!(check("".as_bytes()), Err(NotAHistory::Empty));
+    assert!(matches!(check("{}\n".as_bytes()), Err(NotAHistory::NotAFact(1, _))));
+    assert!(matches!(check("\u{0}\n".as_bytes()), Err(NotAHistory::NotAFact(1, _))));
+    assert!(matches!(check(&b"\xff\n"[..]), Err(NotAHistory::Unreadable(_))));
 }
 
-/// What one socket reads of a thread that is deleted at offset 4, and of another.
+/// The frames that one socket reads of a thread that is deleted at offset 4, and of another thread.
 fn reads(client: &str, socket: u64, from: u64, events: &[(&str, u64, u64, &str)]) -> Vec<Value> {
     let fact = |fact: &str, frame: Value| json!({ "client": client, "user": "ada", "socket": socket, "fact": fact, "frame": frame });
     let ready = json!({ "type": "connection_ready", "user_id": "ada", "epoch": 1, "offset": from });
     let events = events.iter().map(|(kind, offset, previous, thread)| {
-        // A deletion stands alone.
+        // A deletion has a run id of its own.
         let run = format!("{kind}{thread}{}", if *kind == "thread_deleted" { *offset } else { 0 });
         let run = if *kind == "thread_deleted" { run } else { format!("run of {thread}") };
         let data = json!({ "message_id": format!("m{thread}"), "payload": 1 });
@@ -301,13 +301,13 @@ fn reads(client: &str, socket: u64, from: u64, events: &[(&str, u64, u64, &str)]
 }
 
 #[test]
-fn what_is_read_of_a_thread_after_its_deletion_is_refused() {
+fn reading_a_thread_after_its_deletion_is_refused() {
     const GONE: (&str, u64, u64, &str) = ("message_received", 1, 0, "t");
     const OTHER: (&str, u64, u64, &str) = ("message_received", 2, 1, "u");
     const END: (&str, u64, u64, &str) = ("agent_error", 3, 2, "t");
     const DELETED: (&str, u64, u64, &str) = ("thread_deleted", 4, 3, "t");
     let whole = reads("a", 1, 0, &[GONE, OTHER, END, DELETED]);
-    // A later reader is linked past what is gone, and one that was behind may have read some of it.
+    // A later reader's entries link past the deleted ones, and a reader that was behind may have read some of them.
     let later = reads("b", 1, 0, &[("message_received", 2, 0, "u"), ("thread_deleted", 4, 2, "t")]);
     let behind = reads("c", 1, 0, &[GONE, OTHER]);
     let inside = reads("c", 2, 3, &[DELETED]);

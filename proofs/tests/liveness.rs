@@ -1,5 +1,5 @@
-//! Liveness is decided exactly: against stateright's `eventually`, against
-//! known cases, and against an oracle on many small graphs.
+//! Liveness is decided exactly: compared with stateright's `eventually`, with known cases, and with an oracle on many
+//! small graphs.
 
 use std::collections::BTreeSet;
 
@@ -11,12 +11,12 @@ use stateright::{Checker, Model, Property};
 
 use crate::fixture::Fixture;
 
-/// A state graph, drawn by hand. State 0 is the initial one.
+/// A hand-made state graph. State 0 is the initial one.
 #[derive(Clone, Debug)]
 struct Digraph {
     /// From, to, fairness class.
     edges: Vec<(u8, u8, Option<u8>)>,
-    /// A bit for each state.
+    /// A bit for each pending state.
     pending: u32,
 }
 
@@ -77,7 +77,7 @@ fn decide(edges: &[(u8, u8, Option<u8>)], pending: &[u8]) -> (bool, Option<Trace
     (holds(&report, "LIVE-1"), report.traces.pop())
 }
 
-/// `Fixture::starving` as stateright would have it: `eventually` not waiting.
+/// `Fixture::starving` as stateright would state it: `eventually` not waiting.
 #[derive(Clone)]
 struct ByStateright(Fixture);
 
@@ -113,9 +113,9 @@ impl Model for ByStateright {
 }
 
 #[test]
-fn a_cycle_that_stateright_passes_is_refused() {
-    // The answer is enabled only between heartbeats, so it is not owed; the run
-    // waits and beats for ever. Put so that no path ends except by an answer.
+fn a_cycle_that_stateright_accepts_is_refused() {
+    // The answer is enabled only between heartbeats, so fairness does not force it. The run waits and beats forever.
+    // The model is written so that a path ends only with an answer.
     let checker = ByStateright(Fixture::starving()).checker().spawn_bfs().join();
     assert!(checker.discovery("answered").is_none(), "stateright has learned to see cycles");
 
@@ -140,33 +140,33 @@ fn a_run_that_stops_is_refused() {
 }
 
 #[test]
-fn what_the_adversary_may_do_it_need_not_do() {
-    // Only a free action leads out: the run may stay.
+fn the_adversary_is_never_forced_to_act() {
+    // Only an unfair action leads out, so the run may stay.
     let (holds, trace) = decide(&[(0, 1, FREE)], &[0]);
     assert!(!holds);
     assert_eq!(trace.expect("a stutter").cycle, Some(0));
-    // With a fair one beside it, it may not.
+    // A fair action beside it forces the run out.
     assert!(decide(&[(0, 1, FREE), (0, 1, Some(3))], &[0]).0);
 }
 
 #[test]
-fn a_class_that_is_disabled_now_and_then_is_not_owed() {
+fn a_class_that_is_disabled_now_and_then_is_not_forced() {
     let cycle = [(0, 1, FREE), (1, 0, FREE)];
-    // Enabled in one of the two states only.
+    // Enabled in only one of the two states.
     let (holds, trace) = decide(&[&cycle[..], &[(0, 2, Some(0))]].concat(), &[0, 1]);
     assert!(!holds);
     assert_eq!(trace.expect("a cycle").len(), 2);
     // Enabled in both.
     assert!(decide(&[&cycle[..], &[(0, 2, Some(0)), (1, 2, Some(0))]].concat(), &[0, 1]).0);
-    // Enabled in both, but one way stays inside.
+    // Enabled in both, but one edge of the class stays inside.
     assert!(!decide(&[&cycle[..], &[(0, 2, Some(0)), (1, 0, Some(0))]].concat(), &[0, 1]).0);
 }
 
 #[test]
-fn a_fair_step_that_changes_nothing_pays_its_class_only() {
+fn a_fair_step_that_changes_nothing_serves_only_its_class() {
     assert!(!decide(&[(0, 0, Some(0))], &[0]).0);
     assert!(decide(&[(0, 0, Some(0)), (0, 1, Some(1))], &[0]).0);
-    // Without a self-loop, standing still owes the enabled class.
+    // Without a self-loop, stuttering is unfair to the enabled class.
     assert!(decide(&[(0, 1, Some(1))], &[0]).0);
 }
 
@@ -183,7 +183,7 @@ fn each_class_needs_its_own_service() {
 }
 
 #[test]
-fn many_small_graphs_are_decided_as_by_looking_at_every_set_of_states() {
+fn many_small_graphs_are_decided_like_a_search_of_all_state_sets() {
     let mut random = 0x2026_1122_u64;
     let mut next = |below: u64| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -213,7 +213,7 @@ fn many_small_graphs_are_decided_as_by_looking_at_every_set_of_states() {
     assert!((500..2_500).contains(&violated), "{violated} of 3000 tell nothing");
 }
 
-/// Whether no set of states is what a fair pending run visits for ever.
+/// Whether no set of states can be what a fair pending run visits forever.
 fn oracle(graph: &Digraph, states: u8) -> bool {
     let reachable = reach(graph, 0, u32::MAX);
     !(1_u32..1 << states).any(|set| {
@@ -229,7 +229,7 @@ fn oracle(graph: &Digraph, states: u8) -> bool {
     })
 }
 
-/// The states reachable from one, itself included, without leaving `within`.
+/// The states reachable from one, including itself, without leaving `within`.
 fn reach(graph: &Digraph, from: u8, within: u32) -> u32 {
     let mut reached = 1 << from;
     loop {
@@ -245,7 +245,7 @@ fn reach(graph: &Digraph, from: u8, within: u32) -> u32 {
     }
 }
 
-/// The counterexample is a run of the graph, stays pending, returns, and is fair.
+/// Asserts that the counterexample is a run of the graph, stays pending, returns, and is fair.
 fn is_fair_lasso(graph: &Digraph, trace: &Trace) {
     let prefix = trace.cycle.expect("a lasso");
     let mut run = vec![trace.start.parse::<u8>().expect("a number")];

@@ -1,4 +1,4 @@
-//! The checkers checked: searches, verdicts, reports, the command line.
+//! Tests of the checkers: searches, verdicts, reports, the command line.
 
 mod command;
 mod counts;

@@ -1,6 +1,6 @@
-//! The diagrams in the headers of the machines, and the matrices, are those of the transitions that the search met.
+//! The diagrams in the machines' headers, and the matrices, match the transitions that the search finds.
 //!
-//! After a change that is meant, `LOCKSTEP_WRITE=1 cargo test -p lockstep-proofs pictures` writes them anew.
+//! After an intended change, `LOCKSTEP_WRITE=1 cargo test -p lockstep-proofs pictures` regenerates them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Compares a file with what it must say, or writes it when asked to. Returns its name when it is stale.
+/// Compares a file with its expected text, or writes it on request. Returns its name if it is stale.
 fn stale(path: &Path, fresh: &str) -> Option<String> {
     if std::env::var_os("LOCKSTEP_WRITE").is_some() {
         fs::create_dir_all(path.parent().expect("a directory")).expect("made");
@@ -26,7 +26,7 @@ fn stale(path: &Path, fresh: &str) -> Option<String> {
     (fs::read_to_string(path).unwrap_or_default() != fresh).then(|| path.display().to_string())
 }
 
-/// Where each text of a picture is: left, top, right, bottom.
+/// Returns the bounds of each text in an SVG: left, top, right, bottom.
 fn texts(svg: &str) -> Vec<[usize; 4]> {
     let number = |text: &str, name: &str| -> usize {
         let value = text.split_once(&format!(" {name}=\"")).expect("the attribute").1;
@@ -41,7 +41,7 @@ fn texts(svg: &str) -> Vec<[usize; 4]> {
     texts.collect()
 }
 
-/// Panics where a label covers another or leaves the picture.
+/// Panics if a label covers another or exceeds the SVG.
 fn labels_are_apart(chart: &Chart) {
     let svg = diagram::svg(chart);
     let size = svg.split_once("viewBox=\"0 0 ").expect("a size").1;
@@ -57,7 +57,7 @@ fn labels_are_apart(chart: &Chart) {
 }
 
 #[test]
-fn each_phase_is_met_and_what_is_explored_is_what_headers_snapshots_and_pictures_show() {
+fn every_phase_is_reached_and_the_generated_diagrams_are_current() {
     let mut all = Vec::new();
     for chart in charts() {
         labels_are_apart(&chart);

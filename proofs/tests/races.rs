@@ -1,4 +1,4 @@
-//! The broken variants, each against what must refuse it.
+//! The broken variants, each with the properties that must refuse it.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ fn every_mistake_is_refused_by_an_expected_property() {
     }
 }
 
-/// What stateright's threads write down of the steps decides a promise as the level-order search does.
+/// The steps that stateright's threads record decide a promise as the level-order search does.
 #[test]
 fn a_mistake_against_a_promise_is_refused_by_both_searches() {
     let mut both = BTreeSet::new();
@@ -50,14 +50,14 @@ fn without_the_mistake_nothing_is_refused() {
 fn every_property_refuses_a_mistake() {
     let refusing: BTreeSet<String> =
         all().iter().filter_map(|race| refute(race, &Settings::default()).property).collect();
-    // What the shell owes is refused where the shell is explored, thread by thread.
+    // The core's obligations are refused where the core is explored, thread by thread.
     for (id, _) in property::SENTENCES.iter().filter(|(id, _)| !id.starts_with("SH-")) {
         assert!(refusing.contains(*id), "{id} refuses nothing: {refusing:?}");
     }
 }
 
 #[test]
-fn every_row_is_there_once() {
+fn every_race_is_listed_once() {
     let ids: Vec<&str> = all().iter().map(|race| race.id).collect();
     let rows = (1..=30).map(|n| format!("A{n}")).chain((1..=26).map(|n| format!("B{n}")));
     for id in rows {

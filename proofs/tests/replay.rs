@@ -1,5 +1,5 @@
-//! `prove replay`, on traces of a gateway that runs in this process: what it records replays, and what was done to a
-//! trace is said.
+//! `prove replay`, on traces of a gateway that runs in this process: recorded traces replay, and damage to a trace is
+//! reported.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,10 +15,10 @@ use lockstep_proofs::cli::{self, COUNTEREXAMPLE, HOLDS, INCOMPLETE, USAGE};
 use lockstep_proofs::replay::format::{self, Record};
 use serde_json::{Value, json};
 
-/// Nothing of these may be in a trace.
+/// Texts that must not occur in a trace.
 const SECRETS: [&str; 2] = ["ada-s-secret-credential", "a text that is ada's alone"];
 
-/// A directory of this test, removed with the value.
+/// A temporary directory, removed on drop.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -55,7 +55,7 @@ fn replay(path: &Path) -> (u8, Value, String) {
     (code, serde_json::from_str(&out).unwrap_or(Value::Null), err)
 }
 
-/// A gateway with so many users, each with two tabs, and a story in which much goes wrong.
+/// Runs a gateway with a number of users, two clients each, through many failures.
 fn record(settings: &Settings, users: usize, messages: usize) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
@@ -74,7 +74,7 @@ fn record(settings: &Settings, users: usize, messages: usize) {
             two.say(&login);
             assert_eq!(two.next().await["type"], "connection_ready");
             for number in 0..messages {
-                // A gateway closes whoever asks too often: the allowance comes back with the time.
+                // A gateway closes a connection that sends too often. The allowance is restored with time.
                 if number % 50 == 49 {
                     tokio::time::advance(Bounds::DEFAULT.allowance).await;
                 }
@@ -101,7 +101,7 @@ fn record(settings: &Settings, users: usize, messages: usize) {
     });
 }
 
-/// The frames of a file: where each begins and ends.
+/// Returns the range of each frame of a file.
 fn frames(bytes: &[u8]) -> Vec<core::ops::Range<usize>> {
     let (mut frames, mut at) = (Vec::new(), format::PREFIX);
     while at < bytes.len() {
@@ -113,7 +113,7 @@ fn frames(bytes: &[u8]) -> Vec<core::ops::Range<usize>> {
 }
 
 #[test]
-fn what_a_gateway_does_is_what_the_model_does_and_nothing_of_a_user_is_in_the_trace() {
+fn a_gateways_trace_replays_and_contains_no_user_data() {
     let directory = Directory::new("whole");
     record(&Settings::new(&directory.0), 5, 60);
     let (code, report, err) = replay(&directory.0);
@@ -133,7 +133,7 @@ fn what_a_gateway_does_is_what_the_model_does_and_nothing_of_a_user_is_in_the_tr
     assert!(code == HOLDS && out.contains("errors=\"0\""), "{out}");
 }
 
-/// A session that comes back is given the ids of the messages that the log has trimmed, and they are in the trace.
+/// A restored session is given the ids of the messages that the log has trimmed, and the trace contains them.
 #[test]
 fn a_session_that_refuses_what_an_earlier_one_ran_replays() {
     let (directory, bounds) = (Directory::new("past"), Bounds { retained: 8, ..Bounds::DEFAULT });
@@ -173,7 +173,7 @@ fn a_session_that_refuses_what_an_earlier_one_ran_replays() {
 }
 
 #[test]
-fn a_trace_of_many_files_replays_and_what_is_left_of_it_from_its_checkpoints() {
+fn a_trace_of_many_files_replays_and_its_rest_replays_from_checkpoints() {
     let directory = Directory::new("rotated");
     let settings = Settings { file_bytes: 20_000, files: 1_000, ..Settings::new(&directory.0) };
     record(&settings, 3, 600);
@@ -194,7 +194,7 @@ fn a_trace_of_many_files_replays_and_what_is_left_of_it_from_its_checkpoints() {
 }
 
 #[test]
-fn no_more_files_than_asked_for_are_kept() {
+fn at_most_the_configured_number_of_files_is_kept() {
     let directory = Directory::new("bounded");
     let settings = Settings { file_bytes: 20_000, files: 3, ..Settings::new(&directory.0) };
     record(&settings, 3, 60);
@@ -205,7 +205,7 @@ fn no_more_files_than_asked_for_are_kept() {
 }
 
 #[test]
-fn a_writer_that_is_behind_leaves_a_hole_and_what_follows_is_checked_again() {
+fn a_slow_writer_leaves_a_gap_and_later_steps_are_checked_again() {
     let directory = Directory::new("hole");
     let settings = Settings { buffer_bytes: 2_500, ..Settings::new(&directory.0) };
     let runtime =
@@ -217,7 +217,7 @@ fn a_writer_that_is_behind_leaves_a_hole_and_what_follows_is_checked_again() {
         let mut ada = Peer::connect(&manager);
         ada.say(r#"{"type":"auth","token":"ada"}"#);
         ada.until("connection_ready").await;
-        // The writer has a thread of its own, which may keep up for long. Some messages more follow the hole.
+        // The writer has its own thread, which may keep up for a long time. A few more messages follow the gap.
         let mut last = None;
         for number in 0_usize.. {
             if last.is_none() && trace.dropped() > 0 {
@@ -242,7 +242,7 @@ fn a_writer_that_is_behind_leaves_a_hole_and_what_follows_is_checked_again() {
 }
 
 #[test]
-fn each_thing_that_can_be_done_to_a_trace_is_said() {
+fn every_kind_of_damage_is_reported() {
     let directory = Directory::new("tampered");
     record(&Settings::new(&directory.0), 1, 5);
     let file = directory.files()[0].clone();
@@ -284,12 +284,12 @@ fn each_thing_that_can_be_done_to_a_trace_is_said() {
 }
 
 #[test]
-fn a_step_that_is_not_the_models_is_shown_with_those_before_it() {
+fn a_diverging_step_is_shown_with_the_steps_before_it() {
     let directory = Directory::new("diverges");
     record(&Settings::new(&directory.0), 1, 5);
     let file = directory.files()[0].clone();
     let whole = fs::read(&file).expect("a trace");
-    // Somebody who chains every record anew, after changing the digest of one step's state.
+    // A forgery that changes the digest of one step's state and recomputes every link.
     let (mut forged, mut link, mut victim) = (whole[..format::PREFIX].to_vec(), 0, None);
     for (sequence, frame) in (0..).zip(frames(&whole)) {
         let body = &whole[frame.start + format::HEAD..frame.end];

@@ -1,4 +1,4 @@
-//! What a check says of what it found.
+//! The results of a check in a report.
 
 use lockstep_proofs::Settings;
 use lockstep_proofs::engine::check::check;
@@ -29,7 +29,7 @@ fn a_premise_has_the_sentence_of_its_property() {
 }
 
 #[test]
-fn no_id_is_told_twice() {
+fn no_id_has_two_sentences() {
     for (index, (id, _)) in SENTENCES.iter().enumerate() {
         assert!(SENTENCES[index + 1..].iter().all(|(other, _)| other != id), "{id}");
     }

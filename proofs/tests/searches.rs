@@ -22,7 +22,7 @@ fn threads(count: usize) -> Settings {
 #[derive(Clone)]
 struct Counters {
     top: u16,
-    /// What `next_state` answers from here on depends on how often it was asked.
+    /// If set, counts the calls of `next_state`, whose result then depends on that number.
     fickle: Option<Arc<AtomicUsize>>,
     always: fn(&(u16, u16)) -> bool,
 }
@@ -60,8 +60,8 @@ impl Model for Counters {
         vec![
             Property::always("LIM-1", |model, state| (model.always)(state)),
             Property::sometimes("LIM-1.full", |model, state: &(u16, u16)| state.0 == model.top && state.1 == model.top),
-            // Shown by every state, with the one above violated: stateright alone
-            // would expand nothing behind such a state.
+            // Every state shows this one. If the property above is violated too, stateright alone would not expand the
+            // state.
             Property::sometimes("LIM-1.any", |_, _| true),
         ]
     }
@@ -111,7 +111,7 @@ fn a_state_that_violates_and_shows_everything_hides_nothing_behind_it() {
 }
 
 #[test]
-fn a_run_that_was_stopped_never_says_that_a_property_holds() {
+fn a_stopped_run_never_reports_that_a_property_holds() {
     let settings = Settings { stop: Arc::new(AtomicBool::new(true)), ..threads(2) };
     let report = check(&Counters::new(200), &settings);
     assert!(!report.complete);
@@ -120,7 +120,7 @@ fn a_run_that_was_stopped_never_says_that_a_property_holds() {
 }
 
 #[test]
-fn a_limit_makes_a_run_incomplete_but_keeps_what_was_met() {
+fn a_limit_makes_a_run_incomplete_but_keeps_its_findings() {
     let settings = Settings { max_states: Some(1), ..threads(1) };
     let report = check(&Counters::new(2_000), &settings);
     assert!(!report.complete);
@@ -132,7 +132,7 @@ fn a_limit_makes_a_run_incomplete_but_keeps_what_was_met() {
 
 #[test]
 fn the_counterexample_is_the_shortest() {
-    // Violated by every path of seven steps that goes left five times, and by longer ones.
+    // Violated by every path of seven steps that goes left five times, and by longer paths.
     let model = Counters { always: |state| !(state.0 >= 5 && state.1 >= 2), ..Counters::new(60) };
     for count in [1, 4] {
         let report = check(&model, &threads(count));
@@ -158,7 +158,7 @@ fn a_panic_in_a_step_is_a_counterexample_of_the_property_that_it_quotes() {
 }
 
 #[test]
-fn a_model_that_is_no_function_of_its_input_is_a_fault() {
+fn a_nondeterministic_model_is_a_fault() {
     let model = Counters { fickle: Some(Arc::default()), ..Counters::new(20) };
     let report = check(&model, &threads(1));
     assert_eq!(report.verdict(), Verdict::Fails, "{report:?}");
@@ -182,7 +182,7 @@ fn a_race_counts_only_if_an_expected_property_refuses_it() {
 }
 
 #[test]
-fn a_race_whose_search_is_cut_short_is_neither_refused_nor_not() {
+fn a_race_whose_search_is_cut_short_has_no_verdict() {
     let settings = Settings { max_states: Some(3), ..threads(1) };
     let report = refute(&race(&["FIX-1"], || Box::new(Fixture::sound(9))), &settings);
     assert_eq!(report.verdict(), Verdict::Incomplete);
@@ -190,7 +190,7 @@ fn a_race_whose_search_is_cut_short_is_neither_refused_nor_not() {
 
 #[test]
 fn has_the_states_of_the_published_model() {
-    // stateright's own example of this specification has these counts.
+    // The counts of stateright's own example of this specification.
     for (managers, unique_states) in [(3, 288), (5, 8_832)] {
         let exploration = explore(&TwoPhase { managers }, &Settings::default());
         assert!(exploration.complete);

@@ -35,7 +35,7 @@ fn only_the_lifelines_that_take_part_are_drawn_in_their_order() {
 }
 
 #[test]
-fn what_is_lost_ends_in_a_cross_and_what_violates_is_marked() {
+fn a_lost_message_ends_in_a_cross_and_the_violation_is_marked() {
     let svg = svg(&trace(None));
     assert_eq!(svg.matches("class=\"cross\"").count(), 1);
     assert_eq!(svg.matches("class=\"mark\"").count(), 1);

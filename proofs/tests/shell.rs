@@ -14,7 +14,7 @@ fn json(arguments: &str) -> Value {
 }
 
 #[test]
-fn help_teaches_and_nonsense_is_usage() {
+fn help_explains_and_invalid_arguments_are_usage_errors() {
     let (code, out, _) = prove("shell --help");
     assert_eq!(code, HOLDS);
     for taught in ["Exit codes:", "Examples:", "prove shell SH-3 A8", "preemptions"] {
@@ -47,7 +47,7 @@ fn the_json_has_the_promised_fields() {
 }
 
 #[test]
-fn an_obligation_brings_its_scenarios_and_variants() {
+fn an_obligation_selects_its_scenarios_and_variants() {
     let report = json("shell sh-6 --format json");
     let ids = |list: &str, key: &str| -> BTreeSet<String> {
         let list = report[list].as_array().expect("a list").iter();
@@ -59,7 +59,7 @@ fn an_obligation_brings_its_scenarios_and_variants() {
 }
 
 #[test]
-fn a_table_and_junit_say_the_same() {
+fn a_table_and_junit_agree() {
     let (code, out, _) = prove("shell ticket A25");
     assert_eq!(code, HOLDS);
     assert!(out.contains("✓ SH-5  ticket") && out.contains("✓ SH-5  get-then-delete"), "{out}");
@@ -70,7 +70,7 @@ fn a_table_and_junit_say_the_same() {
 }
 
 #[test]
-fn a_run_that_was_stopped_says_incomplete_in_every_format() {
+fn a_stopped_run_is_incomplete_in_every_format() {
     let (code, out, _) = prove_with("shell", true);
     assert_eq!(code, INCOMPLETE);
     assert!(out.contains("incomplete") && !out.contains("holds") && !out.contains("refused"), "{out}");

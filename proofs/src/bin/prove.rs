@@ -1,8 +1,8 @@
-//! The `prove` command. Everything is in [`lockstep_proofs::cli`].
+//! The `prove` command. Its implementation is [`lockstep_proofs::cli`].
 
 use std::process::ExitCode;
 
-// A step of a model is mostly allocation, on every thread at once.
+// A step of a model mostly allocates, on all threads at once.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -20,29 +20,29 @@ use crate::engine::settings::Settings;
 use crate::registry;
 use crate::report::{self, table::grouped};
 
-/// Fewer states generated are over before a rate can be told.
+/// With fewer generated states a search is too short to measure a rate.
 const MIN_STATES: usize = 200_000;
 
-/// Compare the speed of checking with two-phase commit, on this machine, now
+/// Compare the checking speed of the models with that of two-phase commit, on this computer
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each search runs in a fresh process, so that memory is told apart, once a
-round; the fastest round counts for each. The yardstick is two-phase commit
-under stateright as it comes: depth-first, as stateright's own example checks it
-and as the larger models of the gateway are checked, and by default as large as
-stateright's own benchmark has it and as the largest of those models is at `ci`.
-A state counts each time it is generated, as stateright counts. `ratio` compares
-states a second of the clock; on a machine that does other work too, `cpu` tells
-more: states a second of processor time. `distinct` compares distinct states a
-second of the clock. Models that generate fewer than 200,000 states are over too
-soon to be timed.
+Each search runs in its own process, so that its memory can be measured, once
+per round. The fastest round counts. The reference model is two-phase commit
+under unmodified stateright: depth-first, like stateright's own example and the
+larger models of the gateway, and by default as large as in stateright's own
+benchmark, which is also the size of the largest of those models at `ci`.
+A state counts each time it is generated, as in stateright. `ratio` compares
+states per second of wall-clock time, `cpu` compares states per second of
+processor time, which is more meaningful on a busy computer, and `distinct`
+compares distinct states per second of wall-clock time. Models that generate
+fewer than 200,000 states are too small to be timed.
 
-Exit codes: 0 each model is fast enough, 1 one is not, 2 usage, 3 none is large enough")]
+Exit codes: 0 every model is fast enough, 1 one is not, 2 usage, 3 none is large enough")]
 pub(super) struct Args {
-    /// Only these models (`prove list` names them)
+    /// Only these models (see `prove list`)
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
-    /// The bounds of this profile
+    /// Use the bounds of this profile
     #[arg(long, value_enum, default_value = "ci")]
     profile: Profile,
     /// Threads of each search
@@ -54,7 +54,7 @@ pub(super) struct Args {
     /// How often to run each
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
-    /// The least ratio of states a second that is fast enough
+    /// The minimum ratio of states per second that counts as fast enough
     #[arg(long, value_name = "RATIO", default_value = "0.5")]
     at_least: f64,
     /// Write JSON
@@ -62,10 +62,10 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// Explore one model and print what it took, as JSON
+/// Explore one model and print its measurements, as JSON
 #[derive(Debug, clap::Args)]
 pub(super) struct MeasureArgs {
-    /// The model, or the yardstick
+    /// The model, or the reference model
     model: String,
     #[arg(long, value_enum)]
     profile: Profile,
@@ -82,15 +82,15 @@ struct Measurement {
     unique_states: usize,
     complete: bool,
     seconds: f64,
-    /// Processor time of all threads, where the kernel tells it.
+    /// Processor time of all threads, if the kernel reports it.
     cpu_seconds: Option<f64>,
     states_per_second: f64,
     bytes_per_state: Option<f64>,
-    /// Of states generated a second, to the yardstick's; `None` when too small to time.
+    /// Generated states per second, relative to the reference model; `None` if too small to time.
     ratio: Option<f64>,
-    /// The same of states a second of processor time.
+    /// The same for states per second of processor time.
     cpu_ratio: Option<f64>,
-    /// The same of distinct states.
+    /// The same for distinct states.
     distinct_ratio: Option<f64>,
 }
 
@@ -102,7 +102,7 @@ struct Bench {
     models: Vec<Measurement>,
 }
 
-/// Two-phase commit under stateright as it comes.
+/// Two-phase commit under unmodified stateright.
 const YARDSTICK: &str = "two-phase";
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> {
@@ -179,7 +179,7 @@ pub(super) fn measure(args: &MeasureArgs, settings: Settings, out: &mut dyn Writ
     Ok(Verdict::Holds)
 }
 
-/// stateright as it comes, its own look at the properties included.
+/// Measures unmodified stateright, including its own evaluation of the properties.
 fn yardstick(managers: u8, settings: &Settings) -> Measurement {
     let meter = Meter::start();
     let began = Instant::now();
@@ -201,7 +201,7 @@ fn yardstick(managers: u8, settings: &Settings) -> Measurement {
     }
 }
 
-/// The processor time of this process, as `/proc/self/stat` counts it, in hundredths of a second.
+/// Returns the processor time of this process from `/proc/self/stat`, which counts in hundredths of a second.
 fn cpu_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
@@ -239,6 +239,6 @@ fn table(bench: &Bench) -> String {
             if row.complete { "" } else { "  INCOMPLETE" },
         );
     }
-    let _ = writeln!(text, "\nprofile {}, {} threads each, a process each", bench.profile, bench.threads);
+    let _ = writeln!(text, "\nprofile {}, {} threads, one process per search", bench.profile, bench.threads);
     text
 }

@@ -21,9 +21,9 @@ Examples:
   prove check --model session node --threads 2
   prove check --format json | jq '.models[] | {name, unique_states}'",
     after_long_help = "\
-Each model is explored to the end by stateright. A violated `always` is shown
-with the shortest run that violates it; an `eventually` with a run that repeats
-for ever. A run that is stopped early says `incomplete` and never `holds`.
+stateright explores each model exhaustively. A violated `always` is reported
+with the shortest run that violates it, a violated `eventually` with a run that
+repeats for ever. A run that is stopped early reports `incomplete`, never `holds`.
 
 Examples:
   prove check --profile ci
@@ -36,18 +36,18 @@ pub(super) struct Args {
     /// How much to check
     #[arg(long, value_enum, default_value = "quick")]
     profile: Profile,
-    /// Only these models (`prove list` names them)
+    /// Only these models (see `prove list`)
     #[arg(long, value_name = "MODEL", num_args = 1.., value_delimiter = ',')]
     model: Vec<String>,
     #[command(flatten)]
     limits: Limits,
-    /// Explore on after the first violated property
+    /// Continue after the first violated property
     #[arg(long)]
     keep_going: bool,
-    /// Also fail when a model's counts are not those of proofs/pins.txt: a change of behaviour
+    /// Also fail if a model's state counts differ from proofs/pins.txt, which shows a change of behaviour
     #[arg(long)]
     pinned: bool,
-    /// How to write the report
+    /// The format of the report
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
     /// Write each counterexample as a sequence diagram into this directory

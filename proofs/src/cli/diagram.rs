@@ -13,7 +13,7 @@ use crate::engine::settings::Settings;
 use crate::registry;
 use crate::report::diagram;
 
-/// Print the state diagram of each machine, made from the explored transitions
+/// Print the state diagram of each machine, generated from the explored transitions
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -21,26 +21,26 @@ Examples:
   prove diagram connection --format svg > connection.svg
   prove diagram run --format dot | dot -Tpng > run.png")]
 pub(super) struct Args {
-    /// Only this machine (`prove list` names them)
+    /// Only this machine (see `prove list`)
     machine: Option<String>,
-    /// How to draw it
+    /// The format of the diagram
     #[arg(long, value_enum, default_value = "text")]
     format: DiagramFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum DiagramFormat {
-    /// Aligned lines, for a module header
+    /// Aligned text for a module header
     Text,
-    /// For Graphviz
+    /// Graphviz
     Dot,
-    /// A picture; one machine at a time
+    /// An SVG image; one machine at a time
     Svg,
 }
 
 pub(super) fn run(args: &Args, settings: &Settings, out: &mut dyn Write) -> Result<Verdict, Failure> {
     if args.format == DiagramFormat::Svg && args.machine.is_none() {
-        return Err(Failure::Usage("an SVG holds one machine: name it".into()));
+        return Err(Failure::Usage("an SVG shows one machine: name one".into()));
     }
     for (chart, several) in charts(args.machine.as_deref(), settings)? {
         let text = match args.format {
@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args, settings: &Settings, out: &mut dyn Write) -> Resu
     Ok(Verdict::Holds)
 }
 
-/// The charts of the machines that are asked for, each with whether there are several.
+/// Returns the charts of the requested machines, each with whether there are several.
 pub(super) fn charts(machine: Option<&str>, settings: &Settings) -> Result<Vec<(Chart, bool)>, Failure> {
     let wanted: Vec<String> = machine.map(str::to_owned).into_iter().collect();
     let machines: Vec<Box<dyn Chartable>> =

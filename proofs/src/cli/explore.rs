@@ -18,12 +18,12 @@ Examples:
 The Explorer shows states of the model and has no access control, so it
 listens on loopback only. Ctrl-C ends it.")]
 pub(super) struct Args {
-    /// The model (`prove list` names them)
+    /// The model (see `prove list`)
     model: String,
-    /// The bounds of this profile
+    /// Use the bounds of this profile
     #[arg(long, value_enum, default_value = "quick")]
     profile: Profile,
-    /// Where to listen: a loopback address and a port
+    /// The address to listen on: a loopback address and a port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
 }
@@ -36,7 +36,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> 
         let message = format!("{} is not a loopback address: use 127.0.0.1 or [::1]", args.listen.ip());
         return Err(Failure::Usage(message));
     }
-    // The Explorer panics on an address in use; asking first gives a sentence instead.
+    // The Explorer panics if the address is in use. Binding first turns that into an error message.
     TcpListener::bind(args.listen).map_err(|error| Failure::World(format!("{}: {error}", args.listen)))?;
     emit(out, &format!("{}: http://{}/ (Ctrl-C ends it)\n", model.name(), args.listen))?;
     model.serve(args.listen);

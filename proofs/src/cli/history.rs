@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use crate::cli::{Failure, Format, emit};
 use crate::engine::findings::Verdict;
-use crate::history::{Judgement, judge};
+use crate::history::{Findings, check};
 use crate::report::table::grouped;
 
-/// Judge a deployment from what its clients sent and saw
+/// Check a deployment from what its clients sent and received
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "\
@@ -22,39 +22,40 @@ Examples:
   prove history chat.jsonl
   prove history target/soak/*.jsonl --format junit",
     after_long_help = "\
-A history is JSON Lines, one fact each, those of one socket in their order:
+A history is JSON Lines, one fact per line, with the facts of a socket in order:
 
-  client  text    which client; the proxy numbers sockets
-  socket  number  which of the client's sockets (0 if left out)
-  fact    text    open, sent, received or closed; an agent's is acked
-  user    text    whose credential the client holds. Left out by who cannot know:
-                  then the socket's first connection_ready says it
-  frame   object  of sent and received, the frame of lockstep.v1, `***` for a token;
-                  left out if it was none. Of acked, the event that the log has:
-                  type, run_id, and of a tool data.tool_id
-  code    number  of closed, the close code; not judged
-  at      number  microseconds since the recording began; not judged
+  client  text    the client; the proxy numbers sockets instead
+  socket  number  which of the client's sockets (0 if omitted)
+  fact    text    open, sent, received or closed; acked for an agent
+  user    text    the user of the client's credential. Omitted if unknown: then the
+                  socket's first connection_ready names the user
+  frame   object  for sent and received, the frame of lockstep.v1, with `***` for a
+                  token; omitted if it was not a frame. For acked, the event in the
+                  log: type, run_id, and for a tool data.tool_id
+  code    number  for closed, the close code; not checked
+  at      number  microseconds since the recording began; not checked
 
   {\"client\":\"1\",\"socket\":1,\"fact\":\"open\"}
   {\"client\":\"1\",\"socket\":1,\"fact\":\"received\",\"frame\":{\"type\":\"connection_ready\",…}}
 
-A recording proxy in front of any gateway writes one, and so does any client that wants to:
+A recording proxy in front of any gateway writes a history, and any client can do so:
   cargo run --release -p lockstep-tests --bin proxy -- --help
 
-Judged are AUTH-1, ISO-1, STR-1, STR-2, RUN-1, RUN-2 and RUN-3; a contradiction names the
-two lines that cannot both be right. What was not recorded is not judged.
+AUTH-1, ISO-1, STR-1, STR-2, STR-3, RET-1, RUN-1, RUN-2, RUN-3 and RUN-4 are checked. A
+contradiction names the two lines that cannot both be right. Facts that were not recorded
+are not checked.
 
 Examples:
   prove history chat.jsonl
   prove history target/soak/*.jsonl --format junit
 
-Exit codes: 0 no contradiction, 1 a contradiction, 2 usage, or a file that is no history"
+Exit codes: 0 no contradiction, 1 a contradiction, 2 usage, or a file that is not a history"
 )]
 pub(super) struct Args {
-    /// Histories, each judged by itself
+    /// Histories, each checked separately
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
-    /// How to write the report
+    /// The format of the report
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -70,7 +71,7 @@ struct History {
     path: String,
     seconds: f64,
     #[serde(flatten)]
-    judgement: Judgement,
+    findings: Findings,
 }
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> {
@@ -80,12 +81,12 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> 
         let began = Instant::now();
         let name = path.display().to_string();
         let file = File::open(path).map_err(|error| Failure::Usage(format!("cannot open {name}: {error}")))?;
-        let judgement = judge(BufReader::with_capacity(1 << 20, file));
-        let judgement = judgement.map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
-        histories.push(History { path: name, seconds: began.elapsed().as_secs_f64(), judgement });
+        let findings = check(BufReader::with_capacity(1 << 20, file));
+        let findings = findings.map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
+        histories.push(History { path: name, seconds: began.elapsed().as_secs_f64(), findings });
     }
     let report = Report { seconds: began.elapsed().as_secs_f64(), histories };
-    let contradicted = report.histories.iter().any(|history| !history.judgement.contradictions.is_empty());
+    let contradicted = report.histories.iter().any(|history| !history.findings.contradictions.is_empty());
     let text = match args.format {
         Format::Table => table(&report),
         Format::Json => json(&report)?,
@@ -103,19 +104,19 @@ fn json(report: &Report) -> Result<String, Failure> {
 
 fn table(report: &Report) -> String {
     let mut text = String::new();
-    for History { path, seconds, judgement } in &report.histories {
-        let said = if judgement.contradictions.is_empty() { "no contradiction" } else { "contradicted" };
-        let rate = judgement.lines as f64 / seconds.max(1e-9);
-        // Writing to a String does not fail.
+    for History { path, seconds, findings } in &report.histories {
+        let result = if findings.contradictions.is_empty() { "no contradiction" } else { "contradicted" };
+        let rate = findings.lines as f64 / seconds.max(1e-9);
+        // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "{path}: {said}; {} lines, {} sockets, {} events seen; {:.0} lines/s",
-            grouped(judgement.lines as usize),
-            grouped(judgement.sockets as usize),
-            grouped(judgement.events as usize),
+            "{path}: {result}; {} lines, {} sockets, {} events seen; {:.0} lines/s",
+            grouped(findings.lines as usize),
+            grouped(findings.sockets as usize),
+            grouped(findings.events as usize),
             rate
         );
-        for contradiction in &judgement.contradictions {
+        for contradiction in &findings.contradictions {
             let [first, second] = contradiction.lines;
             let _ = writeln!(text, "  {}: lines {first} and {second}: {}", contradiction.property, contradiction.why);
         }
@@ -125,11 +126,11 @@ fn table(report: &Report) -> String {
 
 fn junit(report: &Report) -> Result<String, Failure> {
     let mut suite = TestSuite::new("history");
-    for History { path, seconds, judgement } in &report.histories {
+    for History { path, seconds, findings } in &report.histories {
         let mut status = TestCaseStatus::success();
-        if !judgement.contradictions.is_empty() {
+        if !findings.contradictions.is_empty() {
             status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-            let told: Vec<String> = judgement
+            let told: Vec<String> = findings
                 .contradictions
                 .iter()
                 .map(|found| format!("{}: lines {:?}: {}", found.property, found.lines, found.why))

@@ -1,11 +1,11 @@
-//! Names that a person types, looked up among those that exist.
+//! Names on the command line, looked up among the existing ones.
 
 use crate::cli::Failure;
 
-/// The position of `wanted` among `known`, without regard to case.
+/// Returns the position of `wanted` among `known`, ignoring case.
 ///
 /// # Errors
-/// [`Failure::Usage`] with the known names and the nearest one.
+/// [`Failure::Usage`] with the known names and the nearest match.
 pub(super) fn position(kind: &str, wanted: &str, known: &[&str]) -> Result<usize, Failure> {
     if let Some(index) = known.iter().position(|name| name.eq_ignore_ascii_case(wanted)) {
         return Ok(index);
@@ -23,7 +23,7 @@ pub(super) fn position(kind: &str, wanted: &str, known: &[&str]) -> Result<usize
     Err(Failure::Usage(message))
 }
 
-/// The items of `all` that are named, in the order of `all`; every one if none is named.
+/// Returns the items of `all` that are named, in the order of `all`. Returns every item if none is named.
 ///
 /// # Errors
 /// As [`position`].

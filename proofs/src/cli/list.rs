@@ -15,7 +15,7 @@ use crate::report::evidence;
 /// List models with their properties, machines and races
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The bounds of this profile
+    /// Use the bounds of this profile
     #[arg(long, value_enum, default_value = "quick")]
     profile: Profile,
     /// For each property, list what checks it and the mistakes that it must refuse

@@ -7,11 +7,11 @@ use crate::engine::findings::Verdict;
 use crate::engine::settings::Settings;
 use crate::report::matrix;
 
-/// Print, for each state and input of a machine, what happens
+/// Print what happens for each state and input of a machine
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{}\n\nExamples:\n  prove matrix\n  prove matrix connection", matrix::LEGEND))]
 pub(super) struct Args {
-    /// Only this machine (`prove list` names them)
+    /// Only this machine (see `prove list`)
     machine: Option<String>,
 }
 

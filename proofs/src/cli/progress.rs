@@ -7,12 +7,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::engine::settings::{Progress, Settings};
 use crate::report::table::grouped;
 
-/// Shows progress on standard error while it lives. Draws nothing where
-/// standard error is not a terminal.
+/// Shows progress on standard error until it is dropped. Draws nothing if standard error is not a terminal.
 pub(super) struct Line(ProgressBar);
 
 impl Line {
-    /// A line, and the settings that draw it.
+    /// Creates a line, and settings that update it.
     pub(super) fn attach(mut settings: Settings) -> (Self, Settings) {
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {

@@ -12,7 +12,7 @@ use crate::engine::settings::Settings;
 use crate::registry;
 use crate::report::{self, RacesReport, html, junit, table};
 
-/// Put each known mistake back and show that the checker refuses it
+/// Reproduce each known mistake and show that the checker refuses it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -22,12 +22,12 @@ Examples:
 
 Exit codes: 0 each is refused as expected, 1 one is not, 2 usage, 3 not exhausted")]
 pub(super) struct Args {
-    /// Only these races (`prove list` names them)
+    /// Only these races (see `prove list`)
     #[arg(value_name = "ID")]
     ids: Vec<String>,
     #[command(flatten)]
     limits: Limits,
-    /// How to write the report
+    /// The format of the report
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
     /// Write each counterexample as a sequence diagram into this directory

@@ -14,44 +14,44 @@ use crate::engine::trace::Trace;
 use crate::replay::{self, Damage, Line, Replayed};
 use crate::report::{self, html, table::grouped};
 
-/// Take the steps of a production gateway again, through the model
+/// Replay the traced steps of a production gateway in the model
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "\
 Examples:
-  lockstep serve --trace traces         a gateway that writes down its steps
+  lockstep serve --trace traces         a gateway that records its steps
   prove replay traces
   prove replay traces --html target/replay
   prove replay traces --format json | jq '.traces[] | {process, finding}'",
     after_long_help = "\
-`lockstep serve --trace DIR` writes down each step of each machine. A replay gives the
-same inputs to the model's machines and compares what they answer, emit and become.
-The first step that differs is shown with the steps of that machine before it.
+`lockstep serve --trace DIR` records each step of each machine. A replay feeds the same
+inputs to the model's machines and compares their answers, outputs and states. The first
+step that differs is shown after the preceding steps of that machine.
 
-Files of one process belong together and are read in their order; name them, or the
-directory that they are in. A trace whose oldest files were removed is checked from its
-checkpoints on, and says that it is incomplete. So does one with a hole, where the
-gateway's writer was behind and dropped records. A file that was cut off, changed,
-reordered, or is of another version or no trace at all, is said to be that. The trace of
-a process that was killed is one that was cut off, unless `--killed` says so.
+The files of one process belong together and are read in order. Name them, or their
+directory. A trace whose oldest files were removed is checked from its checkpoints on, and
+is reported as incomplete. So is a trace with a gap, where the gateway's writer was behind
+and dropped records. A file that was cut off, changed or reordered, or that is of another
+version or not a trace, is reported as such. The trace of a killed process counts as cut
+off, unless `--killed` is given.
 
 Examples:
-  lockstep serve --trace traces         a gateway that writes down its steps
+  lockstep serve --trace traces         a gateway that records its steps
   prove replay traces
   prove replay traces --html target/replay
   prove replay traces --format json | jq '.traces[] | {process, finding}'
 
 Exit codes: 0 every step is the model's, 1 one is not, 2 usage, or a file that cannot be read
-to its end, 3 incomplete: a hole, or a trace that begins or ends in the middle"
+to its end, 3 incomplete: a gap, or a trace that begins or ends in the middle"
 )]
 pub(super) struct Args {
-    /// Files of traces, or directories of them
+    /// Trace files, or directories with trace files
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
-    /// The processes were killed: a trace that ends in the air is incomplete, and no error
+    /// The processes were killed: treat a trace without an end as incomplete, not as an error
     #[arg(long)]
     killed: bool,
-    /// How to write the report
+    /// The format of the report
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
     /// Write each divergence as a sequence diagram into this directory
@@ -122,16 +122,16 @@ impl Report {
                 count(one.counts.checkpoints),
             );
             let notes = [
-                (!one.from_the_beginning, "it begins in the middle: its first files are not here".to_owned()),
+                (!one.from_the_beginning, "it begins in the middle: its first files are missing".to_owned()),
                 (
                     !one.to_the_end && one.damage.is_none() && one.divergence.is_none(),
-                    "it ends in the middle: its last files are not here".to_owned(),
+                    "it ends in the middle: its last files are missing".to_owned(),
                 ),
                 (one.counts.dropped > 0, format!("{} records were dropped by the gateway", count(one.counts.dropped))),
                 (
                     one.counts.unchecked > 0,
                     format!(
-                        "{} steps of machines whose beginning or checkpoint is not in the trace were not checked",
+                        "{} steps were not checked, because their machine's beginning or checkpoint is not in the trace",
                         count(one.counts.unchecked)
                     ),
                 ),
@@ -178,7 +178,7 @@ impl Report {
                 (Some(divergence), _) => failed(NonSuccessKind::Failure, &divergence.text()),
                 (None, Some(damage)) => failed(NonSuccessKind::Error, &damage.to_string()),
                 (None, None) if one.is_whole() => TestCaseStatus::success(),
-                (None, None) => failed(NonSuccessKind::Error, "not every step of the process could be taken again"),
+                (None, None) => failed(NonSuccessKind::Error, "not every step of the process could be replayed"),
             };
             let mut case = TestCase::new(format!("process {:016x}", one.header.process), status);
             case.set_classname("replay").set_time(Duration::from_secs_f64(one.seconds));

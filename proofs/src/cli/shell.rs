@@ -30,15 +30,15 @@ Examples:
   prove shell SH-3 A8                an obligation and its variants; a known race
   prove shell --format json | jq '.obligations[] | {scenario, interleavings}'",
     after_long_help = "\
-The concurrent core is compiled a second time, from the source file that production
-compiles, against loom's locks. Each obligation (SH-1 … SH-6) has scenarios: a few
-threads that race on it, and what must hold. loom runs a scenario once for each order
-of its threads' operations on shared locks; it leaves out orders that differ in nothing
-but operations on different locks, and there is no bound on preemptions. The bounds that
-are listed are those of the scenario: how many threads, how often each acts.
+The concurrent core is compiled a second time, from the same source file as production,
+against loom's locks. Each obligation (SH-1 … SH-6) has scenarios: a few threads that race
+on it, and a condition that must hold. loom runs a scenario once for each order of its
+threads' operations on shared locks. It skips orders that differ only in operations on
+different locks. There is no bound on preemptions. The listed bounds are those of the
+scenario: the number of threads, and how often each acts.
 
-Each variant is the same scenario with one mistake put back. It must be refused, and for
-the reason that is expected. A run that is stopped early says `incomplete`, never `holds`.
+Each variant is the same scenario with one mistake. It must be refused, and for the
+expected reason. A run that is stopped early reports `incomplete`, never `holds`.
 
 Examples:
   prove shell
@@ -52,16 +52,16 @@ Exit codes: 0 all hold and every variant is refused, 1 one does not or is not, 2
 3 not exhausted"
 )]
 pub(super) struct Args {
-    /// Only these: an obligation with its variants, a scenario, a variant, a known race
+    /// Only these: an obligation with its variants, a scenario, a variant, or a known race
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// Scenarios that run at once [default: one a core]
+    /// Scenarios that run concurrently [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     /// Stop a scenario after N seconds: incomplete, exit code 3
     #[arg(long, value_name = "N")]
     max_seconds: Option<u64>,
-    /// How to write the report
+    /// The format of the report
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -93,7 +93,7 @@ pub(super) fn run(args: &Args, settings: &Settings, out: &mut dyn Write) -> Resu
     Ok(report.verdict())
 }
 
-/// One thing to explore.
+/// A unit of exploration.
 #[derive(Debug)]
 enum Task {
     Obligation(Obligation),
@@ -113,7 +113,7 @@ impl Task {
         }
     }
 
-    /// What it can be asked for by.
+    /// The names that select it.
     fn names(&self) -> impl Iterator<Item = &'static str> {
         let (id, race) = match self {
             Self::Obligation(one) => (one.id(), None),
@@ -143,7 +143,7 @@ fn select(wanted: &[String]) -> Result<Vec<Task>, Failure> {
     Ok(tasks)
 }
 
-/// Explores every task, so many at once, and returns what was found, in the order of the tasks.
+/// Explores every task, at most `threads` at a time. Returns the results in the order of the tasks.
 fn explore(tasks: &[Task], threads: NonZeroUsize, limits: &Limits) -> Vec<Explored> {
     let line = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
@@ -185,7 +185,7 @@ fn explore(tasks: &[Task], threads: NonZeroUsize, limits: &Limits) -> Vec<Explor
     results.into_iter().map(|result| result.expect("a worker that panics takes the scope with it")).collect()
 }
 
-/// What `prove shell` found.
+/// The results of `prove shell`.
 #[derive(Debug, Serialize)]
 struct Report {
     /// Whether every scenario was run to its end.
@@ -196,19 +196,19 @@ struct Report {
     variants: Vec<VariantReport>,
 }
 
-/// One scenario on production's source.
+/// One scenario with the production source.
 #[derive(Debug, Serialize)]
 struct ObligationReport {
     id: &'static str,
     scenario: &'static str,
     about: &'static str,
     interleavings: usize,
-    /// How much of everything: `actors 2, rounds 1, preemptions any`.
+    /// The bounds as text: `actors 2, rounds 1, preemptions any`.
     bound: String,
     seconds: f64,
     /// `null` is *incomplete*.
     holds: Option<bool>,
-    /// What the failing interleaving says.
+    /// The message of the failing interleaving.
     failure: Option<String>,
 }
 
@@ -233,18 +233,18 @@ impl ObligationReport {
     }
 }
 
-/// One mistake, put back.
+/// One broken variant.
 #[derive(Debug, Serialize)]
 struct VariantReport {
     id: &'static str,
     obligation: &'static str,
-    /// The known race that it is, if it is one.
+    /// The known race that it reproduces, if any.
     race: Option<&'static str>,
     mistake: &'static str,
     scenario: &'static str,
-    /// Whether it is refused, and for the reason that is expected; `null` is *incomplete*.
+    /// Whether it is refused for the expected reason; `null` is *incomplete*.
     refused: Option<bool>,
-    /// What the failing interleaving says.
+    /// The message of the failing interleaving.
     failure: Option<String>,
     interleavings: usize,
     seconds: f64,
@@ -373,7 +373,7 @@ fn case(name: &str, class: &str, seconds: f64, good: Option<bool>, message: &str
     let status = match good {
         Some(true) => TestCaseStatus::success(),
         Some(false) => non_success(NonSuccessKind::Failure, message),
-        // What was not looked at must not make a build green.
+        // An unexplored scenario must not make a build green.
         None => non_success(NonSuccessKind::Error, "incomplete"),
     };
     let mut case = TestCase::new(name, status);

@@ -1,4 +1,4 @@
-//! The transitions of one machine, as the search met them.
+//! The transitions of one machine, as the search observed them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,10 +8,10 @@ use crate::engine::proof::{Lifecycle, Outcome};
 use crate::engine::search::{self, End, Node, Observer};
 use crate::engine::settings::{Settings, Stage};
 
-/// What [`Chart::input`] calls a move of the environment alone.
+/// The name that [`Chart::input`] returns for a step of the environment alone.
 pub const ENVIRONMENT: &str = "(environment)";
 
-/// Phases, inputs and what happened for each pair of them.
+/// A machine's phases and inputs, and what happened for each pair of them.
 #[derive(Clone, Debug)]
 pub struct Chart {
     /// The machine.
@@ -20,32 +20,32 @@ pub struct Chart {
     pub phases: &'static [&'static str],
     /// Its inputs, in the order of [`Lifecycle::inputs`].
     pub inputs: &'static [&'static str],
-    /// The phases in which it may begin.
+    /// The phases of the initial states.
     pub initial: BTreeSet<usize>,
-    /// The phases in which some state was met.
+    /// The phases of the states that the search reached.
     pub met: BTreeSet<usize>,
-    /// By phase and input: each answer, with the phase after it. Input number
-    /// `inputs.len()` stands for the environment.
+    /// The outcomes for each phase and input, each with the phase that follows. Input number `inputs.len()` stands for
+    /// the environment.
     pub cells: BTreeMap<(usize, usize), BTreeSet<(Outcome, usize)>>,
 }
 
 /// Why there is no chart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChartError {
-    /// Stopped by the flag or a limit: a chart with holes would mislead.
+    /// The stop flag or a limit ended the search. A chart with gaps would mislead.
     Stopped,
     /// The model panicked.
     Panicked(String),
-    /// The model names a phase or an input that it does not list.
+    /// The model returned a phase or an input that it does not list.
     Unlisted(String),
 }
 
 impl fmt::Display for ChartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stopped => f.write_str("stopped before every transition was met"),
+            Self::Stopped => f.write_str("stopped before every transition was explored"),
             Self::Panicked(message) => write!(f, "the model panicked: {message}"),
-            Self::Unlisted(name) => write!(f, "`{name}` is not among the phases or inputs listed"),
+            Self::Unlisted(name) => write!(f, "`{name}` is not a listed phase or input"),
         }
     }
 }
@@ -53,9 +53,9 @@ impl fmt::Display for ChartError {
 impl std::error::Error for ChartError {}
 
 impl Chart {
-    /// Explores `model` and keeps its transitions.
+    /// Explores `model` and collects its transitions.
     pub fn of<M: Lifecycle>(model: &M, settings: &Settings) -> Result<Self, ChartError> {
-        let mut charter = Charter {
+        let mut collector = Collector {
             model,
             chart: Self {
                 machine: model.name(),
@@ -68,19 +68,19 @@ impl Chart {
             unlisted: None,
         };
         for state in model.init_states() {
-            let phase = charter.phase(&state);
-            charter.chart.initial.extend(phase);
+            let phase = collector.phase(&state);
+            collector.chart.initial.extend(phase);
         }
-        let (_, end) = search::level_order(model, settings, Stage::Chart, &mut charter);
-        match (end, charter.unlisted) {
+        let (_, end) = search::level_order(model, settings, Stage::Chart, &mut collector);
+        match (end, collector.unlisted) {
             (_, Some(name)) => Err(ChartError::Unlisted(name)),
-            (End::Exhausted, None) => Ok(charter.chart),
+            (End::Exhausted, None) => Ok(collector.chart),
             (End::Panicked { panic, .. }, None) => Err(ChartError::Panicked(panic.message)),
             (End::Found(_) | End::Stopped, None) => Err(ChartError::Stopped),
         }
     }
 
-    /// The inputs that lead from one phase to another, in their order.
+    /// Returns the inputs that lead from one phase to another, in their order.
     pub fn moves(&self, from: usize, to: usize) -> Vec<&'static str> {
         (0..=self.inputs.len())
             .filter(|input| {
@@ -92,19 +92,19 @@ impl Chart {
             .collect()
     }
 
-    /// The name of an input, the environment's too.
+    /// Returns the name of an input, or [`ENVIRONMENT`].
     pub fn input(&self, index: usize) -> &'static str {
         self.inputs.get(index).copied().unwrap_or(ENVIRONMENT)
     }
 }
 
-struct Charter<'a, M: Lifecycle> {
+struct Collector<'a, M: Lifecycle> {
     model: &'a M,
     chart: Chart,
     unlisted: Option<String>,
 }
 
-impl<M: Lifecycle> Charter<'_, M> {
+impl<M: Lifecycle> Collector<'_, M> {
     fn phase(&mut self, state: &M::State) -> Option<usize> {
         let name = self.model.phase(state);
         let index = self.chart.phases.iter().position(|phase| *phase == name);
@@ -115,7 +115,7 @@ impl<M: Lifecycle> Charter<'_, M> {
     }
 }
 
-impl<M: Lifecycle> Observer<M> for Charter<'_, M> {
+impl<M: Lifecycle> Observer<M> for Collector<'_, M> {
     fn state(&mut self, _: Node, state: &M::State) -> ControlFlow<()> {
         match self.phase(state) {
             Some(phase) => {

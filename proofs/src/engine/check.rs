@@ -1,12 +1,11 @@
-//! One model, checked: the exhaustive search, and the second search for what it found.
+//! The complete check of one model: the exhaustive search, then a second search for counterexamples.
 //!
-//! 1. stateright visits every state ([`crate::engine::explore`]), and what each leads to
-//!    is written down if the model makes promises.
-//! 2. If a state violated an `always`, or a step panicked, the level-order
-//!    search finds the shortest counterexample ([`crate::engine::shortest`]).
-//! 3. Otherwise each promise is decided ([`crate::engine::fairness`]). For one that is broken
-//!    the level-order search makes the graph once more, in which a short run
-//!    that breaks it is found.
+//! 1. stateright visits every state ([`crate::engine::explore`]). If the model makes promises, the successors of each
+//!    state are recorded.
+//! 2. If a state violates an `always`, or a step panics, the level-order search finds the shortest counterexample
+//!    ([`crate::engine::shortest`]).
+//! 3. Otherwise each promise is decided ([`crate::engine::fairness`]). For a broken promise the level-order search
+//!    builds the graph again, and a short run that breaks it is found there.
 
 use std::time::Instant;
 
@@ -55,7 +54,7 @@ pub fn check<M: Proof>(model: &M, settings: &Settings) -> ModelReport {
     report
 }
 
-/// Every property of a model with its kind, in the order of reports.
+/// Returns every property of a model with its kind, in the order of reports.
 pub(crate) fn properties<M: Proof>(model: &M) -> Vec<(&'static str, Kind)> {
     let mut all: Vec<_> = model
         .properties()
@@ -73,7 +72,7 @@ pub(crate) fn properties<M: Proof>(model: &M) -> Vec<(&'static str, Kind)> {
     all
 }
 
-/// What the exhaustive search alone says of each property.
+/// The results that follow from the exhaustive search alone.
 fn rows<M: Proof>(model: &M, exploration: &Exploration) -> Vec<PropertyReport> {
     properties(model)
         .into_iter()
@@ -93,7 +92,7 @@ fn rows<M: Proof>(model: &M, exploration: &Exploration) -> Vec<PropertyReport> {
         .collect()
 }
 
-/// Finds the shortest counterexample; with `keep_going`, of each violated property.
+/// Finds the shortest counterexample, or with `keep_going` the shortest for each violated property.
 fn counterexamples<M: Proof>(model: &M, settings: &Settings, exploration: &Exploration, report: &mut ModelReport) {
     if let Some(panic) = &exploration.panic {
         violated(report, panic.property().unwrap_or(PANIC), Kind::Always, None);
@@ -108,7 +107,7 @@ fn counterexamples<M: Proof>(model: &M, settings: &Settings, exploration: &Explo
             Shortest::Found { trace, .. } => found(report, *trace),
             Shortest::Stopped { .. } => {}
             Shortest::None { .. } => report.faults.push(format!(
-                "the exhaustive search met {}, the level-order search nothing: the model is not a function of its input",
+                "the exhaustive search found {}, the level-order search found nothing: the model is not deterministic",
                 exploration.violated.first().unwrap_or(&PANIC),
             )),
         }
@@ -120,12 +119,12 @@ fn found(report: &mut ModelReport, trace: Trace) {
     report.traces.push(trace);
 }
 
-/// The row of a property that the model declares.
+/// Returns the row of a property that the model declares.
 fn row<'a>(report: &'a mut ModelReport, id: &str, kind: Kind) -> Option<&'a mut PropertyReport> {
     report.properties.iter_mut().find(|property| property.id == id && property.kind == kind)
 }
 
-/// Marks a property as violated, in a row of its own if the model does not declare it.
+/// Marks a property as violated. Adds a row if the model does not declare the property.
 fn violated(report: &mut ModelReport, id: &str, kind: Kind, trace_len: Option<usize>) {
     if let Some(property) = row(report, id, kind) {
         property.holds = Some(false);
@@ -135,7 +134,7 @@ fn violated(report: &mut ModelReport, id: &str, kind: Kind, trace_len: Option<us
     }
 }
 
-/// Decides each promise.
+/// Decides every promise.
 fn promises<M: Proof>(model: &M, settings: &Settings, links: &Links, report: &mut ModelReport) {
     let mut broken_ones = Vec::new();
     for (index, promise) in model.promises().iter().enumerate() {
@@ -161,8 +160,8 @@ fn promises<M: Proof>(model: &M, settings: &Settings, links: &Links, report: &mu
     let traces: Vec<_> = broken_ones.iter().filter_map(|index| broken(model, &graph, *index)).collect();
     if traces.len() != broken_ones.len() || graph.tree.len() != report.unique_states {
         report.faults.push(format!(
-            "two searches met {} and {} states, and {} and {} broken promises: two states share a fingerprint, or the \
-             model is not a function of its input",
+            "the two searches found {} and {} states, and {} and {} broken promises: two states share a fingerprint, or \
+             the model is not deterministic",
             report.unique_states,
             graph.tree.len(),
             broken_ones.len(),
@@ -174,7 +173,7 @@ fn promises<M: Proof>(model: &M, settings: &Settings, links: &Links, report: &mu
     }
 }
 
-/// The run that breaks a promise, described.
+/// Describes a run that breaks a promise.
 pub(crate) fn broken<M: Proof>(model: &M, graph: &Graph<M>, promise: usize) -> Option<Trace> {
     let lasso = lasso::find(model, graph, promise)?;
     let (start, steps) = &lasso.path;

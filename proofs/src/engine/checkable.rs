@@ -1,4 +1,4 @@
-//! A model without its type: what the registry, the commands and the tests hold.
+//! Object-safe forms of the model traits, for the registry, the commands and the tests.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use crate::engine::proof::{Kind, Lifecycle, Proof};
 use crate::engine::refutation::{self, Refutation};
 use crate::engine::settings::Settings;
 
-/// Every [`Proof`], as an object.
+/// A [`Proof`] as a trait object.
 pub trait Checkable: Send + Sync {
     /// See [`Proof::name`].
     fn name(&self) -> &'static str;
@@ -24,16 +24,16 @@ pub trait Checkable: Send + Sync {
     /// Each property with its kind, in the order of reports.
     fn property_names(&self) -> Vec<(&'static str, Kind)>;
 
-    /// The exhaustive search alone. See [`explore::explore`].
+    /// Runs the exhaustive search alone. See [`explore::explore`].
     fn explore(&self, settings: &Settings) -> Exploration;
 
-    /// Everything about this model. See [`check::check`].
+    /// Checks the model completely. See [`check::check`].
     fn check(&self, settings: &Settings) -> ModelReport;
 
-    /// The shortest counterexample. See [`refutation::refute_model`].
+    /// Finds the shortest counterexample. See [`refutation::refute_model`].
     fn refute(&self, settings: &Settings) -> Refutation;
 
-    /// Serves stateright's Explorer, and does not return.
+    /// Serves stateright's Explorer. Does not return.
     ///
     /// # Panics
     /// When the address cannot be bound.
@@ -74,12 +74,12 @@ impl<M: Proof> Checkable for M {
     }
 }
 
-/// Every [`Lifecycle`], as an object.
+/// A [`Lifecycle`] as a trait object.
 pub trait Chartable: Send + Sync {
     /// See [`Proof::name`].
     fn name(&self) -> &'static str;
 
-    /// Explores the machine and keeps its transitions.
+    /// Explores the machine and collects its transitions.
     ///
     /// # Errors
     /// See [`ChartError`].

@@ -1,21 +1,21 @@
 //! Fingerprints of states and of their parts.
 //!
-//! `derive(Hash)` says many small numbers, one call each, and a hash function of quality has a price per call. So what is
-//! said is first written down, small numbers as one byte, and the bytes are hashed at once. Writing down is injective
-//! wherever the calls were: a number that does not fit into a byte follows a mark.
+//! `derive(Hash)` passes many small numbers to the hasher, one call each, and a good hash function has a cost per call.
+//! The numbers are therefore collected in a buffer first, small ones as one byte, and the buffer is hashed at once. The
+//! encoding is injective wherever the sequence of calls was: a number that does not fit into a byte follows a marker.
 
 use std::cell::RefCell;
 use std::hash::{Hash, Hasher};
 
 use ahash::RandomState;
 
-/// 64 bits of a value, by a hash function with these seeds.
+/// Returns 64 bits of a value, hashed with these seeds.
 pub(crate) fn digest<T: Hash + ?Sized>(seeds: &RandomState, value: &T) -> u64 {
     written(value, |bytes| seeds.hash_one(bytes))
 }
 
-/// 128 bits of a value, by two hash functions of their own. Among *n* values the odds that any two share them are below
-/// n²/2¹²⁹, so whoever knows a part by these may forget the part.
+/// Returns 128 bits of a value, from two independent hash functions. Among *n* values the probability that any two
+/// collide is below n²/2¹²⁹, so these bits can stand for the value.
 pub fn digest_wide<T: Hash + ?Sized>(value: &T) -> Wide {
     const SEEDS: [RandomState; 2] = [
         RandomState::with_seeds(
@@ -44,26 +44,26 @@ impl Hash for Wide {
     }
 }
 
-/// What a value says when it is hashed, written down.
+/// Passes the bytes that a value feeds to its hasher to `read`.
 pub fn written<T: Hash + ?Sized, R>(value: &T, read: impl FnOnce(&[u8]) -> R) -> R {
     thread_local! {
         static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
-    // A part may be digested while its whole is written down: it then finds no buffer, and makes one.
-    let mut page = Page(BYTES.take());
-    page.0.clear();
-    value.hash(&mut page);
-    let answer = read(&page.0);
-    BYTES.set(page.0);
+    // A part may be digested while its whole is being encoded. It then finds no buffer, and allocates one.
+    let mut encoder = Encoder(BYTES.take());
+    encoder.0.clear();
+    value.hash(&mut encoder);
+    let answer = read(&encoder.0);
+    BYTES.set(encoder.0);
     answer
 }
 
-struct Page(Vec<u8>);
+struct Encoder(Vec<u8>);
 
-/// What does not fit into a byte follows this one.
+/// Precedes a number that does not fit into a byte.
 const MARK: u8 = u8::MAX;
 
-impl Page {
+impl Encoder {
     #[inline]
     fn number(&mut self, number: u64) {
         match u8::try_from(number) {
@@ -76,9 +76,9 @@ impl Page {
     }
 }
 
-impl Hasher for Page {
+impl Hasher for Encoder {
     fn finish(&self) -> u64 {
-        unreachable!("what is written down is read, and not finished")
+        unreachable!("the buffer is read, and never finished")
     }
 
     #[inline]
@@ -113,7 +113,7 @@ impl Hasher for Page {
 
     #[inline]
     fn write_isize(&mut self, number: isize) {
-        // The discriminant of an enum: never negative, and if it were, a large number is as good.
+        // The discriminant of an enum. It is never negative, and if it were, a large number would do as well.
         self.number(number as u64);
     }
 }

@@ -1,38 +1,31 @@
-//! The exhaustive search, by stateright's checkers with threads.
+//! The exhaustive search, using stateright's multi-threaded checkers.
 //!
-//! A model whose runs are [short](Proof::is_short) is searched depth-first. What
-//! waits is then one path with its branches, and not a whole level: a twentieth
-//! of the memory, and faster. Where a run may go on and on, a path is as long as
-//! there are states, stateright copies it for each, and the search is breadth-first.
-//! What is reported as shortest is found by the second search, level by level.
+//! A model whose runs are [short](Proof::is_short) is searched depth-first. The queue is then one path with its
+//! branches instead of a whole level, which takes a twentieth of the memory and is faster. Where runs can be unbounded,
+//! a path can be as long as the number of states, and stateright copies it for each state. Such models are searched
+//! breadth-first. The shortest counterexample comes from the second search, level by level.
 //!
-//! stateright explores; the properties are looked at by the wrapper model that
-//! it is given, once for each state, at the moment at which the state is
-//! expanded. That keeps four things true which stateright alone would not:
+//! stateright explores a wrapper of the model. The wrapper evaluates the properties once per state, when the state is
+//! expanded. That guarantees four things which stateright alone does not:
 //!
-//! * **Every state is expanded.** stateright drops a state in which each
-//!   property yields a discovery, and ends once all have one. The wrapper shows
-//!   it one property, which never does.
-//! * **Nothing is truncated in silence.** A run is *complete* only if the number
-//!   of states expanded is the number of distinct states, and no stop, limit,
-//!   violation or panic ended it. stateright's own `is_done` also holds after
+//! * **Every state is expanded.** stateright drops a state in which each property yields a discovery, and stops once
+//!   every property has one. The wrapper declares one property, which never yields a discovery.
+//! * **No search is truncated silently.** A run is *complete* only if the number of expanded states equals the number
+//!   of distinct states, and no stop, limit, violation or panic ended it. stateright's own `is_done` is also true after
 //!   a time-out.
 //! * **A panic is a verdict.** See [`crate::engine::guard`].
-//! * **It is fast.** stateright looks up each property by name in every state
-//!   and copies the path for each `sometimes` that holds; the wrapper does
-//!   neither. stateright copies the path for each step, also for one that leads
-//!   where it was before; the wrapper keeps most of those from it.
+//! * **It is fast.** stateright looks up each property by name in every state and copies the path for each `sometimes`
+//!   that holds. The wrapper does neither. stateright also copies the path for each step, even one that leads to a
+//!   known state. The wrapper filters out most of those steps.
 //!
-//! The wrapper expands a state at once, when stateright asks for its actions:
-//! an action of the wrapper is the state to which one of the model's leads. So
-//! what liveness must know of a state and its steps is written down in one
-//! place, and stateright need not be asked twice.
+//! The wrapper expands a state completely when stateright asks for its actions: an action of the wrapper is a successor
+//! state of the model. Everything that liveness needs about a state and its steps is thus recorded in one place, and
+//! stateright computes no step twice.
 //!
-//! The wrapper's state is the model's state with its 64-bit fingerprint, made
-//! once, and its depth, which is not hashed: the states told apart are exactly
-//! the model's. Among *n* states the odds that any two share a fingerprint, and
-//! one of them is missed, are below n²/2⁶⁵: 3 in 10⁶ for ten million states.
-//! The level-order search hashes with other seeds, and the tests compare what both count.
+//! The wrapper's state is the model's state, its 64-bit fingerprint, computed once, and its depth, which is not hashed.
+//! The wrapper therefore distinguishes exactly the model's states. Among *n* states the probability that any two share
+//! a fingerprint, so that one of them is missed, is below n²/2⁶⁵: 3 in 10⁶ for ten million states. The level-order
+//! search hashes with other seeds, and the tests compare the two counts.
 
 use std::fmt::{self, Debug};
 use std::hash::{Hash, Hasher};
@@ -56,15 +49,15 @@ mod recorder;
 
 use recorder::Recorder;
 
-/// What one exhaustive search found.
+/// The result of one exhaustive search.
 #[derive(Clone, Debug)]
 pub struct Exploration {
     /// States generated, repeats included.
     pub states: usize,
     /// Distinct states.
     pub unique_states: usize,
-    /// States on the longest path explored, the initial one counted. It may
-    /// exceed the depth of the state graph: the search is not by level.
+    /// States on the longest path explored, including the initial one. May exceed the depth of the state graph, because
+    /// the search is not level by level.
     pub max_depth: usize,
     /// Whether every reachable state within the bounds was expanded.
     pub complete: bool,
@@ -74,28 +67,27 @@ pub struct Exploration {
     pub memory: Option<u64>,
     /// The `always` properties that some state violates, in the model's order.
     pub violated: Vec<&'static str>,
-    /// Each `sometimes` that some state shows, with the number of steps of the
-    /// first path on which it was met.
+    /// Each `sometimes` that some state shows, with the number of steps of the first path that reached such a state.
     pub shown: Vec<(&'static str, usize)>,
     /// The first panic of the model.
     pub panic: Option<Panic>,
 }
 
 impl Exploration {
-    /// States generated a second.
+    /// States generated per second.
     pub fn states_per_second(&self) -> f64 {
         self.states as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
-    /// Bytes of memory a distinct state; `None` when the growth is not known or
-    /// so small that pages, not states, are counted.
+    /// Bytes of memory per distinct state. `None` when the growth is unknown, or so small that it measures pages rather
+    /// than states.
     pub fn bytes_per_state(&self) -> Option<f64> {
         const TELLING: u64 = 4 << 20;
         let grown = self.memory.filter(|grown| *grown >= TELLING)?;
         Some(grown as f64 / self.unique_states.max(1) as f64)
     }
 
-    /// Whether a violation or a panic was met.
+    /// Whether a violation or a panic was found.
     pub fn failed(&self) -> bool {
         self.panic.is_some() || !self.violated.is_empty()
     }
@@ -104,13 +96,13 @@ impl Exploration {
 /// Explores every reachable state of `model`.
 ///
 /// # Panics
-/// When the model declares an `eventually` property: those are
-/// [promises](Proof::promises). When a checker thread cannot be started.
+/// When the model declares an `eventually` property, which must be a [promise](Proof::promises) instead. When a checker
+/// thread cannot be started.
 pub fn explore<M: Proof>(model: &M, settings: &Settings) -> Exploration {
     run(model, settings, None).0
 }
 
-/// Explores, and keeps what the model's promises are decided by, if it makes any.
+/// Explores, and records what is needed to decide the model's promises, if it makes any.
 ///
 /// # Panics
 /// As [`explore`], and when the model exceeds the limits of [`crate::engine::fairness`].
@@ -134,7 +126,7 @@ fn run<M: Proof>(model: &M, settings: &Settings, recorder: Option<Recorder<M>>) 
     (exploration, links)
 }
 
-/// One search, by whichever checker.
+/// One search, with either checker.
 struct Search<'a, M: Proof> {
     model: &'a M,
     settings: &'a Settings,
@@ -151,7 +143,7 @@ impl<M: Proof> Search<'_, M> {
         thread::scope(|scope| {
             let monitor = scope.spawn(|| watch(model.name(), &checker, shared, settings, began));
             for handle in handles {
-                // The wrapper lets no panic out, so this one is the checker's own.
+                // The wrapper lets no panic through, so this is the checker's own.
                 if handle.join().is_err() {
                     shared.panicked(Panic {
                         message: "a checker thread panicked outside the model".into(),
@@ -222,33 +214,33 @@ fn watch<M: Proof>(
     }
 }
 
-/// Between two looks at the limits.
+/// The time between two checks of the limits.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// The depth of a property that no state has met.
+/// The depth of a property that no state has violated or shown.
 const NOT_MET: u32 = u32::MAX;
 
-/// One property and the least depth at which a state violated or showed it.
+/// A property and the smallest depth at which a state violated or showed it.
 struct Watch<M: Model> {
     name: &'static str,
     condition: fn(&M, &M::State) -> bool,
     met: AtomicU32,
 }
 
-/// What the checker's threads share. Each field is written by any of them and
-/// read by the watching thread; nothing is ordered by them.
+/// The state shared by the checker's threads. Any thread writes any field, and the monitor thread reads them. No
+/// ordering depends on them.
 struct Shared<M: Proof> {
     always: Vec<Watch<M>>,
     sometimes: Vec<Watch<M>>,
     keep_going: bool,
     /// The caller's stop flag.
     stop: Arc<AtomicBool>,
-    /// Ours: a limit, a violation or a panic. Once set, no state is expanded.
+    /// Set by a limit, a violation or a panic. Once it is set, no state is expanded.
     halt: AtomicBool,
-    /// Every checker thread has returned.
+    /// Set when every checker thread has returned.
     ended: AtomicBool,
     expanded: AtomicUsize,
-    /// Steps that the filter kept from stateright's count.
+    /// Steps that the filter hid from stateright, and that stateright therefore does not count.
     filtered: AtomicUsize,
     filter: Filter,
     recorder: Option<Recorder<M>>,
@@ -265,7 +257,7 @@ impl<M: Proof> Shared<M> {
                 Expectation::Always => always.push(watch),
                 Expectation::Sometimes => sometimes.push(watch),
                 Expectation::Eventually => {
-                    panic!("`{name}` of `{}`: state it as a promise", model.name())
+                    panic!("`{name}` of `{}`: declare it as a promise", model.name())
                 }
             }
         }
@@ -294,8 +286,8 @@ impl<M: Proof> Shared<M> {
         self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
     }
 
-    /// Looks at every property in a state that is about to be expanded.
-    fn look(&self, model: &M, seen: &Seen<M::State>) {
+    /// Evaluates every property in a state that is about to be expanded.
+    fn evaluate(&self, model: &M, seen: &Seen<M::State>) {
         if seen.depth > self.depth.load(Ordering::Relaxed) {
             self.depth.fetch_max(seen.depth, Ordering::Relaxed);
         }
@@ -324,7 +316,7 @@ struct Watched<M: Proof> {
 /// A state, its fingerprint, and the number of states on the path to it.
 #[derive(Clone)]
 struct Seen<S> {
-    /// Boxed, for stateright moves it from one place to the next.
+    /// Boxed, because stateright moves it several times.
     state: Box<S>,
     fingerprint: u64,
     depth: u32,
@@ -348,12 +340,11 @@ impl<S> Hash for Seen<S> {
     }
 }
 
-/// Fingerprints handed to stateright not long ago.
+/// Recent fingerprints that were passed to stateright.
 ///
-/// A step to one of them need not be shown to stateright, which has the state
-/// already. A slot holds the latest fingerprint that falls into it; one that was
-/// displaced is shown again, and stateright finds it in its set. So the filter
-/// may forget, and never hides a state that stateright has not been given.
+/// A step to one of these states need not be shown to stateright, which has the state already. A slot holds the latest
+/// fingerprint that maps to it. A displaced one is shown again, and stateright finds it in its own set. The filter may
+/// forget, but never hides a state that stateright has not received.
 struct Filter(Vec<AtomicU64>);
 
 impl Filter {
@@ -363,9 +354,9 @@ impl Filter {
         Self((0..Self::SLOTS).map(|_| AtomicU64::new(0)).collect())
     }
 
-    /// Whether this state was handed over; from now on it was.
+    /// Records the state as passed on. Returns whether it already was.
     fn had(&self, fingerprint: u64) -> bool {
-        // Zero marks an empty slot, so a state with that fingerprint is never had.
+        // Zero marks an empty slot, so a state with that fingerprint always counts as new.
         let slot = &self.0[fingerprint as usize & (Self::SLOTS - 1)];
         if slot.load(Ordering::Relaxed) == fingerprint {
             return fingerprint != 0;
@@ -388,10 +379,10 @@ impl<S: Debug> Debug for Seen<S> {
 }
 
 impl<M: Proof> Watched<M> {
-    /// Looks at a state, and makes the states that follow it and that stateright may not have.
+    /// Evaluates the properties in a state, and computes the successors that stateright may not have yet.
     fn expand(&self, seen: &Seen<M::State>, next: &mut Vec<Seen<M::State>>) {
         let Self { model, shared } = self;
-        shared.look(model, seen);
+        shared.evaluate(model, seen);
         let mut row =
             shared.recorder.as_ref().and_then(|recorder| recorder.begin(model, seen.fingerprint, &seen.state));
         let mut actions = Vec::new();
@@ -420,7 +411,7 @@ impl<M: Proof> Watched<M> {
 
 impl<M: Proof> Model for Watched<M> {
     type State = Seen<M::State>;
-    /// A state to which an action of the model leads.
+    /// A successor state of the model.
     type Action = Self::State;
 
     fn init_states(&self) -> Vec<Self::State> {

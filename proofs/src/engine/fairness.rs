@@ -1,45 +1,37 @@
-//! Liveness, decided exactly: is there a weakly fair run that stays pending for ever?
+//! Decides liveness exactly: is there a weakly fair run that stays pending forever?
 //!
 //! # Theory
 //!
-//! A [`Promise`] says which states are *pending*. It is
-//! violated by a run that is pending from some step on, for ever, and that is
-//! *weakly fair*: each fairness class that stays enabled from some step on is
-//! taken infinitely often. A run may also stop for ever (*stutter*) where that
-//! is fair, which is where no fair class is enabled; what the adversary may do
-//! it need not do.
+//! A [`Promise`] defines which states are *pending*. A run violates it if the run is pending forever from some step on
+//! and is *weakly fair*: each fairness class that stays enabled from some step on is taken infinitely often. A run may
+//! also stop forever (*stutter*) where that is fair, which is where no fair class is enabled. The adversary is never
+//! forced to act.
 //!
-//! The state graph is finite, so the states that a run visits infinitely often
-//! lie in one strongly connected component of the part of the graph that is
-//! pending. So it suffices to look at the maximal components `C` of that part,
-//! a single state with its stuttering step among them. `C` holds a fair run
-//! that stays in it exactly if, for each class,
+//! The state graph is finite, so the states that a run visits infinitely often lie in one strongly connected component
+//! of the pending part of the graph. It therefore suffices to examine the maximal components `C` of that part,
+//! including single states with a stuttering step. `C` contains a fair run that stays in it if and only if, for each
+//! class,
 //!
 //! * the class is disabled in some state of `C`, or
-//! * some edge inside `C` carries it.
+//! * some edge inside `C` belongs to the class.
 //!
-//! *If:* the run that visits every state and edge of `C` again and again is
-//! fair. *Only if:* what a fair run visits infinitely often is a strongly
-//! connected `S ⊆ C`; each class is disabled somewhere in `S` or carried inside
-//! `S`, hence in `C`. Weak fairness alone needs no nested search, since both
-//! conditions only become easier as a component grows. This is the emptiness
-//! test of a generalised Büchi automaton by components: Lichtenstein and Pnueli,
-//! *Checking that finite state concurrent programs satisfy their linear
-//! specification* (POPL 1985); Baier and Katoen, *Principles of Model Checking*,
-//! sections 3.5 and 6.5.3. Components are found by Tarjan's algorithm, with a
-//! stack of its own.
+//! *If:* the run that visits every state and edge of `C` again and again is fair. *Only if:* the states that a fair run
+//! visits infinitely often form a strongly connected `S ⊆ C`. Each class is disabled somewhere in `S` or has an edge
+//! inside `S`, hence in `C`. Weak fairness alone needs no nested search, because both conditions only become easier to
+//! satisfy as a component grows. This is the component-based emptiness test of a generalised Büchi automaton:
+//! Lichtenstein and Pnueli, *Checking that finite state concurrent programs satisfy their linear specification* (POPL
+//! 1985); Baier and Katoen, *Principles of Model Checking*, sections 3.5 and 6.5.3. Components are found by Tarjan's
+//! algorithm with an explicit stack.
 //!
 //! # Why not stateright's `eventually`
 //!
-//! It looks only at paths that end. In `live → heartbeat → live` none does, and
-//! a property that never comes true is reported as if it held. The tests assert
-//! both answers on the same model.
+//! It considers only paths that end. In `live → heartbeat → live` no path ends, and a property that never becomes true
+//! is reported as if it held. The tests assert both answers on the same model.
 //!
 //! # Bounds
 //!
-//! What is decided is the bounded model: a step that would leave
-//! `within_boundary`, or for which `next_state` is `None`, does not exist, and
-//! its class is not enabled by it.
+//! Liveness is decided for the bounded model. A step that would leave `within_boundary`, or for which `next_state` is
+//! `None`, does not exist and does not enable its class.
 
 use std::ops::ControlFlow;
 
@@ -47,42 +39,41 @@ use crate::engine::proof::{Promise, Proof};
 use crate::engine::search::{self, End, Node, Observer, Tree};
 use crate::engine::settings::{Settings, Stage};
 
-/// The most promises that a model may make.
+/// The maximum number of promises of a model.
 pub const MAX_PROMISES: usize = 32;
-/// The most fairness classes that a model may use.
+/// The maximum number of fairness classes of a model.
 pub const MAX_CLASSES: u8 = 64;
 
-/// Tarjan: not met yet.
+/// Tarjan: not visited yet.
 const UNSEEN: u32 = u32::MAX;
-/// Tarjan: in a component that is told already.
+/// Tarjan: in a component that is already reported.
 const CLOSED: u32 = u32::MAX - 1;
 
-/// On an edge: its action is in no fairness class.
+/// The class of an edge whose action is in no fairness class.
 pub(crate) const UNFAIR: u8 = u8::MAX;
 
-/// The part of the state graph that liveness needs, in compressed rows.
+/// The part of the state graph that liveness needs, as compressed sparse rows.
 #[derive(Debug)]
 pub(crate) struct Links {
-    /// A bit for each promise that is pending in the state.
+    /// For each state, a bit per pending promise.
     pending: Vec<u32>,
-    /// A bit for each fairness class that is enabled in the state.
+    /// For each state, a bit per enabled fairness class.
     enabled: Vec<u64>,
-    /// Where the edges of each state begin; one more at the end.
+    /// The start of each state's edges, and the end of the last one's.
     rows: Vec<u32>,
-    /// Edges between states that have a pending promise in common: the others
-    /// lie inside no component.
+    /// Edges between states that have a pending promise in common. Other edges are inside no component.
     targets: Vec<Node>,
     /// The fairness class of each edge.
     classes: Vec<u8>,
 }
 
-/// Which of these promises are pending in a state, a bit for each.
+/// Returns which promises are pending in a state, a bit for each.
 pub(crate) fn pending<M: Proof>(model: &M, promises: &[Promise<M>], state: &M::State) -> u32 {
     let bits = promises.iter().enumerate().filter(|(_, promise)| (promise.pending)(model, state));
     bits.fold(0, |bits, (index, _)| bits | 1 << index)
 }
 
-/// The fairness class of an action, or [`UNFAIR`].
+/// Returns the fairness class of an action, or [`UNFAIR`].
 ///
 /// # Panics
 /// When it is not below [`MAX_CLASSES`].
@@ -92,12 +83,12 @@ pub(crate) fn class<M: Proof>(model: &M, action: &M::Action) -> u8 {
     class.unwrap_or(UNFAIR)
 }
 
-/// The bit of a class in a mask of those that are enabled.
+/// Returns the bit of a class in a mask of enabled classes.
 pub(crate) const fn bit(class: u8) -> u64 {
     if class == UNFAIR { 0 } else { 1 << class }
 }
 
-/// The promises of a model.
+/// Returns the promises of a model.
 ///
 /// # Panics
 /// When there are more than [`MAX_PROMISES`].
@@ -108,12 +99,12 @@ pub(crate) fn promises<M: Proof>(model: &M) -> Vec<Promise<M>> {
 }
 
 impl Links {
-    /// Of states, in the order of their numbers, in which these promises are pending.
+    /// Starts a graph whose states, in the order of their numbers, have these promises pending.
     pub(crate) fn new(pending: Vec<u32>) -> Self {
         Self { pending, enabled: Vec::new(), rows: vec![0], targets: Vec::new(), classes: Vec::new() }
     }
 
-    /// An edge of the state whose row is open.
+    /// Adds an edge to the open row.
     pub(crate) fn push(&mut self, target: Node, class: u8) {
         if self.pending[self.enabled.len()] & self.pending[target as usize] != 0 {
             self.targets.push(target);
@@ -121,14 +112,14 @@ impl Links {
         }
     }
 
-    /// Ends the row of a state, and opens the next one's.
+    /// Ends the row of a state, and opens the next.
     pub(crate) fn end_row(&mut self, enabled: u64) {
         let end = u32::try_from(self.targets.len()).expect("fewer than 2^32 edges fit in memory");
         self.rows.push(end);
         self.enabled.push(enabled);
     }
 
-    /// The edges of a state, each with its class.
+    /// Returns the edges of a state, each with its class.
     pub(crate) fn edges(&self, node: Node) -> impl Iterator<Item = (Node, u8)> + '_ {
         let row = self.row(node);
         self.targets[row.clone()].iter().copied().zip(self.classes[row].iter().copied())
@@ -146,15 +137,14 @@ impl Links {
         self.pending[node as usize] & (1 << promise) != 0
     }
 
-    /// A component in which a fair run can stay pending for ever, if there is
-    /// one: the one with the state nearest to the start. Its states are in the
-    /// order of their distance.
+    /// Returns a component in which a fair run can stay pending forever, if there is one. Of several it is the one with
+    /// the state nearest to the start. Its states are in the order of their distance.
     pub(crate) fn fair_component(&self, promise: usize) -> Option<Vec<Node>> {
         let mut nearest: Option<(Node, Vec<Node>)> = None;
-        self.components(promise, |component, output| {
+        self.components(promise, |component, order| {
             let first = component.iter().copied().min().expect("a component has a state");
             let closer = nearest.as_ref().is_none_or(|(best, _)| first < *best);
-            if closer && self.holds_fair_run(component, output) {
+            if closer && self.holds_fair_run(component, order) {
                 nearest = Some((first, component.to_vec()));
             }
         });
@@ -163,16 +153,16 @@ impl Links {
         Some(component)
     }
 
-    /// The condition of the theory. What is open and was discovered no earlier
-    /// than the component's root is the component.
-    fn holds_fair_run(&self, component: &[Node], output: &[u32]) -> bool {
-        let root = output[component[0] as usize];
+    /// The condition of the theory. A state belongs to the component if it is open and was discovered no earlier than
+    /// the component's root.
+    fn holds_fair_run(&self, component: &[Node], order: &[u32]) -> bool {
+        let root = order[component[0] as usize];
         let mut always_enabled = u64::MAX;
         let mut carried = 0;
         for node in component {
             always_enabled &= self.enabled[*node as usize];
             for (target, class) in self.edges(*node) {
-                let reached = output[target as usize];
+                let reached = order[target as usize];
                 if class != UNFAIR && root <= reached && reached < CLOSED {
                     carried |= 1 << class;
                 }
@@ -181,24 +171,23 @@ impl Links {
         always_enabled & !carried == 0
     }
 
-    /// Tarjan's algorithm on the states in which `promise` is pending. Each
-    /// component goes to `found` once, its root first, with the order of
-    /// discovery of every state.
+    /// Runs Tarjan's algorithm on the states in which `promise` is pending. Passes each component to `found` once, root
+    /// first, with the discovery order of every state.
     fn components(&self, promise: usize, mut found: impl FnMut(&[Node], &[u32])) {
         let count = self.pending.len();
-        // The order of discovery while open; `low` is the least one reachable.
-        let mut output = vec![UNSEEN; count];
+        // The discovery order of open states. `low` is the smallest order reachable from the state.
+        let mut order = vec![UNSEEN; count];
         let mut low = vec![0_u32; count];
         let mut next = 0_u32;
         let mut open: Vec<Node> = Vec::new();
         let mut calls: Vec<(Node, usize)> = Vec::new();
 
         for root in 0..count as Node {
-            if output[root as usize] != UNSEEN || !self.is_pending(root, promise) {
+            if order[root as usize] != UNSEEN || !self.is_pending(root, promise) {
                 continue;
             }
             calls.push((root, self.row(root).start));
-            output[root as usize] = next;
+            order[root as usize] = next;
             low[root as usize] = next;
             next += 1;
             open.push(root);
@@ -211,9 +200,9 @@ impl Links {
                     if !self.is_pending(target, promise) {
                         continue;
                     }
-                    match output[to] {
+                    match order[to] {
                         UNSEEN => {
-                            output[to] = next;
+                            order[to] = next;
                             low[to] = next;
                             next += 1;
                             open.push(target);
@@ -229,12 +218,12 @@ impl Links {
                     let caller = *caller as usize;
                     low[caller] = low[caller].min(low[at]);
                 }
-                if low[at] == output[at] {
+                if low[at] == order[at] {
                     let start =
                         open.iter().rposition(|member| *member as usize == at).expect("a component's root is open");
-                    found(&open[start..], &output);
+                    found(&open[start..], &order);
                     for member in open.drain(start..) {
-                        output[member as usize] = CLOSED;
+                        order[member as usize] = CLOSED;
                     }
                 }
             }
@@ -253,7 +242,7 @@ impl<M: Proof> Graph<M> {
     /// Searches `model` level by level, and keeps the graph.
     ///
     /// # Errors
-    /// How the search ended, when not by exhausting the states.
+    /// Returns how the search ended, if it did not exhaust the states.
     ///
     /// # Panics
     /// When the model makes more than [`MAX_PROMISES`] or uses a class that is

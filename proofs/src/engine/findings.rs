@@ -1,22 +1,21 @@
-//! What the engine finds out about one model or one broken variant, as plain data.
+//! The engine's results for a model or a broken variant, as plain data.
 //!
-//! One rule holds for all: **a run that did not exhaust the states never says
-//! "holds"**. What it did find stands: a counterexample is one, and a premise
-//! that was met is met.
+//! One rule applies to all: **a run that did not exhaust the states never reports "holds"**. What it found is still
+//! valid: a counterexample is a counterexample, and a premise that was reached is reached.
 
 use serde::Serialize;
 
 use crate::engine::proof::Kind;
 use crate::engine::trace::Trace;
 
-/// What a run says, from best to worst.
+/// The result of a run, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// Every property holds in every reachable state within the bounds.
     Holds,
-    /// Nothing is wrong so far, but not everything was looked at.
+    /// Nothing is wrong so far, but the search was not exhaustive.
     Incomplete,
-    /// A property is violated, a premise never met, or the searches disagree.
+    /// A property is violated, a premise is never reached, or the searches disagree.
     Fails,
 }
 
@@ -25,29 +24,29 @@ pub enum Verdict {
 pub struct ModelReport {
     /// Its name on the command line.
     pub name: String,
-    /// What is explored, in one sentence.
+    /// One sentence on what is explored.
     pub about: String,
-    /// The bounds within which it is exhaustive.
+    /// The bounds within which the search is exhaustive.
     pub bounds: Vec<Bound>,
     /// States generated, repeats included.
     pub states: usize,
     /// Distinct states.
     pub unique_states: usize,
-    /// States on the longest path explored, the initial one counted.
+    /// States on the longest path explored, including the initial one.
     pub max_depth: usize,
-    /// Whether all was looked at: each reachable state, each promise.
+    /// Whether every reachable state was explored and every promise decided.
     pub complete: bool,
     /// Wall-clock seconds of the exhaustive search.
     pub seconds: f64,
-    /// Wall-clock seconds after the search: deciding the promises, and finding a counterexample.
+    /// Wall-clock seconds for deciding the promises and finding counterexamples.
     pub second_search_seconds: f64,
-    /// States generated a second by the exhaustive search.
+    /// States generated per second by the exhaustive search.
     pub states_per_second: f64,
-    /// Bytes of memory a distinct state, see [`crate::engine::memory`]; `null` if not measurable.
+    /// Bytes of memory per distinct state, see [`crate::engine::memory`]; `null` if not measurable.
     pub bytes_per_state: Option<f64>,
-    /// Each property and what was found.
+    /// The result for each property.
     pub properties: Vec<PropertyReport>,
-    /// What is wrong beside the properties: the two searches disagree.
+    /// Faults of the check itself: the two searches disagree.
     pub faults: Vec<String>,
     /// The counterexamples.
     #[serde(skip)]
@@ -55,7 +54,7 @@ pub struct ModelReport {
 }
 
 impl ModelReport {
-    /// What the check of this model says.
+    /// Returns the verdict on this model.
     pub fn verdict(&self) -> Verdict {
         let fails = self.properties.iter().any(|property| property.holds == Some(false));
         if fails || !self.faults.is_empty() {
@@ -73,14 +72,14 @@ impl ModelReport {
 pub struct Bound {
     /// What is bounded.
     pub name: &'static str,
-    /// By how much.
+    /// Its value.
     pub value: String,
 }
 
 /// One property of one model.
 #[derive(Debug, Serialize)]
 pub struct PropertyReport {
-    /// `AUTH-1`, `AUTH-1.delivered`, `LIVE-2`; `panic` for one that quotes no property.
+    /// `AUTH-1`, `AUTH-1.delivered`, `LIVE-2`; `panic` for a panic that quotes no property.
     pub id: String,
     /// `always`, `sometimes` or `eventually`.
     pub kind: Kind,
@@ -90,27 +89,26 @@ pub struct PropertyReport {
     pub trace_len: Option<usize>,
 }
 
-/// One broken variant and how it fared.
+/// The result for one broken variant.
 #[derive(Debug, Serialize)]
 pub struct RaceReport {
-    /// The race, `A1`.
+    /// The race's id, such as `A1`.
     pub id: &'static str,
     /// Its title.
     pub title: &'static str,
-    /// The mistake that was put back.
+    /// The mistake in the broken variant.
     pub mistake: &'static str,
-    /// Whether it is refused by a property that was expected to: `null` when the
-    /// search did not come to an end.
+    /// Whether an expected property refuses it; `null` when the search did not complete.
     pub refused: Option<bool>,
     /// The property that the counterexample violates.
     pub property: Option<String>,
-    /// The properties, one of which must refuse it.
+    /// The properties of which one must refuse it.
     pub expected: Vec<&'static str>,
     /// Steps of the counterexample.
     pub trace_len: Option<usize>,
-    /// The model of the broken variant; `null` when the types do not allow it.
+    /// The model of the broken variant; `null` when the types rule the mistake out.
     pub model: Option<String>,
-    /// The compile-fail test that shows that the types do not allow it.
+    /// The compile-fail test that shows that the types rule the mistake out.
     pub untypable: Option<&'static str>,
     /// Distinct states searched.
     pub unique_states: usize,
@@ -122,7 +120,7 @@ pub struct RaceReport {
 }
 
 impl RaceReport {
-    /// What the refutation says of this race.
+    /// Returns the verdict on this race.
     pub fn verdict(&self) -> Verdict {
         match self.refused {
             Some(true) => Verdict::Holds,

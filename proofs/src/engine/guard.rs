@@ -1,18 +1,17 @@
-//! A panic in a model step is an answer, not an accident.
+//! Turns a panic in a model step into a verdict.
 //!
-//! The production machines assert their invariants in every step. When such an
-//! assertion fails under the search, the search has found a counterexample: it
-//! must be told with its message and its trace. Left alone, a panicking checker
-//! thread closes the job market and the rest of the run looks finished.
+//! The production machines assert their invariants in every step. If an assertion fails during the search, the search
+//! has found a counterexample, which must be reported with its message and trace. Without this guard a panicking
+//! checker thread would close the job market, and the run would look finished.
 //!
-//! [`catch`] runs a closure, keeps the panic's message and place, and prints
-//! nothing. Panics anywhere else are reported as usual.
+//! [`catch`] runs a closure, keeps the panic's message and place, and prints nothing. Panics anywhere else are reported
+//! as usual.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
 
-/// What a panic said, and where.
+/// A panic's message and place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Panic {
     /// The message of the panic or of the failed assertion.
@@ -22,14 +21,13 @@ pub struct Panic {
 }
 
 impl Panic {
-    /// The property id that the message quotes (`AUTH-1` in `AUTH-1: no frame
-    /// leaves …`), if it quotes one.
+    /// Returns the property id that the message quotes (`AUTH-1` in `AUTH-1: no frame leaves …`), if any.
     pub fn property(&self) -> Option<&str> {
         self.message.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).find(|word| is_property_id(word))
     }
 }
 
-/// Capitals, a dash, digits: the shape of every property id.
+/// Whether a word has the form of a property id: capitals, a hyphen, digits.
 fn is_property_id(word: &str) -> bool {
     word.split_once('-').is_some_and(|(area, number)| {
         area.len() >= 2
@@ -40,17 +38,17 @@ fn is_property_id(word: &str) -> bool {
 }
 
 thread_local! {
-    /// How many `catch`es this thread is inside of.
+    /// The number of `catch` calls that this thread is in.
     static GUARDED: Cell<u32> = const { Cell::new(0) };
-    /// What the last guarded panic of this thread said.
+    /// This thread's last guarded panic.
     static LAST: RefCell<Option<Panic>> = const { RefCell::new(None) };
 }
 
 /// Runs `f` and turns a panic into a value.
 ///
 /// # Errors
-/// The panic, when `f` panicked. What `f` had borrowed mutably may then be half
-/// changed; every caller gives up the search that it belongs to.
+/// The panic, if `f` panicked. Values that `f` had borrowed mutably may then be half changed, so every caller abandons
+/// its search.
 pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Panic> {
     install();
     GUARDED.set(GUARDED.get() + 1);
@@ -61,7 +59,7 @@ pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Panic> {
     })
 }
 
-/// Puts the quiet hook before the one that is there, once a process.
+/// Installs the quiet hook in front of the existing one, once per process.
 fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,9 +1,8 @@
-//! A run that breaks a promise: a prefix, and a cycle that it repeats for ever.
+//! A run that breaks a promise: a prefix, and a cycle that repeats forever.
 //!
-//! The prefix is the shortest path to the component. The cycle is a walk inside
-//! it that shows, for each fairness class, an edge that carries it or a state
-//! that disables it, and returns. It is short, not always shortest: the walk
-//! goes to the nearest witness that is still missing.
+//! The prefix is the shortest path to the component. The cycle is a closed walk inside it that passes, for each
+//! fairness class, an edge of the class or a state that disables it. The cycle is short but not always the shortest:
+//! the walk always goes to the nearest missing witness.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -13,13 +12,13 @@ use crate::engine::search::{Node, Path};
 
 /// A broken promise.
 pub(crate) struct Lasso<M: Proof> {
-    /// From an initial state, the prefix and then once round the cycle.
+    /// From an initial state, the prefix and then once around the cycle.
     pub(crate) path: Path<M>,
-    /// The length of the prefix. Without steps after it, the run stops there.
+    /// The length of the prefix. If no steps follow it, the run stops there.
     pub(crate) prefix: usize,
 }
 
-/// The run that breaks promise number `promise`, if any weakly fair run does.
+/// Finds a weakly fair run that breaks promise number `promise`, if there is one.
 pub(crate) fn find<M: Proof>(model: &M, graph: &Graph<M>, promise: usize) -> Option<Lasso<M>> {
     let component = graph.links.fair_component(promise)?;
     let walk = cycle(graph, &component);
@@ -34,7 +33,7 @@ pub(crate) fn find<M: Proof>(model: &M, graph: &Graph<M>, promise: usize) -> Opt
     Some(Lasso { path: (start, steps), prefix })
 }
 
-/// The action of that class that leads from a state to `target`.
+/// Returns the action of this class that leads from a state to `target`.
 fn step<M: Proof>(model: &M, graph: &Graph<M>, before: &M::State, target: Node, class: u8) -> (M::Action, M::State) {
     let mut actions = Vec::new();
     model.actions(before, &mut actions);
@@ -48,16 +47,14 @@ fn step<M: Proof>(model: &M, graph: &Graph<M>, before: &M::State, target: Node, 
         .expect("an edge of the graph is a step of the model")
 }
 
-/// A closed walk from the first state of `component` that is fair; empty if
-/// the state itself is, by stuttering.
+/// Returns a fair closed walk from the first state of `component`. It is empty if stuttering in that state is fair.
 fn cycle<M: Proof>(graph: &Graph<M>, component: &[Node]) -> Vec<(Node, u8)> {
     let home = component[0];
     let members: HashSet<Node> = component.iter().copied().collect();
     if component.len() == 1 && graph.links.edges(home).all(|(target, _)| target != home) {
         return Vec::new();
     }
-    // A class needs an edge that carries it only if no state of the walk
-    // disables it; a class that some state disables is settled by going there.
+    // A class that some state of the walk disables is settled there. Any other class needs an edge of its own.
     let mut missing: u64 = u64::MAX;
     let mut walk: Vec<(Node, u8)> = Vec::new();
     let mut at = home;
@@ -84,8 +81,7 @@ fn cycle<M: Proof>(graph: &Graph<M>, component: &[Node]) -> Vec<(Node, u8)> {
     walk
 }
 
-/// The shortest walk of at least one edge inside `members` whose last edge and
-/// state are wanted.
+/// Returns the shortest walk of at least one edge inside `members` whose last edge and state are wanted.
 fn nearest<M: Proof>(
     graph: &Graph<M>,
     members: &HashSet<Node>,

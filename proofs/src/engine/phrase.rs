@@ -1,9 +1,9 @@
-//! An action in words: what its `Debug` form says, without the form of a type.
+//! Describes an action in words, from its `Debug` form.
 //!
-//! `Cut(ConnectionId(1))` becomes *cut connection 1*, `Expire(Idle)` becomes *expire idle*. A model that can say it
-//! better [depicts](crate::Proof::depict) its steps itself.
+//! `Cut(ConnectionId(1))` becomes *cut connection 1*, `Expire(Idle)` becomes *expire idle*. A model with better
+//! descriptions [depicts](crate::Proof::depict) its steps itself.
 
-/// The words of a value's `Debug` form. What does not look like one comes back as it is.
+/// Returns the words of a value's `Debug` form. Text in any other form is returned unchanged.
 pub fn phrase(debug: &str) -> String {
     let mut reader = Reader { rest: debug.trim() };
     match reader.value() {
@@ -23,7 +23,7 @@ impl<'a> Reader<'a> {
         rest.is_some()
     }
 
-    /// The characters of a name or a number.
+    /// Reads the characters of a name or a number.
     fn word(&mut self) -> Option<&'a str> {
         let end = self.rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);

@@ -3,11 +3,11 @@
 /// How much to check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Profile {
-    /// For every edit: at most a minute on two cores
+    /// For every edit: at most one minute on two cores
     Quick,
-    /// For every change: minutes, each model exhausted at its stated bounds
+    /// For every change: a few minutes, each model exhausted at its stated bounds
     Ci,
-    /// At least ten times the states of `ci`, as long as it takes
+    /// At least ten times the states of `ci`, without a time limit
     Deep,
 }
 

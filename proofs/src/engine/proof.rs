@@ -1,10 +1,8 @@
-//! What a model is, beyond what stateright asks of it.
+//! What a model declares in addition to stateright's traits.
 //!
-//! A [`Proof`] is a [`stateright::Model`] whose state contains the production
-//! machines and whose actions are what the adversary may do to them. It adds
-//! what a report needs (a name, its bounds), what liveness needs (fairness
-//! classes and [`Promise`]s) and what a picture needs ([`Drawing`]s).
-//! A [`Lifecycle`] is a proof about one machine whose phases can be charted.
+//! A [`Proof`] is a [`stateright::Model`] whose state contains the production machines and whose actions are the
+//! adversary's. It adds what reports need (a name, bounds), what liveness needs (fairness classes and [`Promise`]s) and
+//! what diagrams need ([`Drawing`]s). A [`Lifecycle`] is a proof about one machine whose phases can be charted.
 //!
 //! # Names of properties
 //!
@@ -14,8 +12,8 @@
 //! | sometimes | [`stateright::Property::sometimes`] | the id and the premise that it shows: `AUTH-1.delivered` |
 //! | eventually | [`Proof::promises`] | the property id: `LIVE-2` |
 //!
-//! `stateright::Property::eventually` is refused: it misses runs that end in a
-//! cycle, see [`crate::engine::fairness`].
+//! `stateright::Property::eventually` is refused, because it misses runs that end in a cycle. See
+//! [`crate::engine::fairness`].
 
 use crate::engine::phrase::phrase;
 use std::fmt::{self, Debug};
@@ -25,9 +23,8 @@ use stateright::Model;
 
 /// A model that `prove` can check. `Clone` must be cheap: each search takes its own copy.
 ///
-/// `actions` and `next_state` must be functions of their arguments. They may
-/// panic: a panic is a counterexample, named by the property id in its message
-/// if there is one (see [`crate::engine::guard`]).
+/// `actions` and `next_state` must be functions of their arguments. They may panic: a panic is a counterexample, named
+/// by the property id in its message if there is one (see [`crate::engine::guard`]).
 pub trait Proof:
     Model<State: Clone + Debug + Hash + PartialEq + Send + Sync, Action: Clone + Debug + PartialEq + Send + Sync>
     + Clone
@@ -38,24 +35,23 @@ pub trait Proof:
     /// The name on the command line, for example `session`.
     fn name(&self) -> &'static str;
 
-    /// One sentence: what is explored.
+    /// One sentence on what is explored.
     fn about(&self) -> &'static str;
 
-    /// The bounds, each a name and its value as text. Reports print them.
+    /// The bounds as names and values, for reports.
     fn bounds(&self) -> Vec<(&'static str, String)>;
 
-    /// The weak-fairness class (0..64) of an action, or `None` for what the
-    /// adversary is free never to do.
+    /// The weak-fairness class (0..64) of an action, or `None` for an action that the adversary may omit forever.
     ///
-    /// A class that stays enabled for ever is taken again and again. Give two
-    /// actions the same class only where taking either counts as service for both.
+    /// A class that stays enabled forever is taken again and again. Give two actions the same class only if taking
+    /// either counts as service for both.
     fn fairness(&self, action: &Self::Action) -> Option<u8> {
         let _ = action;
         None
     }
 
-    /// Whether a run is soon over, or where it was before, for whoever does something new has a budget for it. Such a
-    /// model is searched depth-first.
+    /// Whether each run soon ends or returns to a known state, because every new thing that a participant does consumes
+    /// a budget. Such a model is searched depth-first.
     fn is_short(&self) -> bool {
         false
     }
@@ -65,21 +61,21 @@ pub trait Proof:
         Vec::new()
     }
 
-    /// What one step looks like in a sequence diagram; unless a model says it better, the action [in words](phrase).
+    /// Draws one step in a sequence diagram. The default is the action [in words](phrase).
     fn depict(&self, before: &Self::State, action: &Self::Action, after: &Self::State) -> Vec<Drawing> {
         let _ = (before, after);
         vec![Drawing::note(Lifeline::Session, phrase(&format!("{action:?}")))]
     }
 }
 
-/// A liveness property: no weakly fair run stays *pending* for ever.
+/// A liveness property: no weakly fair run stays *pending* forever.
 ///
-/// State it so that "pending" is the debt: *a connection is open and neither
-/// live nor closed*, *a run was accepted and has not ended*.
+/// Define "pending" as the outstanding obligation: *a connection is open and neither live nor closed*, *a run was
+/// accepted and has not ended*.
 pub struct Promise<M: Proof> {
     /// The property id.
     pub id: &'static str,
-    /// Whether the debt is open in this state.
+    /// Whether the obligation is outstanding in this state.
     pub pending: fn(&M, &M::State) -> bool,
 }
 
@@ -92,36 +88,36 @@ impl<M: Proof> Debug for Promise<M> {
 /// One element of a sequence diagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Drawing {
-    /// A message. `from == to` is drawn as a loop on one lifeline.
+    /// A message. If `from == to`, it is drawn as a loop on one lifeline.
     Arrow {
-        /// Who sends.
+        /// The sender.
         from: Lifeline,
-        /// Who receives, or would have.
+        /// The receiver, or the intended one.
         to: Lifeline,
-        /// What is sent.
+        /// The text on the arrow.
         label: String,
-        /// It never arrives: the arrow ends in a cross.
+        /// Whether it never arrives: the arrow ends in a cross.
         lost: bool,
     },
-    /// A remark on one lifeline.
+    /// A note on one lifeline.
     Note {
-        /// Where it stands.
+        /// Its lifeline.
         on: Lifeline,
-        /// What it says.
+        /// Its text.
         text: String,
     },
 }
 
 impl Drawing {
-    /// A remark.
+    /// Creates a note.
     pub const fn note(on: Lifeline, text: String) -> Self {
         Self::Note { on, text }
     }
 }
 
-/// The columns of a sequence diagram, in this order. Unused ones are not drawn.
+/// The columns of a sequence diagram, in this order. Unused ones are omitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "each names itself")]
+#[expect(missing_docs, reason = "the names are self-explanatory")]
 pub enum Lifeline {
     Client,
     Socket,
@@ -153,36 +149,36 @@ impl Lifeline {
 
 /// A proof about one machine whose transitions can be charted.
 ///
-/// [`crate::report::diagram`] and [`crate::report::matrix`] are made from what the search met,
+/// [`crate::report::diagram`] and [`crate::report::matrix`] are generated from the transitions that the search found,
 /// never drawn by hand.
 pub trait Lifecycle: Proof {
-    /// Every phase, in the order in which a reader should meet them.
+    /// Every phase, in reading order.
     fn phases(&self) -> &'static [&'static str];
 
-    /// Every input, in the order in which a reader should meet them.
+    /// Every input, in reading order.
     fn inputs(&self) -> &'static [&'static str];
 
     /// The phase of the machine in this state; one of [`phases`](Self::phases).
     fn phase(&self, state: &Self::State) -> &'static str;
 
-    /// The input that this action gives to the machine; one of
-    /// [`inputs`](Self::inputs), or `None` when only the environment moves.
+    /// The input that this action gives to the machine; one of [`inputs`](Self::inputs), or `None` if only the
+    /// environment acts.
     fn input(&self, action: &Self::Action) -> Option<&'static str>;
 
-    /// What the machine answers to this action in this state.
+    /// The machine's outcome for this action in this state.
     fn outcome(&self, before: &Self::State, action: &Self::Action) -> Outcome;
 }
 
-/// How a machine answered one input.
+/// A machine's outcome for one input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
-    /// It took the input and is in another phase, or in the same one anew.
+    /// The input was accepted, and the machine entered another phase or re-entered the same one.
     Moved,
-    /// It took the input and stays in its phase.
+    /// The input was accepted, and the machine stays in its phase.
     Stayed,
-    /// The input was late: nothing changes.
+    /// The input was late, and nothing changes.
     Ignored,
-    /// The input was a misuse: a typed error, nothing changes.
+    /// The input was a misuse: a typed error, and nothing changes.
     Refused,
 }
 
@@ -192,9 +188,9 @@ pub enum Outcome {
 pub enum Kind {
     /// Holds in every reachable state.
     Always,
-    /// Holds in at least one reachable state: the premise of an `always` is met.
+    /// Holds in at least one reachable state: the premise of an `always` is reached.
     Sometimes,
-    /// No weakly fair run stays pending for ever.
+    /// No weakly fair run stays pending forever.
     Eventually,
 }
 

@@ -1,7 +1,7 @@
-//! The sentence of each property: what its id stands for.
+//! The sentence of each property id.
 //!
-//! Reports, counterexamples and `prove list` quote these. A property's
-//! assertion is in the machine's header, its proof in the model of the same name.
+//! Reports, counterexamples and `prove list` quote these sentences. A property's assertion is in the machine's header,
+//! its proof in the model of the same name.
 
 /// Each property id with its sentence.
 pub const SENTENCES: &[(&str, &str)] = &[
@@ -13,21 +13,24 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ("AUTH-3", "a stale verdict changes nothing; an unavailable verifier admits no connection"),
     (
         "AUTH-4",
-        "what was answered ended or revoked is good for nothing afterwards, across crashes, restarts and clocks; nor is a cookie whose successor was used",
+        "a login or token whose end or revocation was answered is never accepted again, across crashes, restarts and clock changes; nor is a cookie whose successor was used",
     ),
     (
         "AUTH-5",
-        "a login in use is not ended by a lost answer, a second tab, a clock, or accounts that cannot be read for a while",
+        "a login in use is not ended by a lost answer, a second tab, a clock change, or a temporarily unreadable accounts file",
     ),
     (
         "CONN-1",
-        "every connection has one id and is closed exactly once, with the code its cause has; 1011 only for a fault of ours, never for a lifecycle race",
+        "every connection has one id and is closed exactly once, with the code of its cause; 1011 means an internal fault, never a lifecycle race",
     ),
-    ("CONN-2", "nothing is handled before ready; what was queued is handled once, in order"),
-    ("CONN-3", "a timer is armed while a connection is not closed, and its expiry moves it strictly nearer to closed"),
+    ("CONN-2", "no request is handled before ready; queued requests are handled once, in order"),
+    (
+        "CONN-3",
+        "a timer is armed while a connection is not closed, and its expiry moves the connection strictly nearer to closed",
+    ),
     (
         "ISO-1",
-        "a frame of one user's stream, an effect of one user's run, a limit or breaker of one user never touches another's connection",
+        "frames of one user's stream, effects of one user's runs, and one user's limits and breaker never affect another user's connection",
     ),
     (
         "STR-1",
@@ -35,83 +38,83 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "STR-2",
-        "what was acknowledged to the agent is never lost before retention ends; nothing is delivered before it is durable; no offset has two contents in an epoch",
+        "an event that was acknowledged to the agent is never lost before retention ends; nothing is delivered before it is durable; no offset has two contents in an epoch",
     ),
     (
         "STR-3",
-        "the pieces of a part that a reader has been sent, however they were cut and joined, are its content up to that offset; and what the log keeps is read, however long ago it left the window",
+        "the pieces of a part that a reader has been sent, however they were cut and joined, are its content up to that offset; entries that the log keeps can be read however long ago they left the window",
     ),
     (
         "RUN-1",
-        "events of a run follow the grammar: started, then thinking and properly paired tools, then one terminal event, then nothing",
+        "a run's events follow the grammar: started, then thinking and properly paired tools, then one terminal event, then nothing",
     ),
     ("RUN-2", "at most one run per user and message id, across retries, reconnects and restarts"),
     ("RUN-3", "an emit that reports success is in the stream; one that is not in the stream reports why"),
     (
         "RUN-4",
-        "in a thread that queues, runs do not overlap and keep the order of their messages, one that waits begins once or is taken back, \
-         and what a message replaces has ended before it",
+        "in a thread that queues, runs do not overlap and keep the order of their messages, a waiting run begins once or is taken back, \
+         and the turns that a message replaces have ended before it",
     ),
     (
         "RET-1",
-        "once a deletion is durable, nothing that its thread had before is read again: not by a connection, not by an agent, not after a crash; and no run of it goes on",
+        "once a deletion is durable, nothing that its thread had before is read again by a connection or an agent, even after a crash, and no run of the thread goes on",
     ),
     (
         "LIM-1",
-        "connections per user, runs per user, early frames, retention and mailbox each have a named bound, and it holds",
+        "connections per user, runs per user, early frames, retention and inbox each have a named bound, which holds",
     ),
     (
         "SES-1",
-        "a session retires only without connection, run and retained need, and then does retire: no zombie, no early burial, no connection evicted to make room while dead ones hold places",
+        "a session retires if and only if it has no connection, no run and nothing left to write, and no connection is refused or evicted while dead ones hold places",
     ),
     (
         "NODE-1",
-        "modes differ in what they admit, are entered and left by stated conditions with hysteresis, the client is told, and ready is reachable from every mode but draining",
+        "modes differ in what they admit, are entered and left on stated conditions with hysteresis, clients are told, and ready is reachable from every mode except draining",
     ),
     (
         "NODE-2",
-        "a node that ends begins no run, sends no client away while an answer is under way and there is time, tells each when to \
+        "a node that ends begins no run, sends no client away during an answer while there is time, tells each client when to \
          come back, releases the log when no session is left, and stops",
     ),
     (
         "CLIENT-1",
-        "the client follows each close code's advice: it has one socket at a time, comes back after pauses that grow until a connection lasts, and stays away where told until something changes",
+        "the client follows each close code's advice: it has one socket at a time, comes back after pauses that grow until a connection proves stable, and stays away when told to, until something changes",
     ),
     (
         "CLIENT-2",
-        "every message of a client is settled: answered, refused, unknown, or back with its user, and none waits behind one that cannot be",
+        "every message of a client is settled: answered, refused, unknown, or returned to its user, and none waits behind one that cannot be settled",
     ),
     (
         "OWN-1",
-        "of a user's sessions the log takes appends of the newest generation alone; each session writes by the right that it was granted, and one that has lost it acknowledges nothing more",
+        "the log accepts a user's appends only from the newest generation; each session writes under the fencing token that it was granted, and one that has lost its user acknowledges nothing more",
     ),
     ("LIVE-6", "a session that lost its user ends each of its connections and runs"),
     ("LIVE-1", "each opened connection becomes live or closed"),
-    ("LIVE-2", "each accepted run ends, if the log takes in the end what it is asked again and again"),
-    ("LIVE-3", "each connected client that reads reaches the head, which is what the log has confirmed"),
+    ("LIVE-2", "each accepted run ends, provided that the log eventually accepts a repeated request"),
+    ("LIVE-3", "each connected client that reads reaches the head, which is everything that the log has confirmed"),
     (
         "LIVE-4",
-        "each drain completes by its deadlines, whatever the log does; each dead peer is found; each expired credential is refreshed or closed",
+        "each drain completes by its deadlines, whatever the log does; each dead peer is detected; each expired credential is refreshed or its connection closed",
     ),
-    ("SH-1", "a user has at most one live slot, and no join is lost in one that retires"),
+    ("SH-1", "a user has at most one live slot, and no join is lost in a slot that retires"),
     ("SH-2", "outputs of two racing steps take effect in the order of the steps"),
     ("SH-3", "no wake-up is lost between finding nothing to pull and an append, and none comes after close"),
     ("SH-4", "a connection that was admitted is drained, and none is admitted after the drain began"),
     ("SH-5", "a revoked credential is never live once `revoke` has returned"),
     (
         "SH-6",
-        "a mailbox is bounded and has room for ours; closing it neither loses an accepted input nor accepts one more",
+        "an inbox is bounded and has room for reserved items; closing it neither loses an accepted item nor accepts another",
     ),
 ];
 
-/// The sentence of a property. A premise (`AUTH-1.delivered`) or a part
-/// (`LIVE-4.drain`) has the sentence of its id.
+/// Returns the sentence of a property. A premise (`AUTH-1.delivered`) or a part (`LIVE-4.drain`) has the sentence of
+/// its id.
 pub fn sentence(name: &str) -> Option<&'static str> {
     let id = id(name);
     SENTENCES.iter().find(|(known, _)| *known == id).map(|(_, sentence)| *sentence)
 }
 
-/// The id in front of the first dot: `AUTH-1` of `AUTH-1.delivered`.
+/// Returns the id before the first dot: `AUTH-1` of `AUTH-1.delivered`.
 pub fn id(name: &str) -> &str {
     name.split_once('.').map_or(name, |(id, _)| id)
 }

@@ -1,10 +1,8 @@
-//! Broken variants: the real machines with one mistake put back.
+//! Broken variants: the production machines with one mistake each.
 //!
-//! A proof that accepts everything proves nothing. Each [`Race`] is a mistake
-//! that was once made somewhere, and the checker must refuse it by one of the
-//! properties that were expected to, with the shortest counterexample. A mistake
-//! that the types do not let anybody make is recorded with the compile-fail
-//! test that shows it.
+//! A checker that accepts everything proves nothing. Each [`Race`] is a mistake that was made in some system. The
+//! checker must refuse it by one of the expected properties, with the shortest counterexample. A mistake that the types
+//! rule out is recorded with the compile-fail test that shows it.
 
 use std::fmt;
 use std::time::Instant;
@@ -14,14 +12,14 @@ use crate::engine::findings::RaceReport;
 use crate::engine::refutation::Refutation;
 use crate::engine::settings::Settings;
 
-/// The states after which the search for a counterexample gives up, when
-/// nothing else is set. A race that needs more is set in too large a model.
+/// The number of states after which the search for a counterexample gives up, unless another limit is set. A race that
+/// needs more uses too large a model.
 pub const MAX_RACE_STATES: usize = 5_000_000;
 
-/// A mistake, and which property must refuse it.
+/// A mistake and the properties of which one must refuse it.
 #[derive(Clone, Debug)]
 pub struct Race {
-    /// `A1`.
+    /// The id, such as `A1`.
     pub id: &'static str,
     /// A few words.
     pub title: &'static str,
@@ -29,18 +27,18 @@ pub struct Race {
     pub mistake: &'static str,
     /// The property ids, one of which the counterexample must violate.
     pub expected: &'static [&'static str],
-    /// How it is put back.
+    /// How the mistake is made.
     pub kind: RaceKind,
 }
 
-/// How a mistake is put back.
+/// How a mistake is made.
 #[derive(Clone)]
 pub enum RaceKind {
-    /// As a model of the broken variant.
+    /// By a model of the broken variant.
     Refused(fn() -> Box<dyn Checkable>),
-    /// It cannot be: it does not compile.
+    /// Not at all: it does not compile.
     Untypable {
-        /// The compile-fail test that shows it, as a path.
+        /// The path of the compile-fail test that shows it.
         shown_by: &'static str,
     },
 }
@@ -54,10 +52,10 @@ impl fmt::Debug for RaceKind {
     }
 }
 
-/// Puts one mistake back and looks whether it is refused as expected.
+/// Checks whether a mistake is refused as expected.
 ///
-/// A counterexample that violates another property than the expected ones is
-/// reported, and is a failure: the mistake is then caught by accident.
+/// A counterexample that violates only other properties is reported and counts as a failure, because the mistake is
+/// then caught by accident.
 pub fn refute(race: &Race, settings: &Settings) -> RaceReport {
     let began = Instant::now();
     let mut report = RaceReport {
@@ -92,7 +90,7 @@ pub fn refute(race: &Race, settings: &Settings) -> RaceReport {
                 }
                 Refutation::Refuted { mut trace, unique_states } => {
                     report.unique_states = unique_states;
-                    // One state may violate several; the race is about the expected one.
+                    // One state may violate several properties. The race reports the expected one.
                     let expected = trace.also.iter().find(|id| race.expected.contains(&id.as_str()));
                     report.refused = Some(expected.is_some());
                     if let Some(expected) = expected {

@@ -1,6 +1,6 @@
 //! The search for the shortest run that breaks a property.
 //!
-//! What it finds is level-order, so no counterexample of an `always` is shorter; a promise is asked only when every
+//! The search is level by level, so no counterexample of an `always` is shorter. Promises are checked only if every
 //! `always` holds.
 
 use crate::engine::check;
@@ -11,17 +11,17 @@ use crate::engine::settings::Settings;
 use crate::engine::shortest::{Shortest, shortest};
 use crate::engine::trace::Trace;
 
-/// What the search for a counterexample came to.
+/// The result of the search for a counterexample.
 #[derive(Debug)]
 pub enum Refutation {
-    /// The shortest violation of an `always`; if there is none, of a promise.
+    /// The shortest violation of an `always` or, if there is none, of a promise.
     Refuted {
         /// The run.
         trace: Box<Trace>,
         /// Distinct states searched.
         unique_states: usize,
     },
-    /// Every property holds. `sometimes` is not asked: an unmet premise refutes nothing.
+    /// Every property holds. `sometimes` is not checked, because an unreached premise refutes nothing.
     Survived {
         /// Distinct states searched.
         unique_states: usize,
@@ -33,7 +33,7 @@ pub enum Refutation {
     },
 }
 
-/// Looks for the shortest counterexample of any property of `model`.
+/// Finds the shortest counterexample of any property of `model`.
 pub fn refute_model<M: Proof>(model: &M, settings: &Settings) -> Refutation {
     match shortest(model, settings, None) {
         Shortest::Found { trace, unique_states } => Refutation::Refuted { trace, unique_states },

@@ -1,15 +1,13 @@
-//! Level-order search of a model by one thread: the second opinion.
+//! A single-threaded level-order search, as an independent check of stateright's.
 //!
-//! stateright explores with many threads and therefore not strictly by level,
-//! and keeps the last counterexample that it met. This search visits states in
-//! the order of their distance from the start, so the first violation that it
-//! meets has the fewest steps that any has. It numbers the states and shows an
-//! [`Observer`] every state and every step.
+//! stateright explores with several threads, therefore not strictly level by level, and keeps the last counterexample
+//! that it found. This search visits states in the order of their distance from the start, so the first violation that
+//! it finds has the fewest possible steps. It numbers the states and shows every state and every step to an
+//! [`Observer`].
 //!
-//! A state is known by a 64-bit fingerprint. Among *n* states the odds that
-//! any two share one are below n²/2⁶⁵: 3 in 10⁶ for ten million states. The
-//! seeds differ from stateright's, so a collision in one search shows as a
-//! different number of states in the other, and a check compares the two.
+//! A state is identified by a 64-bit fingerprint. Among *n* states the probability that any two collide is below
+//! n²/2⁶⁵: 3 in 10⁶ for ten million states. The seeds differ from those of the exhaustive search, so a collision in one
+//! search shows as a different number of states in the other, and a check compares the two.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -21,19 +19,19 @@ use crate::engine::guard::{self, Panic};
 use crate::engine::proof::Proof;
 use crate::engine::settings::{Progress, Settings, Stage};
 
-/// The number of a state, in the order in which the search met it.
+/// The number of a state, in the order of discovery.
 pub(crate) type Node = u32;
 
-/// Sees what the search meets.
+/// Observes the search.
 pub(crate) trait Observer<M: Proof> {
-    /// A state, for the first time. `Break` ends the search here.
+    /// A new state. `Break` ends the search here.
     fn state(&mut self, node: Node, state: &M::State) -> ControlFlow<()>;
 
-    /// One action of the state `from`. `after` is `None` when the model says
-    /// that the action changes nothing, or when it would leave the boundary.
+    /// One action of the state `from`. `after` is `None` if the model says that the action changes nothing, or if it
+    /// would leave the boundary.
     fn step(&mut self, from: Node, before: &M::State, action: &M::Action, after: Option<(Node, &M::State)>);
 
-    /// Every action of `node` was shown.
+    /// All actions of `node` have been shown.
     fn expanded(&mut self, node: Node);
 }
 
@@ -42,46 +40,46 @@ pub(crate) trait Observer<M: Proof> {
 pub(crate) enum End {
     /// Every reachable state was expanded.
     Exhausted,
-    /// The observer asked for it at this state.
+    /// The observer ended it at this state.
     Found(Node),
-    /// The stop flag, the state limit or the time limit.
+    /// The stop flag, the state limit or the time limit ended it.
     Stopped,
-    /// The model panicked: in a step from `node`, or in looking at it (`action` is `None`).
+    /// The model panicked: in a step from `node`, or while `node` was observed (`action` is `None`).
     Panicked {
         /// The last state.
         node: Node,
-        /// The index of the action that was tried.
+        /// The index of the attempted action.
         action: Option<u32>,
-        /// What it said.
+        /// The panic.
         panic: Panic,
     },
 }
 
-/// What a search leaves behind: enough to find any state again.
+/// The search tree: enough to reconstruct any state.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     nodes: HashMap<u64, Node, BuildHasherDefault<Identity>>,
-    /// The state from which each was met first; itself for an initial state.
+    /// The state from which each was first reached; itself for an initial state.
     parent: Vec<Node>,
-    /// The index of the action that led from there; of an initial state, its own index.
+    /// The index of the action that led there; for an initial state, its own index.
     via: Vec<u32>,
     /// States generated, repeats included.
     pub(crate) generated: usize,
-    /// States on the longest shortest path, the initial one counted.
+    /// The number of states on the shortest path to the farthest state, including the initial one.
     pub(crate) depth: usize,
 }
 
-/// A path: a state and the steps from there.
+/// A path: a state and the steps from it.
 pub(crate) type Path<M> =
     (<M as stateright::Model>::State, Vec<(<M as stateright::Model>::Action, <M as stateright::Model>::State)>);
 
 impl Tree {
-    /// The number of states met.
+    /// Returns the number of states reached.
     pub(crate) fn len(&self) -> usize {
         self.parent.len()
     }
 
-    /// The number of a state, if it was met.
+    /// Returns the number of a state, if it was reached.
     pub(crate) fn node<S: Hash>(&self, state: &S) -> Option<Node> {
         self.nodes.get(&fingerprint(state)).copied()
     }
@@ -99,10 +97,10 @@ impl Tree {
         }
     }
 
-    /// The shortest path to a state that was met, made again from the model.
+    /// Returns the shortest path to a state that was reached, recomputed from the model.
     ///
     /// # Panics
-    /// When the model is not a function of its input.
+    /// When the model is not deterministic.
     pub(crate) fn path<M: Proof>(&self, model: &M, node: Node) -> Path<M> {
         let mut indices = Vec::new();
         let mut at = node;
@@ -114,30 +112,30 @@ impl Tree {
             .init_states()
             .into_iter()
             .nth(self.via[at as usize] as usize)
-            .expect("the initial states are the same each time");
+            .expect("initial states are deterministic");
         let mut state = start.clone();
         let mut steps = Vec::with_capacity(indices.len());
         for index in indices.into_iter().rev() {
             let action = nth_action(model, &state, index);
-            state = model.next_state(&state, action.clone()).expect("a step gives the same state each time");
+            state = model.next_state(&state, action.clone()).expect("steps are deterministic");
             steps.push((action, state.clone()));
         }
         (start, steps)
     }
 }
 
-/// The action of that index in a state.
+/// Returns the action with this index in a state.
 ///
 /// # Panics
-/// When the state has fewer: the model is not a function of its input.
+/// When the state has fewer actions: the model is not deterministic.
 pub(crate) fn nth_action<M: Proof>(model: &M, state: &M::State, index: u32) -> M::Action {
     let mut actions = Vec::new();
     model.actions(state, &mut actions);
-    actions.into_iter().nth(index as usize).expect("a state has the same actions each time")
+    actions.into_iter().nth(index as usize).expect("actions are deterministic")
 }
 
-/// Searches `model` level by level until the observer, the settings or the
-/// state space ends it. Calls `settings.on_progress` about ten times a second.
+/// Searches `model` level by level until the observer or the settings stop it, or the state space is exhausted. Calls
+/// `settings.on_progress` about ten times a second.
 pub(crate) fn level_order<M: Proof>(
     model: &M,
     settings: &Settings,
@@ -210,7 +208,7 @@ pub(crate) fn level_order<M: Proof>(
     (tree, End::Exhausted)
 }
 
-/// Looks at the stop flag and the limits, and reports progress now and then.
+/// Checks the stop flag and the limits, and reports progress periodically.
 struct Pulse {
     model: &'static str,
     stage: Stage,
@@ -265,7 +263,7 @@ pub(crate) fn fingerprint<T: Hash>(value: &T) -> u64 {
     digest(&SEEDS, value)
 }
 
-/// The hash of a fingerprint is the fingerprint.
+/// A hasher for fingerprints: the hash of a fingerprint is the fingerprint.
 #[derive(Debug, Default)]
 pub(crate) struct Identity(u64);
 

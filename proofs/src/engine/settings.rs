@@ -1,5 +1,4 @@
-//! What a run of the checker is given: threads, limits, a way to stop it and a
-//! way to watch it.
+//! The settings of a run of the checker: threads, limits, a stop flag and a progress callback.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -8,20 +7,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// How to run. `Default` is every core, no limit, nobody watching.
+/// How to run. The default uses every core, has no limit and reports no progress.
 #[derive(Clone)]
 pub struct Settings {
     /// Threads of the exhaustive search.
     pub threads: NonZeroUsize,
     /// Set from outside (Ctrl-C) to end the run early, which makes it incomplete.
     pub stop: Arc<AtomicBool>,
-    /// Stop at about so many unique states of one model.
+    /// Stop at about this many distinct states of one model.
     pub max_states: Option<usize>,
     /// Stop a search of one model after this long.
     pub max_time: Option<Duration>,
-    /// Explore on after a violated `always`. Without it the first one ends the run.
+    /// Continue after a violated `always`. Otherwise the first violation ends the run.
     pub keep_going: bool,
-    /// Told about ten times a second how far the search is.
+    /// Called about ten times a second with the progress of the search.
     pub on_progress: Arc<dyn Fn(&Progress) + Send + Sync>,
 }
 
@@ -56,40 +55,40 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// How far a search is.
+/// The progress of a search.
 #[derive(Clone, Debug)]
 pub struct Progress {
     /// The model.
     pub model: &'static str,
-    /// What is being done with it.
+    /// The current stage of its check.
     pub stage: Stage,
     /// States generated, repeats included.
     pub states: usize,
     /// Distinct states.
     pub unique_states: usize,
-    /// States on the longest path so far, the initial one counted.
+    /// States on the longest path so far, including the initial one.
     pub depth: usize,
-    /// States met and not yet expanded.
+    /// States that are discovered and not yet expanded.
     pub queue: usize,
-    /// Since this search began.
+    /// The time since this search began.
     pub elapsed: Duration,
 }
 
-/// The searches that one check is made of.
+/// The searches that make up one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// The exhaustive search by stateright.
     Explore,
     /// The search for the shortest counterexample.
     Shorten,
-    /// The graph for the liveness promises.
+    /// Building the graph for the liveness promises.
     Liveness,
-    /// The transitions for a diagram or matrix.
+    /// Collecting the transitions for a diagram or matrix.
     Chart,
 }
 
 impl Stage {
-    /// What a progress line calls it.
+    /// Returns the stage's name in a progress line.
     pub fn word(self) -> &'static str {
         match self {
             Self::Explore => "exploring",

@@ -10,7 +10,7 @@ use crate::engine::search::{self, End, Node, Observer};
 use crate::engine::settings::{Settings, Stage};
 use crate::engine::trace::{self, Step, Trace};
 
-/// What the search for the shortest violation came to.
+/// The result of the search for the shortest violation.
 #[derive(Debug)]
 pub enum Shortest {
     /// No reachable state violates an `always`, and no step panics.
@@ -25,17 +25,17 @@ pub enum Shortest {
         /// Distinct states met so far.
         unique_states: usize,
     },
-    /// Stopped by the flag or a limit before an answer.
+    /// The stop flag or a limit ended the search early.
     Stopped {
         /// Distinct states met so far.
         unique_states: usize,
     },
 }
 
-/// Looks for the violation of an `always`, or the panic, that is nearest to the
-/// start; with `only`, for that property's.
+/// Finds the violation of an `always`, or the panic, that is nearest to the start. With `only`, considers that property
+/// alone.
 pub fn shortest<M: Proof>(model: &M, settings: &Settings, only: Option<&str>) -> Shortest {
-    let mut looker = Looker {
+    let mut violations = Violations {
         model,
         always: model
             .properties()
@@ -46,7 +46,7 @@ pub fn shortest<M: Proof>(model: &M, settings: &Settings, only: Option<&str>) ->
             .collect(),
         violated: Vec::new(),
     };
-    let (tree, end) = search::level_order(model, settings, Stage::Shorten, &mut looker);
+    let (tree, end) = search::level_order(model, settings, Stage::Shorten, &mut violations);
     let unique_states = tree.len();
     match end {
         End::Exhausted => Shortest::None { unique_states },
@@ -55,9 +55,9 @@ pub fn shortest<M: Proof>(model: &M, settings: &Settings, only: Option<&str>) ->
             let (start, steps) = tree.path(model, node);
             let trace = Trace {
                 model: model.name().into(),
-                property: looker.violated[0].into(),
+                property: violations.violated[0].into(),
                 kind: Kind::Always,
-                also: looker.violated.iter().map(ToString::to_string).collect(),
+                also: violations.violated.iter().map(ToString::to_string).collect(),
                 steps: trace::describe(model, &start, &steps),
                 start: format!("{start:?}"),
                 cycle: None,
@@ -72,7 +72,7 @@ pub fn shortest<M: Proof>(model: &M, settings: &Settings, only: Option<&str>) ->
     }
 }
 
-/// The name under which a panic that quotes no property is reported.
+/// The name of a panic that quotes no property, in reports.
 pub const PANIC: &str = "panic";
 
 fn panicked<M: Proof>(model: &M, tree: &search::Tree, node: Node, action: Option<u32>, panic: &Panic) -> Trace {
@@ -82,7 +82,7 @@ fn panicked<M: Proof>(model: &M, tree: &search::Tree, node: Node, action: Option
         also: vec![property.clone()],
         property,
         kind: Kind::Always,
-        start: "the initial states cannot be made".into(),
+        start: "the initial states cannot be computed".into(),
         steps: Vec::new(),
         cycle: None,
         message: Some(format!("{} ({})", panic.message, panic.place)),
@@ -105,13 +105,13 @@ fn panicked<M: Proof>(model: &M, tree: &search::Tree, node: Node, action: Option
 
 type Condition<M> = fn(&M, &<M as stateright::Model>::State) -> bool;
 
-struct Looker<'a, M: Proof> {
+struct Violations<'a, M: Proof> {
     model: &'a M,
     always: Vec<(&'static str, Condition<M>)>,
     violated: Vec<&'static str>,
 }
 
-impl<M: Proof> Observer<M> for Looker<'_, M> {
+impl<M: Proof> Observer<M> for Violations<'_, M> {
     fn state(&mut self, _: Node, state: &M::State) -> ControlFlow<()> {
         for (name, condition) in &self.always {
             if !condition(self.model, state) {

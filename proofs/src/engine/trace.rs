@@ -1,30 +1,29 @@
-//! A counterexample, freed from the type of its model: states and actions as
-//! text, each step with its drawing.
+//! A counterexample without its model's types: states and actions as text, and each step with its drawing.
 
 use std::fmt::Write as _;
 
 use crate::engine::proof::{Drawing, Kind, Proof};
 use crate::engine::property;
 
-/// A run that shows a property violated.
+/// A run that violates a property.
 #[derive(Clone, Debug)]
 pub struct Trace {
-    /// The model that it is a run of.
+    /// The model's name.
     pub model: String,
-    /// The property that it violates.
+    /// The violated property.
     pub property: String,
-    /// What kind of property that is; `Eventually` makes the run a lasso.
+    /// The property's kind; `Eventually` makes the run a lasso.
     pub kind: Kind,
-    /// Every property that the last state violates, the one above among them.
+    /// Every property that the last state violates, including `property`.
     pub also: Vec<String>,
     /// The first state.
     pub start: String,
     /// The steps, in order.
     pub steps: Vec<Step>,
-    /// For a lasso: the index in `steps` from which the run repeats for ever.
-    /// Equal to `steps.len()` when it stops for ever in its last state.
+    /// For a lasso: the index in `steps` from which the run repeats forever. Equal to `steps.len()` if it stops forever
+    /// in its last state.
     pub cycle: Option<usize>,
-    /// What a failed assertion or another panic said, and where.
+    /// The message and place of a panic.
     pub message: Option<String>,
 }
 
@@ -33,30 +32,30 @@ pub struct Trace {
 pub struct Step {
     /// The action.
     pub action: String,
-    /// What it looks like.
+    /// Its drawing.
     pub drawings: Vec<Drawing>,
     /// The state after it; `None` when the step itself panicked.
     pub after: Option<String>,
 }
 
 impl Trace {
-    /// The number of steps, of a lasso once round its cycle.
+    /// Returns the number of steps; for a lasso, the prefix and once around its cycle.
     pub fn len(&self) -> usize {
         self.steps.len()
     }
 
-    /// Whether the first state violates the property already.
+    /// Whether the first state already violates the property.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
 
-    /// What the property says, for headings.
+    /// Returns the property's sentence, for headings.
     pub fn sentence(&self) -> &'static str {
         property::sentence(&self.property)
-            .unwrap_or("a step of a machine or of its model must not panic, and must be a function of its input")
+            .unwrap_or("a step of a machine or of its model must not panic and must be deterministic")
     }
 
-    /// The trace for a terminal: numbered actions, what each draws, and the last state.
+    /// Formats the trace for a terminal: numbered actions with their drawings, and the last state.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         let _ = writeln!(text, "{} violated by `{}`: {}", self.property, self.model, self.sentence());
@@ -73,7 +72,7 @@ impl Trace {
             }
         }
         if self.cycle == Some(self.steps.len()) {
-            let _ = writeln!(text, "  for ever: nothing that is fair can happen here");
+            let _ = writeln!(text, "  for ever: no fair action is enabled here");
         }
         if let Some(message) = &self.message {
             let _ = writeln!(text, "  panicked: {message}");
@@ -102,7 +101,7 @@ pub(crate) fn describe<M: Proof>(model: &M, start: &M::State, steps: &[(M::Actio
     let mut before = start;
     let mut described = Vec::with_capacity(steps.len());
     for (action, after) in steps {
-        // A drawing must not hide the counterexample that it was to show.
+        // A failing drawing must not hide the counterexample.
         let drawings = crate::engine::guard::catch(|| model.depict(before, action, after)).unwrap_or_default();
         described.push(Step { action: model.format_action(action), drawings, after: Some(format!("{after:?}")) });
         before = after;

@@ -1,4 +1,4 @@
-//! Digests of JSON: equal for what means the same, however it was written. Nothing is allocated for a value.
+//! Digests of JSON values: equal for equivalent values, however they are written. Needs no allocation per value.
 
 use core::fmt;
 use core::hash::Hash;
@@ -7,12 +7,12 @@ use ahash::RandomState;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Above this not every integer is a float, so that a float says nothing about the integer that it was.
+/// Above this bound not every integer is a float, so a float does not determine an integer.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// The digest of a value. Objects are equal in any order of their members, and of a name that is used twice the last
-/// counts; numbers are equal as numbers. What serde_json does not take, such as a number that no float holds, is
-/// digested as it was written.
+/// Returns the digest of a value. Objects are equal in any order of their members; if a name is repeated, the last one
+/// counts. Numbers are compared by value. Text that serde_json does not accept, such as a number that no float can
+/// represent, is digested as written.
 pub fn digest(value: &RawValue, hasher: &RandomState, members: &mut Vec<(u64, u64)>) -> u64 {
     members.clear();
     let mut deserializer = serde_json::Deserializer::from_str(value.get());
@@ -20,13 +20,13 @@ pub fn digest(value: &RawValue, hasher: &RandomState, members: &mut Vec<(u64, u6
     digest.unwrap_or_else(|_| hasher.hash_one(value.get()))
 }
 
-/// `members` is a stack of the digests of names and values in the objects that are open.
+/// `members` is a stack of digests of names and values in the open objects.
 struct Digest<'a> {
     hasher: &'a RandomState,
     members: &'a mut Vec<(u64, u64)>,
 }
 
-/// What a digest is of, beside the content.
+/// Domain separation: the kind of a digested value.
 #[derive(Hash)]
 enum Of<T> {
     Null,
@@ -102,7 +102,7 @@ impl<'de> Visitor<'de> for Digest<'_> {
             let value = object.next_value_seed(Digest { hasher: self.hasher, members: &mut *self.members })?;
             self.members.push((name, value));
         }
-        // The sort is stable: of one name, the last is last.
+        // The sort is stable: of a repeated name the last stays last.
         self.members[base..].sort_by_key(|(name, _)| *name);
         let (mut length, mut sum) = (0, 0);
         for (index, member) in self.members[base..].iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The grammar of runs, told again without the machine: this judge must not believe what it judges.
+//! The grammar of runs, implemented independently of the machine, because the checker must not rely on what it checks.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::line::Text;
 
-/// What an event is; tools and messages by digest.
+/// The kind of an event, with tools and messages as digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Received(u64),
@@ -18,13 +18,13 @@ pub(super) enum Kind {
     Executing(u64),
     Completed(u64),
     End,
-    /// Of no run: it stands alone under an id of its own.
+    /// Belongs to no run: it stands alone under its own id.
     Notice,
     /// `thread_deleted`.
     Deleted,
 }
 
-/// What of an event's data is in its kind.
+/// The part of an event's data that determines its kind.
 #[derive(Deserialize)]
 struct Data<'a> {
     #[serde(borrow, default)]
@@ -34,7 +34,7 @@ struct Data<'a> {
 }
 
 impl Kind {
-    /// `None` for what is no event of a run.
+    /// Returns `None` for anything that is not an event of a run.
     pub(super) fn of(name: &str, data: Option<&RawValue>, hasher: &RandomState) -> Option<Self> {
         let data = || serde_json::from_str::<Data<'_>>(data?.get()).ok();
         let message = || Some(hasher.hash_one(&*data()?.message_id?.0));
@@ -54,13 +54,13 @@ impl Kind {
     }
 }
 
-/// The runs of one stream, read in its order.
+/// The runs of one stream, read in order.
 pub(super) struct Runs {
     hasher: RandomState,
     open: HashMap<u64, Open, RandomState>,
     ended: HashMap<u64, u64, RandomState>,
     done: Vec<(u64, Whole)>,
-    /// After a gap, what an unknown run did before is not known either.
+    /// The number of gaps so far. After a gap the past of an unknown run is unknown, too.
     gaps: u64,
 }
 
@@ -68,23 +68,23 @@ struct Open {
     line: u64,
     started: bool,
     tools: HashSet<u64, RandomState>,
-    /// Whether all of it was seen.
+    /// Whether all its events were seen.
     whole: bool,
     counts: HashMap<Kind, u64, RandomState>,
     gaps: u64,
 }
 
-/// A run that was seen whole: how often each kind of event is in it, less what was acknowledged.
+/// A completely observed run: the count of each kind of event, less the acknowledged ones.
 pub(super) struct Whole {
     counts: HashMap<Kind, u64, RandomState>,
-    /// Where it ends.
+    /// The line in which it ends.
     pub(super) ended: u64,
 }
 
 impl Whole {
-    /// Counts an acknowledged event; false if there are fewer of its kind than were acknowledged.
+    /// Counts an acknowledged event. Returns false if fewer of its kind were seen than acknowledged.
     pub(super) fn take(&mut self, kind: Kind) -> bool {
-        // Frames join the pieces of a part, so there are fewer of them than were acknowledged.
+        // Frames join the pieces of a part, so fewer frames may be seen than were acknowledged.
         if kind == Kind::Delta {
             return self.counts.contains_key(&kind);
         }
@@ -101,7 +101,7 @@ impl Whole {
 impl Open {
     fn new(line: u64, whole: bool, gaps: u64, hasher: &RandomState) -> Self {
         let (tools, counts) = (HashSet::with_hasher(hasher.clone()), HashMap::with_hasher(hasher.clone()));
-        // Of a run whose beginning was not seen, it is not known whether it has started.
+        // Without its beginning it is unknown whether the run has started.
         Self { line, started: !whole, tools, whole, counts, gaps }
     }
 }
@@ -112,12 +112,12 @@ impl Runs {
         Self { hasher: hasher.clone(), open, ended, done: Vec::new(), gaps: 0 }
     }
 
-    /// Part of the stream was not seen.
+    /// Records that a part of the stream was not seen.
     pub(super) fn gap(&mut self) {
         self.gaps += 1;
     }
 
-    /// The next event. An error names the line that it contradicts.
+    /// Takes the next event. An error names the line that it contradicts.
     pub(super) fn take(&mut self, run: u64, kind: Kind, line: u64) -> Result<(), (u64, String)> {
         if let Some(ended) = self.ended.get(&run) {
             return Err((*ended, "an event after the end of its run".to_owned()));
@@ -142,7 +142,7 @@ impl Runs {
             self.open.insert(run, open);
             return Ok(());
         }
-        // A run whose beginning was not seen: the history, or what is retained, begins in its middle.
+        // The run's beginning was not seen, because the history or the retained part begins in its middle.
         let open = self.open.entry(run).or_insert_with(|| Open::new(line, false, gaps, &self.hasher));
         open.whole &= open.gaps == gaps;
         *open.counts.entry(kind).or_default() += 1;
@@ -182,7 +182,7 @@ impl Runs {
         Ok(())
     }
 
-    /// The runs that were seen whole.
+    /// Returns the completely observed runs.
     pub(super) fn whole(self) -> Vec<(u64, Whole)> {
         self.done
     }

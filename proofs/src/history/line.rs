@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::NotJudged;
+use super::NotAHistory;
 
-/// Text that is copied only if it was written with escapes. In an `Option`, serde copies a plain `Cow` always.
+/// Text that is copied only if it was written with escapes. Inside an `Option`, serde always copies a plain `Cow`.
 #[derive(Deserialize)]
 #[serde(transparent)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
@@ -21,7 +21,7 @@ pub(super) struct Line<'a> {
     #[serde(default)]
     pub(super) socket: u64,
     pub(super) fact: Fact,
-    /// Not looked into before it is judged: what a client sends may be anything.
+    /// Parsed only when it is checked, because a client may send anything.
     #[serde(borrow, default)]
     pub(super) frame: Option<&'a RawValue>,
 }
@@ -67,8 +67,8 @@ pub(super) struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    pub(super) fn parse(number: u64, frame: Option<&'a RawValue>) -> Result<Option<Self>, NotJudged> {
+    pub(super) fn parse(number: u64, frame: Option<&'a RawValue>) -> Result<Option<Self>, NotAHistory> {
         let parsed = frame.map(|frame| serde_json::from_str(frame.get())).transpose();
-        parsed.map_err(|error| NotJudged::NotAFact(number, format!("`frame`: {error}")))
+        parsed.map_err(|error| NotAHistory::NotAFact(number, format!("`frame`: {error}")))
     }
 }

@@ -1,8 +1,8 @@
 //! STR-3: what readers have assembled of a part of an answer, from frames that were cut and joined in different ways.
 //!
-//! A frame of a part says what follows an offset up to another. Two readers who know where the same offset lies in the part
-//! must have the same text around it. Where a reader began inside a part, all that is known is that what it got ends like
-//! what others have.
+//! A frame of a part contains the text between two offsets. Two readers that know the position of the same offset in
+//! the part must have the same text around it. If a reader began inside a part, it is only known that its text ends
+//! like that of other readers.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-/// The part that a frame is about: the user, the epoch, the run, and the part's number.
+/// A part: the user, the epoch, the run, and the part's number.
 pub(super) type Part = (usize, u64, u64, u64);
 
 /// `data` of `agent_delta`.
@@ -22,7 +22,7 @@ struct Data<'a> {
     text: Cow<'a, str>,
 }
 
-/// What one frame says.
+/// The content of one frame.
 struct Piece {
     previous: u64,
     offset: u64,
@@ -30,14 +30,14 @@ struct Piece {
     text: Box<str>,
 }
 
-/// What all frames say, part by part.
+/// The contents of all frames, by part.
 #[derive(Default)]
 pub(super) struct Parts {
     pieces: HashMap<Part, Vec<Piece>, RandomState>,
 }
 
 impl Parts {
-    /// Takes a frame, or says that it is none of a part.
+    /// Takes a frame. Returns false if it is not a frame of a part.
     pub(super) fn take(
         &mut self,
         (user, epoch, run): (usize, u64, u64),
@@ -50,26 +50,26 @@ impl Parts {
         true
     }
 
-    /// The contradictions: two lines, and what is wrong.
+    /// Returns the contradictions: two lines, and what is wrong.
     pub(super) fn finish(&mut self) -> Vec<([u64; 2], String)> {
         let mut found = Vec::new();
         for pieces in self.pieces.values_mut() {
             pieces.sort_unstable_by_key(|piece| (piece.previous, piece.offset));
-            found.extend(judge(pieces));
+            found.extend(contradictions(pieces));
         }
         found
     }
 }
 
-/// Puts the pieces of a part together, in the order in which they begin.
-fn judge(pieces: &[Piece]) -> Vec<([u64; 2], String)> {
+/// Assembles the pieces of a part, in the order in which they begin.
+fn contradictions(pieces: &[Piece]) -> Vec<([u64; 2], String)> {
     let (mut text, mut found) = (String::new(), Vec::new());
-    // Where an offset lies in the text, and the line that said so.
+    // The position of an offset in the text, and the line that determined it.
     let mut ends: HashMap<u64, (usize, u64)> = HashMap::new();
     let mut newest = None;
     for piece in pieces {
         if newest.is_none_or(|newest| newest < piece.previous) {
-            // What lies before was not seen: what follows stands for itself.
+            // The text before it was not seen, so the piece starts a text of its own.
             ends.insert(piece.previous, (text.len(), piece.line));
         }
         newest = newest.max(Some(piece.offset));

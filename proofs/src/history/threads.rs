@@ -1,4 +1,4 @@
-//! RUN-4, from what is seen of one stream: in a thread that queues, a run begins when those before it have ended.
+//! RUN-4 as observed in one stream: in a thread that queues, a run begins when the earlier ones have ended.
 
 use std::collections::HashMap;
 
@@ -9,20 +9,20 @@ use serde_json::value::RawValue;
 use super::grammar::Kind;
 use super::line::Text;
 
-/// What a gateway says of threads.
+/// A gateway's limits, as far as they concern threads.
 #[derive(Deserialize)]
 struct Limits<'a> {
     #[serde(borrow, default)]
     concurrency: Option<Text<'a>>,
 }
 
-/// Whether the limits say that runs of a thread do not overlap; `None` if they say nothing of it.
+/// Whether the limits say that runs of a thread do not overlap; `None` if they do not mention it.
 pub(super) fn queues(limits: Option<&RawValue>) -> Option<bool> {
     let limits: Limits<'_> = serde_json::from_str(limits?.get()).ok()?;
     Some(matches!(&*limits.concurrency?.0, "queue" | "reject" | "interrupt"))
 }
 
-/// The runs of one stream that are open, by thread, in the order of their messages. A run whose beginning was not seen is in no
+/// The open runs of one stream, by thread, in the order of their messages. A run whose beginning was not seen is in no
 /// thread.
 pub(super) struct Threads(HashMap<u64, Vec<(u64, u64)>, RandomState>);
 
@@ -31,12 +31,12 @@ impl Threads {
         Self(HashMap::with_hasher(hasher.clone()))
     }
 
-    /// Part of the stream was not seen: what was open may have ended in it.
+    /// Records that a part of the stream was not seen. Open runs may have ended in it.
     pub(super) fn gap(&mut self) {
         self.0.clear();
     }
 
-    /// The next event. An error names the line that it contradicts: the last of a run that has not ended.
+    /// Takes the next event. An error names the line that it contradicts: the last line of a run that has not ended.
     pub(super) fn take(&mut self, thread: u64, run: u64, kind: Kind, line: u64) -> Result<(), (u64, String)> {
         let open = self.0.entry(thread).or_default();
         let place = open.iter().position(|(of, _)| *of == run);

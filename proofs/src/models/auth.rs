@@ -1,11 +1,11 @@
 //! The credential of one connection ([`lockstep_model::auth`]), alone.
 //!
-//! Every input in every state: credentials at any time, verdicts for attempts that are past, present or still to come,
-//! for two users and with two lifetimes, revocations, any timer. The number of credentials presented is bounded, for
-//! each has a new attempt number; nothing in the machine depends on that number but its equality with the newest.
+//! Explores every input in every state: credentials at any time, verdicts for past, present and future attempts, for
+//! two users and with two lifetimes, revocations, any timer. The number of presented credentials is bounded, because
+//! each has a new attempt number. The machine only compares that number with the newest one.
 //!
-//! The oracle (`Rules`) is what the header of the machine says, told from the inputs: which attempt is the newest, who
-//! may be relied on, and what must be ordered, exactly and in this order.
+//! The oracle (`Rules`) implements the machine's header from the inputs alone: which attempt is the newest, which grant
+//! is valid, and which outputs must be emitted, in which order.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use stateright::{Model, Property};
 
 use crate::engine::profile::Profile;
 use crate::engine::proof::{Lifecycle, Outcome, Proof};
-use crate::models::harness::{Armed, judged, small};
+use crate::models::harness::{Armed, checked, small};
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct Credential {
     presented: u32,
 }
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Credential {
     let presented = match profile {
         Profile::Quick => 6,
@@ -34,28 +34,28 @@ pub fn model(profile: Profile) -> Credential {
     Credential { bounds: small(), presented }
 }
 
-/// What must be true of a credential, from the inputs alone.
+/// The expected state of a credential, from the inputs alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Rules {
-    /// How many were presented, which is the newest attempt.
+    /// The number of presented credentials, which is the newest attempt.
     pub(crate) presented: u32,
-    /// How many of them since the last verdict; zero when none is awaited.
+    /// The number presented since the last verdict; zero if none is awaited.
     pub(crate) unanswered: u8,
-    /// Who may be relied on.
+    /// The valid grant.
     pub(crate) valid: Option<Grant>,
-    /// Why nobody ever will be.
+    /// Why no grant will be valid again.
     pub(crate) ending: Option<Ending>,
 }
 
-/// What must come of an input, and the property that is broken when it does not.
+/// The required outputs for an input, and the property that is violated if they differ.
 pub(crate) struct Expected {
     pub(crate) property: &'static str,
     pub(crate) outputs: Vec<Output>,
 }
 
 impl Rules {
-    /// Takes an input. `None` when it must change nothing.
-    pub(crate) fn hear(&mut self, bounds: &Bounds, input: Input) -> Option<Expected> {
+    /// Takes an input. Returns `None` if the input must change nothing.
+    pub(crate) fn feed(&mut self, bounds: &Bounds, input: Input) -> Option<Expected> {
         if self.ending.is_some() {
             return None;
         }
@@ -127,7 +127,7 @@ impl Rules {
     }
 }
 
-/// An input, and whether it is the verdict on an attempt that is not the newest.
+/// An input, and whether it is a verdict on an attempt that is not the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Action {
     input: Input,
@@ -143,15 +143,15 @@ pub struct State {
     broken: Option<&'static str>,
 }
 
-judged![Credential, State; "AUTH-1", "AUTH-2", "AUTH-3", "LIM-1"];
+checked![Credential, State; "AUTH-1", "AUTH-2", "AUTH-3", "LIM-1"];
 
 impl State {
-    fn hear(&mut self, bounds: &Bounds, input: Input, out: &mut Vec<Output>) -> Handled {
+    fn feed(&mut self, bounds: &Bounds, input: Input, out: &mut Vec<Output>) -> Handled {
         let before = self.auth.clone();
         if let Input::Expired(timer) = input {
             self.armed.disarm(timer);
         }
-        let expected = self.rules.hear(bounds, input);
+        let expected = self.rules.feed(bounds, input);
         let handled = self.auth.step(bounds, input, out);
         for output in &*out {
             match output {
@@ -193,12 +193,12 @@ impl State {
     }
 }
 
-/// A grant of one of two users.
+/// Returns a grant of one of two users.
 pub(crate) fn grant(user: u64) -> Grant {
     Grant { user: UserId(user), credential: CredentialId(user + 10), generation: RevocationGeneration(0) }
 }
 
-/// What a verifier may find about one of two users.
+/// Returns a valid verdict about one of two users.
 pub(crate) fn good(user: u64, seconds: u64) -> Verdict {
     let lifetime = Lifetime::new(Duration::from_secs(seconds)).expect("not zero");
     Verdict::Valid { grant: grant(user), lifetime }
@@ -231,7 +231,7 @@ impl Model for Credential {
 
     fn next_state(&self, last: &State, Action { input, .. }: Action) -> Option<State> {
         let mut next = last.clone();
-        let _ = next.hear(&self.bounds, input, &mut Vec::new());
+        let _ = next.feed(&self.bounds, input, &mut Vec::new());
         Some(next)
     }
 
@@ -341,7 +341,7 @@ impl Lifecycle for Credential {
 
     fn outcome(&self, before: &State, action: &Action) -> Outcome {
         let mut after = before.clone();
-        match after.hear(&self.bounds, action.input, &mut Vec::new()) {
+        match after.feed(&self.bounds, action.input, &mut Vec::new()) {
             Handled::Ignored => Outcome::Ignored,
             Handled::Done if self.phase(before) == self.phase(&after) => Outcome::Stayed,
             Handled::Done => Outcome::Moved,

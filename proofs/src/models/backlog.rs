@@ -1,19 +1,20 @@
-//! One user, whose readers fall out of the window: they are slow, or come back to a place that is trimmed. The log keeps what is
-//! trimmed, and they are given it in pages of any size, at any time, while agents go on writing. Clients want something of
-//! conversations, too. Whatever they miss, and wherever a page ends, they read each entry once (STR-3); what is deleted meanwhile
-//! they do not read (RET-1).
+//! One user whose readers fall out of the window: they are slow, or come back at a trimmed position. The log keeps
+//! trimmed entries and returns them in pages of any size, at any time, while agents go on writing. Clients also query
+//! conversations. Whatever the readers miss, and wherever a page ends, they read each entry once (STR-3). Entries that
+//! are deleted meanwhile are not read (RET-1).
 //!
-//! Where threads are deleted, one thing is not promised: that a client is told what became of a message whose beginning was
-//! deleted while its reader was behind the window. It finds out when it sends the message again: it is forgotten.
+//! Where threads are deleted, one thing is not promised: that a client is told the result of a message whose beginning
+//! was deleted while its reader was behind the window. The client finds out when it sends the message again, which is
+//! refused as forgotten.
 
 use lockstep_model::Bounds;
 
 use crate::engine::profile::Profile;
 use crate::models::world::{ClientSetup, Explored, Setup, setup};
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Explored {
-    let calm = Setup::calm("backlog", "readers that have fallen out of the window, and read on in the log");
+    let calm = Setup::calm("backlog", "readers that fall out of the window and continue from the log");
     let client = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: true, fast: false };
     let bounds = Bounds { retained: 1, runs: 1, pending: 4, ..setup::small() };
     let backlog = Setup { clients: vec![client], keeps: true, pieces: 2, cuts: 1, pull: 1, bounds, ..calm };

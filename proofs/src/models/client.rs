@@ -1,15 +1,14 @@
 //! One client ([`lockstep_model::client`]), alone.
 //!
-//! Every input in every state: the user connects, leaves, sends and takes back at any time; the gateway takes messages of
-//! any length, or short ones alone; credentials answer any asking, or come unasked; sockets
-//! that are past, present or still to come open, say anything and close with any code; any timer fires; the gateway may
-//! fall silent for good at any moment. Bounded are sockets, askings and offsets, each of which has a number: beyond
-//! them the search does not go. Of sockets that are past or still to come the nearest stands for all, since the machine
-//! asks no more of an input than whether it is of its newest socket.
+//! Explores every input in every state: the user connects, leaves, sends and withdraws at any time; the gateway accepts
+//! messages of any length, or only short ones; credentials answer any request, or come unrequested; past, present and
+//! future sockets open, receive any frame and close with any code; any timer fires; the gateway may fall silent for
+//! good at any moment. Sockets, token requests and offsets are numbered and therefore bounded. Of past and future
+//! sockets the nearest stands for all, because the machine only asks whether an input is of its newest socket.
 //!
-//! The gateway is honest about places when it is ready: it does not name one before the client's in the same epoch. It
-//! may skip, repeat and reset, also to a place that the client has passed.
-#![expect(clippy::wildcard_enum_match_arm, reason = "one input or order is looked for among all")]
+//! The gateway is honest about positions when it is ready: it does not name one before the client's in the same epoch.
+//! It may skip, repeat and reset, even to a position that the client has passed.
+#![expect(clippy::wildcard_enum_match_arm, reason = "one input or output is selected among all")]
 
 mod chart;
 mod rules;
@@ -26,7 +25,7 @@ use lockstep_model::{
 
 use self::rules::{Phase, Rules, Settled};
 use crate::engine::profile::Profile;
-use crate::models::harness::{Armed, judged, small};
+use crate::models::harness::{Armed, checked, small};
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -38,7 +37,7 @@ pub struct Peer {
     messages: u64,
 }
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Peer {
     let (sockets, asked, offsets, messages) = match profile {
         Profile::Quick => (3, 2, 1, 1),
@@ -48,12 +47,12 @@ pub fn model(profile: Profile) -> Peer {
     Peer { bounds: small(), sockets, asked, offsets, messages }
 }
 
-/// What the world does.
+/// An action of the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// An input. `true` when it is of a socket, an asking or a timer that does not count.
+    /// An input. `true` if its socket, token request or timer is stale.
     Hear(Input<u8>, bool),
-    /// The gateway will not be heard again.
+    /// The gateway falls silent for good.
     Die,
 }
 
@@ -63,24 +62,24 @@ pub struct State {
     client: Client<u8>,
     rules: Rules,
     armed: Armed,
-    /// A pause was ordered, and no socket was opened since.
+    /// Whether a pause was emitted, and no socket was opened since.
     paused: bool,
-    /// The socket that is open, told from the orders.
+    /// The open socket, according to the outputs.
     open: Option<SocketId>,
     dead: bool,
     broken: Option<&'static str>,
 }
 
-judged![Peer, State; "CLIENT-1", "CLIENT-2", "RUN-2", "STR-1", "AUTH-3", "LIM-1", "LIVE-4"];
+checked![Peer, State; "CLIENT-1", "CLIENT-2", "RUN-2", "STR-1", "AUTH-3", "LIM-1", "LIVE-4"];
 
 impl State {
-    fn hear(&mut self, bounds: &Bounds, input: &Input<u8>) -> Result<Handled, Refusal> {
+    fn feed(&mut self, bounds: &Bounds, input: &Input<u8>) -> Result<Handled, Refusal> {
         let before = self.client.clone();
         let (phase, place) = (self.rules.phase, self.client.position());
         if let Input::Expired(timer) = input {
             self.armed.disarm(*timer);
         }
-        let answer = self.rules.hear(bounds, input);
+        let answer = self.rules.feed(bounds, input);
         let mut out = Vec::new();
         let handled = self.client.step(bounds, input.clone(), &mut out);
         if let Input::Closed { socket, .. } = input
@@ -88,7 +87,7 @@ impl State {
         {
             self.open = None;
         }
-        let outputs = self.obey(input, phase, out);
+        let outputs = self.dispatch(input, phase, out);
         self.settle(&before, input, handled, &outputs);
         let property = match input {
             Input::Send { .. } => "RUN-2",
@@ -115,7 +114,7 @@ impl State {
         handled
     }
 
-    /// CLIENT-2: what was not settled before is settled once, or is kept, or was taken back by its user.
+    /// CLIENT-2: a message that was unsettled before is settled once, kept, or withdrawn by its user.
     fn settle(
         &mut self,
         before: &Client<u8>,
@@ -142,8 +141,8 @@ impl State {
         }
     }
 
-    /// Keeps the timers, and gives back the other orders.
-    fn obey(&mut self, input: &Input<u8>, phase: Phase, out: Vec<Output<u8>>) -> Vec<Output<u8>> {
+    /// Tracks the timers, and returns the other outputs.
+    fn dispatch(&mut self, input: &Input<u8>, phase: Phase, out: Vec<Output<u8>>) -> Vec<Output<u8>> {
         let (mut outputs, mut deadlines) = (Vec::new(), Vec::new());
         for output in out {
             match &output {
@@ -253,7 +252,7 @@ impl Peer {
         state
     }
 
-    /// A client keeps as many messages as it says, and no more.
+    /// A client keeps as many messages as its bound says, and no more.
     fn keeps(bounds: &Bounds) -> bool {
         let (mut client, mut out) = (Client::<u8>::new(ReadFrom::Latest), Vec::new());
         let most = lockstep_model::client::MAX_OUTGOING as u64;
@@ -262,8 +261,8 @@ impl Peer {
         (0..most).all(|message| send(message).is_ok()) && send(most) == Err(Refusal::Backpressure)
     }
 
-    /// Whatever the mode of the node, a message is written as soon as it can be; whatever it is refused for, its user is told
-    /// that, once, and of every error.
+    /// A message is written as soon as possible, whatever the node's mode. Whatever the reason of a refusal, the user
+    /// is told of it once, and of every error.
     fn heeds(bounds: &Bounds, code: Code) -> bool {
         let (mut client, mut out) = (Client::<u8>::new(ReadFrom::Latest), Vec::new());
         let (message, socket, connection) = (MessageId(1), SocketId(1), ConnectionId(1));
@@ -283,7 +282,7 @@ impl Peer {
         let written = step(frame(ready)).iter().filter(|output| matches!(output, Output::Write(_))).count();
         let error = step(frame(Control::Error(code))) == [Output::Error(code)];
         let expected = match code {
-            // What is sent again by itself is not told.
+            // The user is not told of a message that is resent automatically.
             Code::Draining => vec![Output::Arm(Timer::Answer, bounds.answer)],
             Code::Forgotten => vec![Output::Unknown { message }, Output::Disarm(Timer::Answer)],
             _ => vec![Output::Refused { message, code }, Output::Disarm(Timer::Answer)],
@@ -293,7 +292,7 @@ impl Peer {
         written == 1 && error && refused && client.outgoing().len() == kept
     }
 
-    /// However often it fails, its pause is the longest, and it comes back.
+    /// However often the client fails, its pause stays at the maximum, and it comes back.
     fn lasts(bounds: &Bounds) -> bool {
         let (mut client, mut out) = (Client::<u8>::new(ReadFrom::Latest), Vec::new());
         let _ = client.step(bounds, Input::Connect, &mut out);
@@ -335,7 +334,7 @@ impl Peer {
         }
     }
 
-    /// A message that is never answered is written to as many sockets as a client says, and is then unknown.
+    /// A message that is never answered is written to as many sockets as the bound says, and is then unknown.
     fn repeats(bounds: &Bounds) -> bool {
         let mut life = Self::losing(bounds, 1011);
         let most = lockstep_model::client::MAX_WRITES;
@@ -347,7 +346,7 @@ impl Peer {
         }
     }
 
-    /// A client that awaits a successor does not pause for long, and not for ever.
+    /// A client that awaits a successor uses short pauses, but not forever.
     fn returns(bounds: &Bounds) -> bool {
         let (mut client, mut out) = (Client::<u8>::new(ReadFrom::Latest), Vec::new());
         let _ = client.step(bounds, Input::Connect, &mut out);
@@ -364,7 +363,7 @@ impl Peer {
         })
     }
 
-    /// To be ready starts nothing over, whatever code the gateway closes with then.
+    /// Becoming ready resets nothing, whatever code the gateway closes with then.
     fn tires(bounds: &Bounds) -> bool {
         let long = Output::Pause(bounds.backoff_most);
         [1000, 1006, 1011, 4000, 4001, 4004, 4499].into_iter().all(|code| {
@@ -373,11 +372,11 @@ impl Peer {
         })
     }
 
-    /// Everything that a gateway may say to a client that has read to `place`.
+    /// Returns every frame that a gateway may send to a client that has read to `place`.
     fn frames(&self, place: Option<Position>) -> Vec<Frame<u8>> {
         let ready = |epoch, offset, resumed| {
             let (epoch, offset) = (Epoch(epoch), Offset(offset));
-            // Whatever the mode: it is the gateway that refuses.
+            // In any mode, because the gateway is the one that refuses.
             let mode = if resumed { Mode::Degraded } else { Mode::Ready };
             let user = UserId(1);
             Frame::Control(Control::Ready { user, epoch, offset, head: offset, resumed, mode })

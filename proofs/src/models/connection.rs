@@ -1,16 +1,16 @@
 //! One connection ([`lockstep_model::connection`]) with its credential, alone.
 //!
-//! Every input in every state: requests before the socket is open and after it is closed, verdicts for attempts past,
-//! present and to come, `Ready` when nobody waits for it, drains, closes and failures that come twice, any timer. The
-//! peer may fall silent for good at any moment. Bounded is how many credentials are presented, as in
+//! Explores every input in every state: requests before the socket is open and after it is closed, verdicts for past,
+//! present and future attempts, an unexpected `Ready`, drains, closes and failures that come twice, any timer. The peer
+//! may fall silent for good at any moment. The number of presented credentials is bounded, as in
 //! [`crate::models::auth`].
 //!
-//! Requests differ by what the machine tells apart; two messages stand for all, as it hands payloads over unseen, and
-//! so do two codes of refusals (a test carries each code through). Of causes, modes, successors and timers there is
-//! each.
+//! Requests differ only as far as the machine distinguishes them. Two messages stand for all, because the machine
+//! passes payloads on unread, and so do two refusal codes (a test covers each code). Every cause, mode, successor and
+//! timer is included.
 //!
-//! LIVE-1 and LIVE-4 are decided on the graph with fair timers alone: no answer of the verifier is needed for a
-//! connection to end.
+//! LIVE-1 and LIVE-4 are decided on the graph with fair timers alone: a connection ends without any answer of the
+//! verifier.
 
 mod chart;
 mod rules;
@@ -27,7 +27,7 @@ use self::rules::{Effects, Phase, Rules};
 use crate::engine::profile::Profile;
 use crate::engine::proof::{Promise, Proof};
 use crate::models::auth::good;
-use crate::models::harness::{Armed, deadline, judged, small};
+use crate::models::harness::{Armed, checked, deadline, small};
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct Socket {
     messages: u8,
 }
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Socket {
     let (presented, messages, outbox) = match profile {
         Profile::Quick => (3, 2, 2),
@@ -47,14 +47,14 @@ pub fn model(profile: Profile) -> Socket {
     Socket { bounds: Bounds { outbox, ..small() }, presented, messages }
 }
 
-/// What the adversary does.
+/// An action of the adversary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// An input. `true` for a verdict on an attempt that is not the newest, and for a timer that is not armed.
     Hear(Input<u8>, bool),
     /// The socket takes a frame.
     Pull,
-    /// The peer will not be heard again.
+    /// The peer falls silent for good.
     Die,
 }
 
@@ -70,7 +70,7 @@ pub struct State {
 
 const ID: ConnectionId = ConnectionId(9);
 
-judged![Socket, State; "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "LIM-1"];
+checked![Socket, State; "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "LIM-1"];
 
 impl State {
     fn pull(&mut self, bounds: &Bounds) {
@@ -99,17 +99,17 @@ impl State {
         self.check(bounds);
     }
 
-    /// Gives an input to the machine as it was `before`.
-    fn hear(&mut self, bounds: &Bounds, before: &Connection<u8>, input: &Input<u8>) -> Handled {
+    /// Feeds an input to the machine in its state `before`.
+    fn feed(&mut self, bounds: &Bounds, before: &Connection<u8>, input: &Input<u8>) -> Handled {
         let distance = self.rules.distance();
         let warned = !self.armed.has(Timer::Warning);
         if let Input::Expired(timer) = input {
             self.armed.disarm(*timer);
         }
-        let expected = self.rules.hear(bounds, input);
+        let expected = self.rules.feed(bounds, input);
         let mut out = Vec::new();
         let handled = self.connection.step(bounds, input.clone(), &mut out);
-        let effects = self.obey(bounds, &out, handled);
+        let effects = self.dispatch(bounds, &out, handled);
         if handled == Handled::Ignored {
             let property = if matches!(input, Input::Verdict { .. }) { "AUTH-3" } else { "CONN-1" };
             self.expect(self.connection == *before && out.is_empty(), property);
@@ -128,7 +128,7 @@ impl State {
         handled
     }
 
-    fn obey(&mut self, bounds: &Bounds, out: &[Output<u8>], handled: Handled) -> Effects {
+    fn dispatch(&mut self, bounds: &Bounds, out: &[Output<u8>], handled: Handled) -> Effects {
         let mut effects = Effects { done: handled == Handled::Done, ..Effects::default() };
         for output in out {
             match output {
@@ -234,7 +234,7 @@ impl Socket {
         let mut out = Vec::new();
         let connection = Connection::accept(&self.bounds, ID, &mut out);
         let mut state = State { connection, rules: Rules::new(), armed: Armed::default(), dead: false, broken: None };
-        state.obey(&self.bounds, &out, Handled::Done);
+        state.dispatch(&self.bounds, &out, Handled::Done);
         let timers = state.rules.timers(false);
         state.expect(state.armed == timers && out.len() == 1, "CONN-3");
         state.check(&self.bounds);
@@ -299,8 +299,8 @@ impl Model for Socket {
         let mut next = last.clone();
         match action {
             Action::Hear(input, late) => {
-                let _ = next.hear(&self.bounds, &last.connection, &input);
-                // What does not count was judged. As a rule it changes nothing, and is no step.
+                let _ = next.feed(&self.bounds, &last.connection, &input);
+                // A stale input was checked above. If it changed nothing, it is no step.
                 if late && next == *last {
                     return None;
                 }

@@ -1,15 +1,15 @@
-//! A user deletes threads while their runs are open, queued or ending, a tab is behind or comes back inside what is deleted, the
-//! process crashes and the log fails. At `ci` two messages share a thread and a second tab reads; at `deep` answers come in
-//! pieces, and the session retires in between.
+//! A user deletes threads while their runs are open, queued or ending, a reader is behind or resumes inside the deleted
+//! part, the process crashes and the log fails. At `ci` two messages share a thread and a second client reads. At
+//! `deep` answers come in pieces, and the session retires in between.
 
 use lockstep_model::Bounds;
 
 use crate::engine::profile::Profile;
 use crate::models::world::{ClientSetup, Explored, Setup, Threads, setup};
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Explored {
-    let calm = Setup::calm("deletion", "threads that are deleted: under a run, a reader, a resume and a crash");
+    let calm = Setup::calm("deletion", "threads that are deleted during a run, a read, a resume and a crash");
     let client = ClientSetup { user: 0, messages: 2, sockets: 2, earliest: false, fast: false };
     let bounds = Bounds { retained: 4, pending: 6, ..setup::small() };
     let deletion = Setup { clients: vec![client], deletions: 1, pull: 4, bounds, ..calm };

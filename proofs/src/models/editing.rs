@@ -1,14 +1,14 @@
-//! A user edits: each message replaces the first turn of the thread with all that followed, while answers are open, ending or
-//! waiting, and the process crashes. At `ci` a third message comes from another tab, and the log fails.
+//! A user edits: each message replaces the thread's first turn and everything after it, while answers are open, ending
+//! or waiting, and the process crashes. At `ci` a third message comes from another client, and the log fails.
 
 use lockstep_model::Bounds;
 
 use crate::engine::profile::Profile;
 use crate::models::world::{ClientSetup, Explored, Setup, Threads, setup};
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Explored {
-    let calm = Setup::calm("editing", "one thread: messages that replace what was said, over a crash");
+    let calm = Setup::calm("editing", "one thread: messages that replace earlier turns, across a crash");
     let client = ClientSetup { user: 0, messages: 2, sockets: 2, earliest: false, fast: true };
     let other = ClientSetup { messages: 1, sockets: 1, ..client };
     let bounds = Bounds { retained: 8, pending: 6, queued: 1, runs: 1, ..setup::small() };

@@ -1,18 +1,18 @@
-//! The golden path at its smallest: one user logs in, sends a message and sees the answer as it is made, with real queues
-//! both ways on the wire, while the connection is cut, the log fails, the process crashes or is drained, once each. At
-//! `quick` the user has one place, so that a connection that comes back finds it taken by the one that it replaces; a second
-//! user reads beside, a restore fails too, and sessions linger. At `deep` runs have tools, a refused batch may be written
-//! in part, and a verdict and a restore fail too. With every budget that the adversary knows the states would be more than
-//! memory holds: expiry alone has seventy times as many.
+//! The golden path at its smallest: one user logs in, sends a message and sees the answer as it is produced, with real
+//! queues in both directions, while the connection is cut, the log fails, the process crashes or is drained, once each.
+//! At `quick` the user has one place, so that a connection that comes back finds it taken by the one that it replaces.
+//! A second user reads too, a restore fails, and sessions linger. At `deep` runs have tools, a refused batch may be
+//! written in part, and a verdict and a restore fail too. With all the adversary's budgets the states would exceed
+//! memory: expiry alone has seventy times as many.
 
 use lockstep_model::Bounds;
 
 use crate::engine::profile::Profile;
 use crate::models::world::{ClientSetup, Explored, Setup, Wire, setup};
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Explored {
-    let calm = Setup::calm("golden", "log in, send, see the answer: through everything that can go wrong, once each");
+    let calm = Setup::calm("golden", "log in, send, see the answer: with every fault once");
     let client = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: false, fast: false };
     let bounds = Bounds { retained: 2, ..setup::small() };
     let smallest = Setup { clients: vec![client], wire: Wire::Queued(1), pull: 1, cuts: 1, bounds, ..calm };

@@ -4,7 +4,7 @@
 use crate::engine::profile::Profile;
 use crate::models::world::{ClientSetup, Explored, Setup};
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Explored {
     let calm =
         Setup::calm("handover", "two users: an end without a successor, and one with a successor that may give up");

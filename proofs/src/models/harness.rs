@@ -1,29 +1,29 @@
-//! What the models of single machines share: each machine is alone, under every input at every moment.
+//! Shared parts of the models of single machines: each machine alone, under every input at every moment.
 //!
-//! The state of each is the production machine, an oracle and the first property that was broken. The oracle hears what
-//! the machine hears, knows from the rules alone what must come of it, and compares. No environment could be worse: any
-//! timer may fire, armed or not, and any answer may come late, twice or out of order. What an environment may *not* do
-//! is said in the header of its model, with the reason.
+//! The state of each model is the production machine, an oracle and the first violated property. The oracle receives
+//! the same inputs as the machine, derives the required reaction from the rules alone, and compares. This is the worst
+//! possible environment: any timer may fire, armed or not, and any answer may come late, twice or out of order. Each
+//! model's header states what its environment may *not* do, with the reason.
 
 use lockstep_model::auth::Lifetime;
 use lockstep_model::{Bounds, Concurrency, Timer};
 use std::time::Duration;
 
-/// What the oracle of a state may find violated: for each id an `always`, and no other id is taken.
-macro_rules! judged {
+/// Declares an `always` for each property id that the oracle of a state checks. No other id is accepted.
+macro_rules! checked {
     ($model:ty, $state:ty; $($id:literal),* $(,)?) => {
-        /// An `always` for each id: no run has broken it.
+        /// Returns an `always` for each id: no run has violated it.
         fn unbroken() -> Vec<stateright::Property<$model>> {
             vec![$(stateright::Property::always($id, |_: &$model, state: &$state| state.broken != Some($id))),*]
         }
 
         impl $state {
-            /// Notes the first property that was broken.
+            /// Records the first violated property.
             ///
             /// # Panics
-            /// When no `always` tells it. A panic in a step is a counterexample, too.
+            /// When no `always` reports the property. A panic in a step is a counterexample, too.
             pub(crate) fn violated(&mut self, property: &'static str) {
-                assert!([$($id),*].contains(&property), "{property} is violated, and no `always` tells it");
+                assert!([$($id),*].contains(&property), "{property} is violated, and no `always` reports it");
                 self.broken.get_or_insert(property);
             }
 
@@ -35,9 +35,9 @@ macro_rules! judged {
         }
     };
 }
-pub(crate) use judged;
+pub(crate) use checked;
 
-/// The timers that a machine has armed and that have not fired, as a driver knows them.
+/// The armed timers that have not fired, as a driver tracks them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Armed(u32);
 
@@ -50,7 +50,7 @@ impl Armed {
         self.0 |= Self::bit(timer);
     }
 
-    /// It fired, or was called off.
+    /// The timer fired or was disarmed.
     pub(crate) const fn disarm(&mut self, timer: Timer) {
         self.0 &= !Self::bit(timer);
     }
@@ -60,7 +60,7 @@ impl Armed {
     }
 }
 
-/// Bounds small enough to be reached, and deadlines no two of which are equal, so that a wrong one shows.
+/// Bounds small enough to be reached. No two deadlines are equal, so that a wrong one is detected.
 pub(crate) fn small() -> Bounds {
     Bounds {
         queued: 0,
@@ -115,13 +115,13 @@ pub(crate) fn small() -> Bounds {
     }
 }
 
-/// How long a good credential is good. It is not zero; no machine sees a clock.
+/// The lifetime of a valid credential. It is not zero. No machine sees a clock.
 pub(crate) fn lifetime() -> Lifetime {
     Lifetime::new(Duration::from_secs(600)).unwrap_or_else(|| unreachable!("not zero"))
 }
 
-/// The deadline that a timer must be armed with; `None` for the two that a credential's lifetime decides, and for the
-/// pause and the heartbeat of a client.
+/// The deadline with which a timer must be armed. `None` for the two that depend on a credential's lifetime, and for a
+/// client's pause and heartbeat.
 pub(crate) fn deadline(bounds: &Bounds, timer: Timer) -> Option<Duration> {
     Some(match timer {
         Timer::Handshake => bounds.handshake,

@@ -1,14 +1,14 @@
-//! Two users at one gateway: what one of them suffers from limits, a breaker, a revocation, a failing agent, a bad
-//! verdict or a cut, the other must not notice.
+//! Two users at one gateway: limits, a breaker, a revocation, a failing agent, a bad verdict or a cut of one user must
+//! not affect the other.
 //!
-//! The verifier answers late and in any order here, so that a revocation can overtake a verification that is under way.
+//! The verifier answers late and in any order here, so that a revocation can overtake a verification.
 
 use lockstep_model::Bounds;
 
 use crate::engine::profile::Profile;
 use crate::models::world::{ClientSetup, Explored, Setup, setup};
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Explored {
     let calm = Setup::calm("isolation", "two users: limits, a breaker, a revocation, late verdicts");
     let busy = ClientSetup { user: 0, messages: 2, sockets: 2, earliest: false, fast: true };

@@ -1,18 +1,18 @@
 //! The logins of one gateway ([`lockstep_model::login`]): a browser, its user, a thief, an administrator and a disk.
 //!
-//! | who | what they may do |
+//! | actor | actions |
 //! | --- | --- |
-//! | the browser | two tabs with one jar of cookies: logs in, refreshes, logs out here or everywhere, tries again. Any answer may be lost |
-//! | the thief | copies the cookie once, and presents it, and what it gets for it, at any time |
-//! | the administrator | removes the account, adds it again, for another person, sets another password; takes the file away |
-//! | the disk | a write is done, fails and has left any part of it, or is cut by a crash after any line |
-//! | the clocks | time passes; the clock on the wall jumps, in both directions |
+//! | the browser | two tabs share cookies: log in, refresh, log out here or everywhere, retry. Any answer may be lost |
+//! | the thief | copies the cookie once, and presents it, and any cookie granted for it, at any time |
+//! | the administrator | removes the account, adds it for another person, changes the password, removes the file |
+//! | the disk | completes a write, fails after any part of it, or is cut off by a crash after any line |
+//! | the clocks | time passes; the wall clock jumps, in both directions |
 //!
-//! The browser's tabs take turns so far that a request or an answer is overtaken by at most one refresh of the other
-//! tab: what is overtaken by two looks exactly like a thief.
+//! A request or an answer of one tab is overtaken by at most one refresh of the other tab: overtaking by two cannot be
+//! distinguished from a theft.
 //!
-//! The oracle (`oracle`) knows which person each login belongs to, and what has been answered. It holds both the
-//! machine and the disk to that in each state, as a crash could come next.
+//! The oracle (`oracle`) knows the person of each login and every answer. It checks both the machine and the disk in
+//! each state, because a crash could come next.
 #![expect(clippy::type_complexity, reason = "a mistake is a set of plain functions")]
 
 mod oracle;
@@ -27,27 +27,27 @@ use stateright::{Model, Property};
 
 use crate::engine::profile::Profile;
 use crate::engine::proof::Proof;
-use crate::models::harness::judged;
+use crate::models::harness::checked;
 pub(crate) use oracle::Truth;
 
-/// Whose a login is.
+/// A login's subject.
 pub(crate) type Subject = Person<u8>;
 
-/// A mistake: what is done instead of what the sound design does.
+/// A mistake: replacements for parts of the sound design.
 #[derive(Clone, Copy, Debug)]
 pub struct Mistake {
-    /// What the machine hears instead of an input.
-    pub(crate) hears: fn(&State, Input<Subject>) -> Option<Input<Subject>>,
-    /// What is done instead of its orders.
+    /// Replaces an input of the machine.
+    pub(crate) feed: fn(&State, Input<Subject>) -> Option<Input<Subject>>,
+    /// Replaces the machine's outputs.
     pub(crate) outputs: fn(&mut State, Vec<Output<Subject>>) -> Vec<Output<Subject>>,
-    /// Whether the tokens of a login are good.
+    /// Whether the tokens of a login are valid.
     pub(crate) good: fn(&State, CredentialId) -> bool,
 }
 
 impl Mistake {
-    /// None.
+    /// No mistake.
     pub(crate) const NONE: Self =
-        Self { hears: |_, input| Some(input), outputs: |_, outputs| outputs, good: State::is_good };
+        Self { feed: |_, input| Some(input), outputs: |_, outputs| outputs, good: State::is_good };
 }
 
 /// The model.
@@ -56,12 +56,12 @@ pub struct Gateway {
     pub(crate) limits: Limits,
     /// Requests of the browser and the thief.
     pub(crate) requests: u8,
-    /// What the disk, the clocks, the network and the administrator may do.
+    /// Faults of the disk, the clocks and the network, and changes by the administrator.
     pub(crate) trouble: u8,
     pub(crate) mistake: Mistake,
 }
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Gateway {
     let (requests, trouble) = match profile {
         Profile::Quick => (4, 2),
@@ -71,7 +71,7 @@ pub fn model(profile: Profile) -> Gateway {
     Gateway { limits: limits(), requests, trouble, mistake: Mistake::NONE }
 }
 
-/// Bounds that are reached, and lifetimes of a few steps of the clock.
+/// Bounds that are reached, and lifetimes of a few clock steps.
 pub(crate) const fn limits() -> Limits {
     Limits {
         idle: 2,
@@ -102,12 +102,12 @@ pub(crate) enum Tab {
     Answered(Request, Answer<Subject>),
 }
 
-/// What was asked.
+/// A request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Request {
     LogIn(CredentialId),
     Refresh(Cookie),
-    /// With all logins that must be good for nothing once it is answered.
+    /// With all logins whose tokens must be invalid once it is answered.
     LogOut(Vec<CredentialId>),
 }
 
@@ -118,14 +118,14 @@ pub(crate) struct Write {
     pub(crate) records: Vec<Record<Subject>>,
 }
 
-/// The accounts' file: who has the name, and whether it is there.
+/// The accounts file: the owner of the name, and whether the file exists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct File {
     pub(crate) roster: Roster<u8, ()>,
-    /// How many persons there were, and how many passwords the present one had.
+    /// The number of persons so far, and of passwords of the present one.
     pub(crate) person: (u8, u8),
     pub(crate) absent: bool,
-    /// The machine has heard what the file says.
+    /// Whether the machine has been told the file's content.
     pub(crate) looked: bool,
 }
 
@@ -133,38 +133,38 @@ pub(crate) struct File {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     pub(crate) logins: Logins<Subject>,
-    /// What reading the file gives.
+    /// The logins that reading the file would restore.
     pub(crate) disk: Logins<Subject>,
     pub(crate) write: Option<Write>,
     pub(crate) retry: bool,
     pub(crate) now: Now,
-    /// What has passed in truth.
+    /// The true elapsed time.
     pub(crate) time: u64,
     pub(crate) file: File,
     pub(crate) jar: Option<Cookie>,
-    /// Two tabs, and the thief.
+    /// Two tabs and the thief.
     pub(crate) tabs: [Tab; 3],
     pub(crate) stolen: Option<Cookie>,
     pub(crate) requests: u8,
     pub(crate) trouble: u8,
     pub(crate) truths: BTreeMap<CredentialId, Truth>,
-    /// For a mistake: a second file, and what must be written to it before it is answered.
+    /// For a mistake: a second file, and the writes to it that must precede an answer.
     pub(crate) second_file: Vec<CredentialId>,
     pub(crate) unwritten: Vec<(Ask, CredentialId)>,
     broken: Option<&'static str>,
 }
 
-judged![Gateway, State; "AUTH-4", "AUTH-5", "LIM-1"];
+checked![Gateway, State; "AUTH-4", "AUTH-5", "LIM-1"];
 
-/// The thief's place among the tabs.
+/// The thief's index among the tabs.
 pub(crate) const THIEF: usize = 2;
 /// The account's name.
 pub(crate) const NAME: u8 = 1;
 
-/// What may happen.
+/// An action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The one who has the account logs in.
+    /// The account's owner logs in.
     LogIn(usize),
     /// A tab, or the thief, asks for the next token.
     Refresh(usize),
@@ -174,33 +174,33 @@ pub enum Action {
     LogOut(usize, Reach),
     /// An answer reaches the browser, or the thief.
     Deliver(usize),
-    /// An answer does not.
+    /// An answer is lost.
     Lose(usize),
-    /// The gateway has not answered in time.
+    /// The gateway gives up on a request that it has not answered in time.
     GiveUp(usize),
     /// The thief copies the cookie.
     Steal,
-    /// The write that is under way is done.
+    /// The current write completes.
     Written,
-    /// It fails, after so many lines.
+    /// The current write fails, after this many lines.
     Fail(usize),
-    /// The time after which it is tried again is over.
+    /// The retry delay ends.
     Retry,
-    /// The process ends, after so many lines of a write, and begins again.
+    /// The process ends, after this many lines of a write, and restarts.
     Crash(usize),
-    /// The gateway looks at the accounts.
+    /// The gateway reads the accounts.
     Look,
     /// The administrator removes the account.
     Remove,
-    /// Adds it again, for another person.
+    /// The administrator adds it again, for another person.
     Add,
-    /// Sets another password.
+    /// The administrator sets another password.
     Password,
-    /// The file is away, or comes back.
+    /// The file disappears, or comes back.
     Absent(bool),
     /// Time passes.
     Elapse,
-    /// The clock on the wall jumps.
+    /// The wall clock jumps.
     Jump(i64),
     /// The second file of a mistake is written.
     Second,

@@ -1,12 +1,12 @@
-//! What a node tells two users at once: a mode, a drain, a revocation that finds nobody, while connections come and go and
-//! sessions retire. At `quick` a peer speaks before its verdict: another credential, a ping.
+//! What a node tells two users at once: a mode, a drain, a revocation without a matching connection, while connections
+//! come and go and sessions retire. At `quick` a peer sends another credential and a ping before its verdict.
 
 use crate::engine::profile::Profile;
 use crate::models::world::{ClientSetup, Explored, Setup};
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Explored {
-    let calm = Setup::calm("modes", "two users: modes, a drain and a revocation, whoever is there");
+    let calm = Setup::calm("modes", "two users: modes, a drain and a revocation, with any of them connected");
     let one = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: false, fast: true };
     let other = ClientSetup { user: 1, messages: 0, sockets: 1, ..one };
     let clients = vec![one, other];

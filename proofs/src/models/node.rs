@@ -1,12 +1,12 @@
 //! One process ([`lockstep_model::node`]), alone.
 //!
-//! Every input in every state: probes of any result, connections that ask and that close, closes that come twice,
-//! sessions, pins, drains with a successor and without, hand-overs that are aborted, runs of sessions that begin to count
-//! and end, any timer. A session opens only where a connection is admitted, as nothing else opens one;
-//! how many may be open is bounded, for the machine only counts them.
+//! Explores every input in every state: probes of any result, accepted and closed connections, closes that come twice,
+//! sessions, pins, drains with and without a successor, aborted hand-overs, sessions whose runs begin to count and end,
+//! any timer. A session opens only where a connection is admitted, because nothing else opens one. The number of open
+//! sessions is bounded, because the machine only counts them.
 //!
-//! The oracle keeps the last few probes since the mode was entered or pinned, and reads the conditions of the header
-//! from that list: it counts nothing.
+//! The oracle keeps the last few probes since the mode was entered or pinned, and evaluates the conditions of the
+//! header on that list. It has no counters.
 
 mod chart;
 
@@ -19,7 +19,7 @@ use stateright::{Model, Property};
 
 use crate::engine::profile::Profile;
 use crate::engine::proof::{Promise, Proof};
-use crate::models::harness::{Armed, deadline, judged, small};
+use crate::models::harness::{Armed, checked, deadline, small};
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct Process {
     sessions: u32,
 }
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Process {
     let (sessions, connections, strikes, recovery) = match profile {
         Profile::Quick => (2, 2, 3, 2),
@@ -40,7 +40,7 @@ pub fn model(profile: Profile) -> Process {
     Process { bounds, sessions }
 }
 
-/// Where the node must be.
+/// The expected mode and stage of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Place {
     Starting,
@@ -58,7 +58,7 @@ pub struct State {
     node: Node,
     place: Place,
     pinned: bool,
-    /// Probes since the mode was entered or pinned, the newest last, no more than a decision can need.
+    /// Probes since the mode was entered or pinned, the newest last, at most as many as a decision can need.
     probes: Vec<u8>,
     connections: u32,
     sessions: u32,
@@ -67,8 +67,8 @@ pub struct State {
     broken: Option<&'static str>,
 }
 
-/// Every respect in which a process can be well, poor or critical, at the edge of each, and how it then is: the table in the
-/// header of [`lockstep_model::health`].
+/// Every dimension of a process's health, with measurements at the edge of good, poor and critical, and the expected
+/// result: the table in the header of [`lockstep_model::health`].
 fn measurements(bounds: &Bounds) -> [(Measured, Health); 14] {
     let (second, well) = (Duration::from_secs(1), Measured::WELL);
     let files = |left: u64| Measured { file_limit: 100, files: 100 - left, ..well };
@@ -90,7 +90,7 @@ fn measurements(bounds: &Bounds) -> [(Measured, Health); 14] {
     ]
 }
 
-/// What a measurement must come to.
+/// Returns the expected health for a measurement.
 fn meant(bounds: &Bounds, measured: Measured) -> Health {
     let known = measurements(bounds).into_iter().find(|(known, _)| *known == measured);
     known.map_or_else(|| unreachable!("{measured:?} is not measured here"), |(_, health)| health)
@@ -100,7 +100,7 @@ const GOOD: u8 = 0;
 const POOR: u8 = 1;
 const CRITICAL: u8 = 2;
 
-judged![Process, State; "NODE-1", "NODE-2", "LIM-1"];
+checked![Process, State; "NODE-1", "NODE-2", "LIM-1"];
 
 impl State {
     /// Whether the last `count` probes were all as `wanted`.
@@ -131,7 +131,7 @@ impl State {
         self.probes.drain(..surplus);
     }
 
-    /// What must come of an input. `None` when nothing must.
+    /// Returns the required outputs for an input; `None` if the input must be ignored.
     fn outputs(&mut self, bounds: &Bounds, input: Input) -> Option<Vec<Output>> {
         let probe = Output::Arm(Timer::Probe, bounds.probe);
         let drain = Output::Arm(Timer::Drain, bounds.drain);
@@ -251,7 +251,7 @@ impl State {
         }
     }
 
-    fn hear(&mut self, bounds: &Bounds, input: Input) -> Handled {
+    fn feed(&mut self, bounds: &Bounds, input: Input) -> Handled {
         let before = self.node.clone();
         if let Input::Expired(timer) = input {
             self.armed.disarm(timer);
@@ -263,7 +263,7 @@ impl State {
             match output {
                 Output::Arm(timer, after) => {
                     self.armed.arm(*timer);
-                    // How long its clients and its log have to let it leave is compared with what must come, below.
+                    // The time that its clients and its log are given is compared with the required outputs below.
                     let leaving = *timer == Timer::Grace && *after == bounds.close;
                     self.expect(leaving || deadline(bounds, *timer) == Some(*after), "NODE-1");
                 }
@@ -324,7 +324,7 @@ impl State {
         self.expect(reachable, "NODE-1");
     }
 
-    /// Ready is reachable from here: by starting, or by probes that are good, once no operator is in the way.
+    /// Ready is reachable from here: by starting, or by good probes once the operator's pin is removed.
     fn recovers(&self, bounds: &Bounds) -> bool {
         let (mut node, mut out) = (self.node.clone(), Vec::new());
         match self.place {
@@ -391,7 +391,7 @@ impl Model for Process {
 
     fn next_state(&self, last: &State, input: Input) -> Option<State> {
         let mut next = last.clone();
-        let _ = next.hear(&self.bounds, input);
+        let _ = next.feed(&self.bounds, input);
         Some(next)
     }
 

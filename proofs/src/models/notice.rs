@@ -1,15 +1,15 @@
-//! What the embedding service says to a user outside any run: notices among the events of a run, also when the user is not
-//! there, with a tab that comes back, a log that fails, a process that crashes, sessions that retire and a drain. At `quick`
-//! a second tab reads along, and what is retained and what may be pending are as little as they can be.
+//! Notices from the embedding service to a user, outside any run: between the events of a run, and while the user is
+//! away, with a client that comes back, a log that fails, a process that crashes, sessions that retire and a drain. At
+//! `quick` a second client reads too, and retention and the bound on pending events are as small as possible.
 
 use lockstep_model::Bounds;
 
 use crate::engine::profile::Profile;
 use crate::models::world::{ClientSetup, Explored, Setup, setup};
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Explored {
-    let calm = Setup::calm("notice", "one user: notices among a run, with and without a reader");
+    let calm = Setup::calm("notice", "one user: notices during a run, with and without a reader");
     let client = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: false, fast: false };
     let bounds = Bounds { retained: 2, ..setup::small() };
     let tight = Bounds { pending: 4, ..bounds };

@@ -1,12 +1,12 @@
 //! What an operator and the clock do to one user: modes, a drain, sessions that retire, credentials that are about to
-//! expire and do, cancels; with a tab that comes back. At `quick` a second tab reads along, the verifier may fall silent, so
-//! that a drain meets connections that nobody has verified, and there is a notice, also for a user who is not there while
-//! the node drains. At `deep` the process crashes too, and a dead peer is found by idleness alone.
+//! expire and do, cancels; with a client that comes back. At `quick` a second client reads too, the verifier may fall
+//! silent, so that a drain meets unverified connections, and there is a notice, possibly for an absent user while the
+//! node drains. At `deep` the process crashes too, and a dead peer is detected by idleness alone.
 
 use crate::engine::profile::Profile;
 use crate::models::world::{ClientSetup, Explored, Setup};
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Explored {
     let calm = Setup::calm("operator", "one user: modes, drain, retirement, expiry, cancel");
     let client = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: false, fast: false };

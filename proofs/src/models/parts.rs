@@ -1,16 +1,16 @@
-//! One user, whose agent answers in pieces. The stream joins pieces that are behind, the log fails, the process crashes, and the
-//! client comes back anywhere inside the answer: it gets what follows, and that alone (STR-3).
+//! One user, whose agent answers in pieces. The stream joins pieces for a reader that is behind, the log fails, the
+//! process crashes, and the client resumes anywhere inside the answer: it receives exactly what follows (STR-3).
 
 use lockstep_model::Bounds;
 
 use crate::engine::profile::Profile;
 use crate::models::world::{ClientSetup, Explored, Setup, setup};
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Explored {
     let client = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: true, fast: false };
     let bounds = Bounds { runs: 1, ..setup::small() };
-    let calm = Setup::calm("parts", "one user, an answer in pieces, a client that comes back inside it");
+    let calm = Setup::calm("parts", "one user, an answer in pieces, a client that resumes inside it");
     let quick = Setup { clients: vec![client], pieces: 3, cuts: 1, bounds, ..calm };
     match profile {
         Profile::Quick => Explored { setup: quick, live: false },

@@ -1,15 +1,16 @@
-//! Messages that follow each other in one thread: the runs of one user wait for each other while a process crashes, a log
-//! fails, a tab comes back and the user takes messages back. The reader is never behind, for no step looks at its cursor. At
-//! `ci` a third message comes from another tab, and the log fails; at `deep` the node drains and hands over as well.
+//! Messages that follow each other in one thread: the runs of one user wait for each other while the process crashes,
+//! the log fails, a client comes back and the user withdraws messages. The reader is never behind, because no step
+//! depends on its cursor. At `ci` a third message comes from another client, and the log fails. At `deep` the node also
+//! drains and hands over.
 
 use lockstep_model::Bounds;
 
 use crate::engine::profile::Profile;
 use crate::models::world::{ClientSetup, Explored, Setup, Threads, setup};
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Explored {
-    let calm = Setup::calm("queue", "one thread: messages that wait for each other, taken back, over a crash");
+    let calm = Setup::calm("queue", "one thread: messages that wait for each other or are taken back, across a crash");
     let client = ClientSetup { user: 0, messages: 2, sockets: 2, earliest: false, fast: true };
     let other = ClientSetup { messages: 1, sockets: 1, ..client };
     let bounds = Bounds { retained: 8, pending: 6, queued: 1, runs: 1, ..setup::small() };

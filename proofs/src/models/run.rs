@@ -1,11 +1,11 @@
 //! One run ([`lockstep_model::run`]), alone.
 //!
-//! Every input in every state: the agent emits in any order, before its start and after its end, with tools that it has
-//! opened, closed or never named; the user cancels, the agent dies, the process goes down, any timer fires. It begins
-//! at once, or is queued, and its turn comes at any moment or never.
+//! Explores every input in every state: the agent emits in any order, before its start and after its end, with tools
+//! that it has opened, closed or never named; the user cancels, the agent dies, the process goes down, any timer fires.
+//! The run begins at once, or is queued, and its turn comes at any moment or never.
 //!
-//! The oracle hears nothing but what was emitted, and holds it against the grammar. Whether an emit must have been
-//! taken follows from the same: what the grammar allows next, and the bounds, allow.
+//! The oracle sees only the emitted events and checks them against the grammar. They also decide whether an emit must
+//! be accepted: the grammar and the bounds must allow it next.
 
 use lockstep_model::run::{Ending, Input, Kind, Output, Reason, Received, Run, Schedule, State as Stage, ToolEnd};
 use lockstep_model::{Bounds, Handled, MessageId, PartId, Refusal, ThreadId, Timer, ToolId};
@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use crate::engine::profile::Profile;
 use crate::engine::proof::{Lifecycle, Outcome, Promise, Proof};
-use crate::models::harness::{Armed, deadline, judged, small};
+use crate::models::harness::{Armed, checked, deadline, small};
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct Request {
     tools: u32,
 }
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Request {
     let (tools, events) = match profile {
         Profile::Quick => (3, 6),
@@ -33,7 +33,7 @@ pub fn model(profile: Profile) -> Request {
     Request { bounds: Bounds { tools: tools as usize - 1, events, ..small() }, tools }
 }
 
-/// The grammar of a run, fed with what was emitted.
+/// The grammar of a run, fed with the emitted events.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Grammar {
     received: bool,
@@ -42,7 +42,7 @@ struct Grammar {
     started: bool,
     tools: BTreeSet<ToolId>,
     ended: Option<Kind>,
-    /// Events that count against the bound: all but the first and the closing ones.
+    /// Events that count towards the bound: all except the first and the closing ones.
     events: u32,
 }
 
@@ -56,7 +56,7 @@ impl Grammar {
         self.queued && !self.started && self.is_open()
     }
 
-    /// Whether the event may come now. It is taken in any case.
+    /// Whether the event may come now. Takes it in any case.
     fn take(&mut self, kind: Kind) -> bool {
         let right = self.is_open()
             && match kind {
@@ -67,7 +67,7 @@ impl Grammar {
                 Kind::ToolCompleted(tool, _) => self.tools.contains(&tool),
                 Kind::Completed => self.started && self.tools.is_empty(),
                 Kind::Error(_) => self.received && self.tools.is_empty(),
-                // Of no run: a run's machine never says it.
+                // These belong to no run. A run's machine never emits them.
                 Kind::Notice | Kind::Deleted => false,
             };
         match kind {
@@ -88,7 +88,7 @@ impl Grammar {
         right
     }
 
-    /// What an input must be answered: the events to emit, a refusal, or `None` for one that is late.
+    /// The required answer to an input: the events to emit, a refusal, or `None` for a late input.
     fn answer(&self, bounds: &Bounds, input: Input) -> Option<Result<Vec<Kind>, Refusal>> {
         let ending = match input {
             Input::Complete => Some(Kind::Completed),
@@ -159,7 +159,7 @@ impl Grammar {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     run: Run,
-    /// What a restart would make of the events so far.
+    /// The run that a restart would recover from the events so far.
     recalled: Run,
     grammar: Grammar,
     armed: Armed,
@@ -169,7 +169,7 @@ pub struct State {
 const MESSAGE: MessageId = MessageId(7);
 const THREAD: ThreadId = ThreadId(3);
 
-judged![Request, State; "RUN-1", "RUN-3", "RUN-4", "LIM-1", "LIVE-2"];
+checked![Request, State; "RUN-1", "RUN-3", "RUN-4", "LIM-1", "LIVE-2"];
 
 impl State {
     fn new(bounds: &Bounds, schedule: Schedule) -> Self {
@@ -178,7 +178,7 @@ impl State {
         let run = Run::accept(bounds, received, &mut out);
         let (grammar, armed) = (Grammar::default(), Armed::default());
         let mut state = Self { run, recalled: Run::recall(received), grammar, armed, broken: None };
-        state.obey(bounds, &out);
+        state.dispatch(bounds, &out);
         state.expect(out.first() == Some(&Output::Emit(Kind::Received(received))), "RUN-1");
         let timers = if schedule == Schedule::Immediate { 2 } else { 0 };
         state.expect(out.len() == 1 + timers, "LIVE-2");
@@ -186,7 +186,7 @@ impl State {
         state
     }
 
-    fn obey(&mut self, bounds: &Bounds, out: &[Output]) {
+    fn dispatch(&mut self, bounds: &Bounds, out: &[Output]) {
         for output in out {
             match output {
                 Output::Emit(kind) => {
@@ -206,7 +206,7 @@ impl State {
         }
     }
 
-    fn hear(&mut self, bounds: &Bounds, input: Input) -> Result<Handled, Refusal> {
+    fn feed(&mut self, bounds: &Bounds, input: Input) -> Result<Handled, Refusal> {
         let before = self.run.clone();
         let (open, waiting) = (self.grammar.is_open(), self.grammar.is_waiting());
         let room = self.run.reserve() + Run::needs(&input);
@@ -223,14 +223,14 @@ impl State {
                 Output::Stop | Output::Arm(..) | Output::Disarm(_) => None,
             })
             .collect();
-        self.obey(bounds, &out);
+        self.dispatch(bounds, &out);
         match answer {
             None => self.expect(handled == Ok(Handled::Ignored), "RUN-1"),
             Some(Err(refusal)) => self.expect(handled == Err(refusal), "RUN-3"),
             Some(Ok(events)) => {
                 self.expect(handled == Ok(Handled::Done), "RUN-3");
                 self.expect(emitted == events, "RUN-1");
-                // A run that is taken back does not need the room in which it would have begun.
+                // A run that is taken back does not need the room reserved for its beginning.
                 let spare = usize::from(waiting && !self.grammar.is_open());
                 self.expect(emitted.len() + self.run.reserve() + spare == room, "RUN-3");
                 if self.grammar.is_open() && !emitted.is_empty() {
@@ -244,7 +244,7 @@ impl State {
         let renewed = out.iter().filter(|output| matches!(output, Output::Arm(Timer::Silence, _))).count();
         let heard = handled == Ok(Handled::Done) && self.grammar.is_open();
         self.expect(renewed == usize::from(heard), "LIVE-2");
-        // Nothing gives a run more time: it has all of it from where it begins.
+        // Nothing extends a run's deadline, which is armed when the run begins.
         let begins = waiting && self.grammar.started;
         self.expect(out.iter().any(|output| matches!(output, Output::Arm(Timer::Deadline, _))) == begins, "LIVE-2");
         let stops = out.iter().filter(|output| **output == Output::Stop).count();
@@ -317,7 +317,7 @@ impl Model for Request {
 
     fn next_state(&self, last: &State, input: Input) -> Option<State> {
         let mut next = last.clone();
-        let _ = next.hear(&self.bounds, input);
+        let _ = next.feed(&self.bounds, input);
         Some(next)
     }
 
@@ -369,7 +369,7 @@ impl Proof for Request {
     }
 
     fn fairness(&self, action: &Input) -> Option<u8> {
-        // An agent that says that it is alive, again and again, keeps the other timer from firing.
+        // An agent that keeps reporting that it is alive keeps the other timer from firing.
         (*action == Input::Expired(Timer::Deadline)).then_some(0)
     }
 
@@ -441,7 +441,7 @@ impl Lifecycle for Request {
 
     fn outcome(&self, before: &State, action: &Input) -> Outcome {
         let mut after = before.clone();
-        match after.hear(&self.bounds, *action) {
+        match after.feed(&self.bounds, *action) {
             Err(_) => Outcome::Refused,
             Ok(Handled::Ignored) => Outcome::Ignored,
             Ok(Handled::Done) if self.phase(before) == self.phase(&after) => Outcome::Stayed,

@@ -1,24 +1,24 @@
-//! One user's session in a hostile world: two tabs, one of which reconnects while its old connection is still there,
+//! One user's session in a hostile world: two clients, one of which reconnects while its old connection still exists,
 //! two runs with tools, a stream that retains less than is emitted, a log that fails, a process that crashes.
 //!
-//! At `quick` one client with one run has every fault at its finest grain: frames of one pull each, refused batches
-//! that were written in part, writers that pull into the void, cancels, no more room for what is pending than one run
-//! needs, liveness. At `ci` and `deep` the whole cast is on stage, and the grain is coarser where
-//! [`world`](crate::models::world) says why that loses nothing. `deep` adds cancels, and batches that were written in
-//! part. One of the two readers is never behind, for no step looks at two cursors.
+//! At `quick` one client with one run meets every fault at its finest grain: pulls of one frame, refused batches that
+//! were written in part, writers that pull after a cut, cancels, no more room for pending events than one run needs,
+//! liveness. `ci` and `deep` have all the clients, and a coarser grain where [`world`](crate::models::world) argues
+//! that this hides nothing. `deep` adds cancels, and batches that were written in part. One of the two readers is never
+//! behind, because no step depends on two cursors.
 
 use lockstep_model::Bounds;
 
 use crate::engine::profile::Profile;
 use crate::models::world::{ClientSetup, Explored, Setup, setup};
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Explored {
     let calm = Setup::calm("session", "one user: tabs, runs, tools, a failing log, a crash");
     let reconnecting = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: false, fast: false };
     let steady = ClientSetup { user: 0, messages: 1, sockets: 1, earliest: true, fast: true };
     match profile {
-        // With a second, steady client `ci` took more than 32 million states and was not exhausted: that is left to
+        // With a second, steady client `ci` exceeded 32 million states without being exhausted. That client is left to
         // `deep`.
         Profile::Quick | Profile::Ci => Explored {
             setup: Setup {

@@ -1,8 +1,8 @@
 //! The session machine ([`lockstep_model::session`]) alone, for its diagram and matrix.
 //!
-//! One connection at a time, one message, one run, one notice, and an environment that says anything at any moment. Nothing is
-//! proved here: the properties of a session are those of a session with its clients, its log and its agents, which the
-//! model [`session`](crate::models::session) explores. What is charted is within the bounds below.
+//! One connection at a time, one message, one run, one notice, and an environment that gives any input at any moment.
+//! Nothing is proved here: the properties of a session involve its clients, its log and its agents, which the model
+//! [`session`](crate::models::session) explores. The chart is within the bounds below.
 
 use lockstep_model::connection::{self, Connection};
 use lockstep_model::fence::Scope;
@@ -26,12 +26,12 @@ pub struct Alone {
     offsets: u64,
 }
 
-/// The model that is charted.
+/// Returns the model that is charted.
 pub fn model() -> Alone {
     Alone { bounds: Bounds { outbox: 4, requests: 0, failures: 1, ..small() }, offsets: 2 }
 }
 
-/// A session, how many connections have joined it and how many notices it has taken.
+/// A session, and how many connections have joined it and how many notices it has taken.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     session: Session<u8>,
@@ -205,7 +205,7 @@ impl Lifecycle for Alone {
             Input::Run { .. } => "emit",
             Input::Notice { .. } => "notice",
             Input::Delete { .. } => "delete",
-            // A session alone has nothing looked up: that is for the worlds.
+            // A session alone does no lookups. The worlds cover them.
             Input::Found { .. } | Input::NotFound { .. } => return None,
             Input::Persisted { .. } => "persisted",
             Input::Failed { .. } => "failed",

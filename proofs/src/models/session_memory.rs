@@ -1,22 +1,24 @@
-//! One session ([`lockstep_model::session`]) as the keeper of its user's revocations, breaker and memory of messages.
+//! One session ([`lockstep_model::session`]) and its memory of revocations, failures and messages.
 //!
-//! Revocations of all credentials and of single ones, while credentials old and new join, are renewed and leave; runs
-//! that end in every way there is, one after the other; modes and a drain; the timers of breaker and lingering at any
-//! moment, and the end of all verifications that began before any of the revocations. A grant may be of any generation
-//! up to the present one, as its verification may have begun that long ago. A message may come again, also when nothing
-//! is admitted: by then its run may be open, over, or out of the stream. The log answers late when it is asked for the
-//! stream, or cannot and is asked again, and a write at once: what comes between is the matter of the worlds. Every
-//! frame is read at once. A connection that joins has no place, and may replace the first. A session holds no run
-//! against a fence and no grant against its breaker, so messages come while nothing is revoked, and revocations before
-//! the first message. Meanwhile the node may admit no connection.
+//! Explores revocations of all credentials and of single ones, while old and new credentials join, are renewed and
+//! leave; runs that end in every possible way, one after the other; modes and a drain; the timers of breaker and
+//! lingering at any moment, and the end of all verifications that began before any of the revocations. A grant may be
+//! of any generation up to the present one, because its verification may have begun that long ago. A message may be
+//! repeated, even while nothing is admitted: by then its run may be open, over, or out of the stream.
 //!
-//! The log has a message already, which ran twice and was interrupted twice by crashes: of the first run nothing can be
-//! read any more. A log that could not answer at first has lost even that. Run ids fall as messages follow each other,
-//! so that nothing is right because ids happen to be in order.
+//! The environment is restricted as follows. The log answers a restore late, or fails it and is asked again, and
+//! answers a write at once: the worlds cover what happens in between. Every frame is read at once. A connection that
+//! joins names no position, and may replace the first. A session does not check runs against a fence or grants against
+//! its breaker, so messages come while nothing is revoked, and revocations come before the first message. The node may
+//! meanwhile admit no connection.
 //!
-//! The oracle keeps the revocations since the fence was last lowered, the failures since the last success, and how many
-//! events there were, as lists and numbers, and reads from them who may be here, what each is told, and which timers
-//! begin again.
+//! The log has one message at first, which ran twice and was interrupted twice by crashes. Nothing of its first run can
+//! still be read. A log that failed the first restore has lost even that. Run ids decrease from message to message, so
+//! that nothing is right merely because ids happen to be in order.
+//!
+//! The oracle keeps the revocations since the fence was last lowered, the failures since the last success, and the
+//! number of events, as lists and numbers. It derives from them which members are admitted, what each is told, and
+//! which timers are armed again.
 
 mod chart;
 mod environment;
@@ -30,7 +32,7 @@ use lockstep_model::{
 };
 
 use crate::engine::profile::Profile;
-use crate::models::harness::{Armed, judged, lifetime, small};
+use crate::models::harness::{Armed, checked, lifetime, small};
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -42,7 +44,7 @@ pub struct SessionMemory {
     messages: u64,
 }
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> SessionMemory {
     let (joins, renewals, generations, messages) = match profile {
         Profile::Quick => (2, 1, 2, 3),
@@ -56,7 +58,7 @@ pub fn model(profile: Profile) -> SessionMemory {
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It is answered.
+    /// The agent completes it.
     Completed,
     /// The agent gives up.
     Failed,
@@ -68,24 +70,24 @@ pub enum End {
     Cancelled,
 }
 
-/// What the adversary does.
+/// An action of the adversary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The log gives the stream back.
+    /// The log restores the stream.
     Restored,
-    /// The log cannot.
+    /// The log fails to.
     NotRestored,
     /// A connection with this grant joins.
     Join(u64, u32),
-    /// A connection presents another credential, which is found to be this.
+    /// A connection presents another credential, with this verdict.
     Renew(ConnectionId, u64, u32),
     /// A connection is gone.
     Leave(ConnectionId),
     /// The user sends a message.
     Send,
-    /// A message comes again.
+    /// A message is repeated.
     Repeat(u64),
-    /// The run of a message is cancelled, when it is over.
+    /// A message's run is cancelled, after its end.
     Cancel(u64),
     /// The node admits no runs, or does again.
     Mode(Mode),
@@ -93,7 +95,7 @@ pub enum Action {
     End(RunId, End),
     /// Credentials are revoked.
     Revoke(Scope),
-    /// All verifications that began before this generation are over.
+    /// All verifications that began before this generation have ended.
     Verified(u32),
     /// A timer of the session fires.
     Expired(Timer),
@@ -104,18 +106,18 @@ pub enum Action {
 pub struct State {
     session: Session<u8>,
     armed: Armed,
-    /// How often the log was asked.
+    /// How often the log was asked for the stream.
     asked: u32,
     /// The generation of the newest revocation.
     generation: u32,
-    /// Since the fence was last lowered: the newest revocation, the newest of all credentials, and the single ones.
+    /// Since the fence was last lowered: the newest revocation, the newest one of all credentials, and the single ones.
     raised: Option<u32>,
     oldest: Option<u32>,
     single: Vec<u64>,
     mode: Mode,
-    /// Who must be here, with the grant that it has.
+    /// The expected members with their grants.
     members: Vec<Member>,
-    /// How many events there were.
+    /// The number of events.
     events: u64,
     /// Where each message's run began.
     begun: Vec<u64>,
@@ -130,7 +132,7 @@ pub struct State {
     broken: Option<&'static str>,
 }
 
-/// A connection that must be here.
+/// An expected member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Member {
     id: ConnectionId,
@@ -148,27 +150,27 @@ fn valid(credential: u64, generation: u32) -> Verdict {
     Verdict::Valid { grant: grant(credential, generation), lifetime: lifetime() }
 }
 
-/// What came of an action, timers and the log left out.
+/// The observed effects of an action, except timers and the log.
 #[derive(Debug, Default)]
 struct Seen {
     released: Vec<(ConnectionId, Cause)>,
     refused: Vec<Code>,
     errors: Vec<Code>,
-    /// Repeated messages of which the run was named.
+    /// Repeated messages whose run was named.
     known: Vec<(RunId, Offset)>,
-    /// Timers that begin again.
+    /// Timers that were armed again.
     armed: Vec<Timer>,
-    /// Askings of the log.
+    /// Restore requests to the log.
     asked: Vec<Attempt>,
     /// Whether it began to hold the node, or ceased to.
     holds: Vec<bool>,
-    /// Who was told which mode.
+    /// The connections that were told a mode.
     told: Vec<(ConnectionId, Mode)>,
-    /// Through where the log may forget.
+    /// The offset through which the log may trim.
     trimmed: Option<u64>,
 }
 
-judged![
+checked![
     SessionMemory, State;
     "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "STR-1", "STR-2", "RUN-1", "RUN-2", "RUN-3", "LIM-1", "SES-1", "NODE-1",
 ];
@@ -199,7 +201,7 @@ impl State {
             broken: None,
         };
         let mut seen = Seen::default();
-        state.obey(bounds, &mut outputs, &mut seen);
+        state.dispatch(bounds, &mut outputs, &mut seen);
         state.expect(seen.asked == [Attempt(1)] && seen.armed.is_empty(), "SES-1");
         state.check(bounds);
         state

@@ -1,19 +1,20 @@
-//! One user and a log that may do whatever a log can do: refuse, in part, after having written; not answer, ever; do late what
-//! it was given up for, and say so; give the user to another owner; break its contract. Meanwhile the node is drained, the
-//! client comes back, sessions retire.
+//! One user and a log with every possible fault: it refuses, in part, or after having written; it never answers; it
+//! executes abandoned requests late and reports them; it grants the user to another owner; it breaks its contract.
+//! Meanwhile the node is drained, the client comes back, and sessions retire.
 //!
-//! Nothing is assumed of this log: it is not fair. So what is promised here holds whatever it does: LIVE-1, that each
-//! connection becomes live or closed, and LIVE-4, that a drain completes. That a run ends and a reader reaches the head (LIVE-2,
-//! LIVE-3) the other worlds promise, of a log that takes in the end what it is asked again and again.
+//! Nothing is assumed of this log, not even fairness, so the properties here hold whatever it does: LIVE-1, that each
+//! connection becomes live or closed, and LIVE-4, that a drain completes. The other worlds promise that a run ends and
+//! that a reader reaches the head (LIVE-2, LIVE-3), for a log that eventually accepts a repeated request.
 
 use lockstep_model::Bounds;
 
 use crate::engine::profile::Profile;
 use crate::models::world::{ClientSetup, Explored, Setup, setup};
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Explored {
-    let calm = Setup::calm("storage", "one user, and a log that may refuse, be mute, be late, be fenced, be wrong");
+    let calm =
+        Setup::calm("storage", "one user, and a log that may refuse, stay mute, answer late, be fenced or be wrong");
     let client = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: true, fast: true };
     let bounds = Bounds { runs: 1, ..setup::small() };
     let dark = Setup {

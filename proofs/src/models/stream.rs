@@ -1,19 +1,19 @@
 //! One user's stream ([`lockstep_model::stream`]) between its writers, a log and its readers, alone.
 //!
-//! The log takes writes one by one, late or never; gives offsets with or without holes; refuses what is left of a
-//! batch, or does not answer it, also when it has taken part of it and has not said so, and takes more of it after that; says
-//! everything twice, and late. The process may crash
-//! at any moment, with whatever the log has taken by then; the log gives that back, all of it or what is retained, or it
-//! has lost everything and begins a new epoch. A log does not lie: it confirms nothing that it does not have.
+//! The log takes writes one by one, late or never; assigns offsets with or without gaps; refuses the rest of a batch,
+//! or does not answer it, even after having silently taken part of it, and takes more of it after that; repeats every
+//! answer, and answers late. The process may crash at any moment, with whatever the log has taken by then. The log then
+//! returns all of that or the retained part, or it has lost everything and begins a new epoch. A log does not lie: it
+//! confirms nothing that it does not have.
 //!
-//! Nothing is assumed of the log: LIVE-3 holds with one that never answers, for what is readable does not wait for it.
+//! Nothing is assumed of the log: LIVE-3 holds even if it never answers, because readable entries do not wait for it.
 //!
-//! The caller of the machine makes sure that there is room for an append, and so does the environment.
+//! The machine's caller ensures that there is room for an append, and so does the environment.
 //!
-//! With one reader no violation is lost: a read takes the stream by shared reference, so readers cannot disturb each
-//! other, and each is any reader. The largest profile has two all the same.
+//! One reader hides no violation: a read takes the stream by shared reference, so readers cannot affect each other, and
+//! one stands for any. The largest profile nevertheless has two.
 //!
-//! The oracle is the log itself, a plain list, and the list of what was appended.
+//! The oracle is the log itself, as a plain list, and the list of appended events.
 
 mod chart;
 
@@ -23,7 +23,7 @@ use lockstep_model::stream::{Cursor, Entry, Event, Input, Output, Read, Snapshot
 use lockstep_model::{BatchId, Bounds, Epoch, FencingToken, Handled, Offset, Position, RunId, Tenure, ThreadId, Timer};
 
 use crate::engine::profile::Profile;
-use crate::models::harness::{Armed, deadline, judged, small};
+use crate::models::harness::{Armed, checked, deadline, small};
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub struct Log {
     seeks: u8,
 }
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub fn model(profile: Profile) -> Log {
     let (appends, failures, crashes, readers, seeks) = match profile {
         Profile::Quick => (4, 1, 1, 1, 2),
@@ -46,28 +46,28 @@ pub fn model(profile: Profile) -> Log {
     Log { bounds: small(), appends, failures, crashes, readers, seeks }
 }
 
-/// What the adversary does.
+/// An action of the adversary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// The next event is appended.
     Append,
-    /// The log takes the next write, with a hole of so many offsets before it, and keeps silent.
+    /// The log takes the next write, with this many unused offsets before it, and does not answer.
     Take(u8),
-    /// The log confirms the oldest that it has taken.
+    /// The log confirms the oldest write that it has taken.
     Confirm,
-    /// The log refuses what it has not confirmed of the batch.
+    /// The log refuses the unconfirmed part of the batch.
     Fail,
-    /// The log says again, or too late, that it has something.
+    /// The log confirms something again, or too late.
     Late(BatchId, Offset),
-    /// The log refuses again, or too late, a batch that is not under way.
+    /// The log refuses, again or too late, a batch that is not in progress.
     Refuse(BatchId),
     /// A timer fires.
     Expired(Timer),
-    /// The process crashes and restores what the log has: all that it has, or what is retained.
+    /// The process crashes and restores from the log: everything that it has, or the retained part.
     Crash(bool),
     /// The process crashes, and the log has lost everything.
     Lose,
-    /// A reader begins at the latest, the earliest or its last place.
+    /// A reader begins at the latest, the earliest or its last position.
     Seek(u8, u8),
     /// A reader reads.
     Read(u8),
@@ -77,7 +77,7 @@ pub enum Action {
 struct Reader {
     cursor: Option<Cursor>,
     seeks: u8,
-    /// The last offset that it was given, or told that it has missed, with its epoch.
+    /// The last offset that the reader was given, or told that it has missed, with its epoch.
     seen: Option<(u64, u64)>,
 }
 
@@ -86,20 +86,20 @@ struct Reader {
 pub struct State {
     stream: Stream<u8>,
     epoch: u64,
-    /// What the log has of this epoch: offset and content.
+    /// The log's entries of this epoch: offset and content.
     durable: Vec<(u64, u8)>,
-    /// How many of them the stream was told.
+    /// How many of them were confirmed to the stream.
     told: usize,
-    /// How many of them are not readable any more.
+    /// How many of them are no longer readable.
     trimmed: usize,
-    /// Appended and not told durable, in order.
+    /// Appended and unconfirmed events, in order.
     waiting: Vec<u8>,
-    /// Ordered to be written, after what was told.
+    /// Emitted writes after the confirmed ones.
     writes: Vec<u8>,
     writing: bool,
-    /// How many of those that wait the log was ever asked to write: it may do so as long as it likes.
+    /// How many of the waiting events the log was ever asked to write. It may do so at any later time.
     asked: usize,
-    /// Whether it did not take the oldest when it was asked last.
+    /// Whether it did not take the oldest when it was last asked.
     refused: bool,
     armed: Armed,
     next: u8,
@@ -114,12 +114,12 @@ fn event(content: u8) -> Event<u8> {
     Event { run: RunId(u64::from(content)), thread: Some(ThreadId(0)), kind: Kind::Thinking, payload: Some(content) }
 }
 
-/// What the log makes of every other content; it keeps the rest as it is.
+/// The record that the log stores for every other content. It stores the rest unchanged.
 const fn recorded(content: u8) -> Option<u8> {
     if content.is_multiple_of(2) { None } else { Some(content | 0x80) }
 }
 
-judged![Log, State; "STR-1", "STR-2", "LIM-1", "LIVE-4"];
+checked![Log, State; "STR-1", "STR-2", "LIM-1", "LIVE-4"];
 
 impl State {
     fn offset(&self, index: usize) -> u64 {
@@ -148,7 +148,7 @@ impl State {
         self.waiting.iter().map(write).chain([answer]).collect()
     }
 
-    /// Each restart is another owner.
+    /// Each restart is a new owner.
     fn tenure(&self) -> Tenure {
         Tenure { epoch: Epoch(self.epoch), token: FencingToken(u32::from(self.crashes) + 1) }
     }
@@ -159,8 +159,9 @@ impl State {
         self.asked = self.waiting.len();
     }
 
-    /// Gives an input to the machine as it was `before`. `orders` are what must come of it, `None` when nothing must.
-    fn hear(
+    /// Feeds an input to the machine in its state `before`. `outputs` are the required ones, `None` if nothing must
+    /// happen.
+    fn feed(
         &mut self,
         bounds: &Bounds,
         before: &Stream<u8>,
@@ -198,7 +199,7 @@ impl State {
                 if idle {
                     self.begin();
                 }
-                self.hear(bounds, before, Input::Append(event(content)), |state| {
+                self.feed(bounds, before, Input::Append(event(content)), |state| {
                     Some(if idle { state.batch() } else { vec![] })
                 })
             }
@@ -213,22 +214,22 @@ impl State {
                 let batch = self.stream.batch();
                 self.failures += 1;
                 self.give_up();
-                let handled = self.hear(bounds, before, Input::Failed { batch }, |_| {
+                let handled = self.feed(bounds, before, Input::Failed { batch }, |_| {
                     Some(vec![Output::Disarm(Timer::LogAnswer), Output::Arm(Timer::Retry, bounds.retry)])
                 });
                 self.expect(self.stream.batch() != batch, "STR-2");
                 handled
             }
             Action::Late(batch, offset) => {
-                self.hear(bounds, before, Input::Persisted { batch, offset, record: Some(0xff) }, |_| None)
+                self.feed(bounds, before, Input::Persisted { batch, offset, record: Some(0xff) }, |_| None)
             }
-            Action::Refuse(batch) => self.hear(bounds, before, Input::Failed { batch }, |_| None),
+            Action::Refuse(batch) => self.feed(bounds, before, Input::Failed { batch }, |_| None),
             Action::Expired(Timer::LogAnswer) if self.writing => {
                 let batch = self.stream.batch();
                 self.armed.disarm(Timer::LogAnswer);
                 self.failures += 1;
                 self.give_up();
-                let handled = self.hear(bounds, before, Input::Expired(Timer::LogAnswer), |_| {
+                let handled = self.feed(bounds, before, Input::Expired(Timer::LogAnswer), |_| {
                     Some(vec![Output::Arm(Timer::Retry, bounds.retry)])
                 });
                 self.expect(self.stream.batch() != batch, "LIVE-4");
@@ -240,7 +241,7 @@ impl State {
                 if again {
                     self.begin();
                 }
-                self.hear(bounds, before, Input::Expired(timer), |state| again.then(|| state.batch()))
+                self.feed(bounds, before, Input::Expired(timer), |state| again.then(|| state.batch()))
             }
             Action::Crash(all) => self.crash(bounds, all),
             Action::Lose => {
@@ -257,7 +258,7 @@ impl State {
 
     fn confirm(&mut self, bounds: &Bounds, before: &Stream<u8>) -> Handled {
         let index = self.told;
-        // A rewrite of what the log has already must be the same, or one offset would have two contents.
+        // A rewrite of an existing entry must be equal, or one offset would have two contents.
         self.expect(self.writes.first() == Some(&self.durable[index].1), "STR-2");
         self.told += 1;
         self.waiting.remove(0);
@@ -275,7 +276,7 @@ impl State {
         let (offset, content) = self.durable[index];
         let (batch, offset, record) = (self.stream.batch(), Offset(offset), recorded(content));
         let input = Input::Persisted { batch, offset, record };
-        self.hear(bounds, before, input, |state| {
+        self.feed(bounds, before, input, |state| {
             if last && state.waiting.is_empty() {
                 expected.push(Output::Disarm(Timer::LogAnswer));
             } else if last {
@@ -344,7 +345,7 @@ impl State {
                 entry.offset.0,
             ),
             Read::Head => (seen == head, seen),
-            // This log keeps nothing.
+            // This log keeps no trimmed entries.
             Read::Missed => (false, seen),
             Read::Gap { from, to } => (seen < tail && from.0 == seen && to.0 == tail, to.0),
         };
@@ -380,7 +381,7 @@ impl State {
         self.check_claims();
     }
 
-    /// However much waits while a batch is under way, the next one has all of it.
+    /// However much waits while a batch is in progress, the next batch has all of it.
     fn check_batches(&mut self, bounds: &Bounds) {
         let (mut stream, mut out) = (self.stream.clone(), Vec::new());
         let most = u8::try_from(bounds.pending).unwrap_or(u8::MAX);
@@ -396,7 +397,7 @@ impl State {
         self.expect(written.eq(0..most), "STR-2");
     }
 
-    /// Whatever place a client claims to have read to, in whatever epoch: only what it can have read is believed.
+    /// Whatever position and epoch a client claims to have read to, only positions that it can have read are accepted.
     fn check_claims(&mut self) {
         let (head, tail) = (self.head(), self.tail());
         for (epoch, offset) in (0..=self.epoch + 1).flat_map(|epoch| (0..=head + 1).map(move |offset| (epoch, offset)))

@@ -1,30 +1,38 @@
 //! The gateway in a hostile world: the production [`Gateway`](lockstep_model::Gateway) and production
-//! [`Client`](lockstep_model::Client)s, and between and around them an adversary.
+//! [`Client`](lockstep_model::Client)s, surrounded by an adversary.
 //!
-//! The adversary is the network (each connection is a FIFO both ways; it may be cut at any instant, with all that is in
-//! flight lost, and each side notices at its own time), the verifier (any order, any verdict, late or never), the
-//! timers (an armed one may fire at any moment), the agents (any order of emits, silence, death, emits after the end),
-//! the log (late, failing, failing after having written, never answering, doing late what was given up, granting the
-//! user to another owner, breaking its contract), the process (a crash at any moment, with any prefix of what was
-//! on its way to the log durable after all) and the operator. What it may do how often is the world's [`Setup`].
+//! The adversary controls:
 //!
-//! # What a world leaves out, and why no violation is lost
+//! * the network: each connection is a FIFO queue in both directions. It may be cut at any moment, which loses
+//!   everything in flight, and each side notices at its own time;
+//! * the verifier: any order, any verdict, late or never;
+//! * the timers: an armed timer may fire at any moment;
+//! * the agents: any order of emits, silence, death, emits after the end;
+//! * the log: late, failing, failing after having written, never answering, executing an abandoned request late,
+//!   granting the user to another owner, breaking its contract;
+//! * the process: a crash at any moment, after which any prefix of the writes in flight may be durable;
+//! * the operator.
 //!
-//! * *Deadlines are ordered as their durations are.* A peer that is there is heard before it counts as idle. The models of the
-//!   single machines let these timers fire at any moment. A verdict may come after any timer, for a process may be stopped
-//!   between any two steps.
-//! * *An upgrade is one step*: between accept and open a connection is known to nobody else. The model of the connection
-//!   takes the two apart.
-//! * *With [`Wire::Instant`] a pulled frame is handled in the same step.* A client's handling of a stream frame changes
-//!   nothing but the client's position, which the gateway learns only by a resume. A frame that is still in flight then
-//!   was, for the gateway, pulled and lost: a cut that neither side has noticed gives the same. `golden` has real queues.
-//! * *After Halt an agent's late emit is tried at once* and must be refused; the run is gone from the session for good, so
-//!   trying later gives the same answer.
-//! * *A second connection of the same name space*: connection ids are never reused, as 64 random bits are not.
+//! The world's [`Setup`] bounds how often each may happen.
+//!
+//! # What a world abstracts away, and why this hides no violation
+//!
+//! * *Deadlines are ordered by their durations.* A responsive peer is heard before it counts as idle. The models of the
+//!   single machines let these timers fire at any moment. A verdict may come after any timer, because a process may be
+//!   suspended between any two steps.
+//! * *An upgrade is one step.* Between accept and open no other part knows the connection. The connection's model
+//!   separates the two.
+//! * *With [`Wire::Instant`] a pulled frame is handled in the same step.* Handling a stream frame changes only the
+//!   client's position, which the gateway learns only from a resume. To the gateway, a frame that is still in flight is
+//!   therefore a frame that was pulled and lost, and a cut that neither side has noticed covers that case. `golden` has
+//!   real queues.
+//! * *After Halt an agent's late emit is tried at once* and must be refused. The run is gone from the session for good,
+//!   so a later attempt has the same result.
+//! * *No connection id is reused*, because ids are 64 random bits.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
-    reason = "the world picks out what it answers; that a new input or order is met by every machine is the machines' matter"
+    reason = "the world handles selected variants; the machines match every input and output by name"
 )]
 
 pub mod action;
@@ -61,7 +69,7 @@ use crate::engine::proof::{Drawing, Promise, Proof};
 pub struct Explored {
     /// Its bounds and budgets.
     pub setup: Setup,
-    /// Whether the promises of liveness are examined too, which needs the whole graph in memory.
+    /// Whether liveness is checked too, which needs the whole graph in memory.
     pub live: bool,
 }
 

@@ -1,4 +1,5 @@
-//! Readers that have fallen out of the window: what is lost, doubled or read too late where the log and the window meet.
+//! Readers that have fallen out of the window: entries that are lost, doubled or read too late at the border between
+//! log and window.
 
 use lockstep_model::session::Found;
 use lockstep_model::stream::{Entry, Page};
@@ -9,71 +10,71 @@ pub(super) fn rows() -> Vec<Row> {
     vec![
         in_world!(
             "X93",
-            "lost at the window's edge",
-            "a page ends before the entry at which the window begins, and says that it went up to there",
+            "gap at the window's start",
+            "a page ends before the first entry of the window, but claims to reach up to it",
             ["STR-1", "STR-3"],
             Setup { mistake: Some(Mistake::feeding(lose_the_last)), ..behind() }
         ),
         in_world!(
             "X94",
-            "once more from the page",
-            "a page begins at the reader's place and not behind it",
+            "page overlaps the cursor",
+            "a page begins at the reader's position and not after it",
             ["STR-1", "STR-3"],
             Setup { mistake: Some(Mistake::feeding(from_the_place)), ..behind() }
         ),
         in_world!(
             "X95",
-            "the whole part again",
-            "the log has joined the pieces of a part, and gives a reader who has read some of them the whole",
+            "part repeated from its start",
+            "the log has joined a part's pieces, and returns the whole part to a reader that has read some of them",
             ["STR-3"],
-            Setup { pieces: 3, mistake: Some(Mistake::feeding(whole_parts)), ..behind() }
+            Setup { pieces: 3, mistake: Some(Mistake::feeding(return_whole_parts)), ..behind() }
         ),
         in_world!(
             "X96",
-            "the rest is nothing",
-            "a page with less than there is says that it is all",
+            "an incomplete page claims to be complete",
+            "a page with fewer entries than there are claims to be complete",
             ["STR-1", "STR-3"],
-            Setup { mistake: Some(Mistake::feeding(half_is_all)), ..behind() }
+            Setup { mistake: Some(Mistake::feeding(claim_complete)), ..behind() }
         ),
         in_world!(
             "X97",
-            "evicted, not kept",
-            "a window that may trim what a reader has not read tells that reader a gap, although the log has it",
+            "trimmed entries are not looked up",
+            "a reader is told of a gap when entries leave the window, although the log still has them",
             ["STR-3"],
             Setup { mistake: Some(Mistake::feeding(keep_nothing)), ..behind() }
         ),
         in_world!(
             "X98",
-            "looked up before it was deleted",
-            "a page that was looked up before a deletion is taken for what is asked for after it",
+            "page read before the deletion",
+            "a page that was read before a deletion is used as the answer to a lookup made after it",
             ["RET-1"],
             Setup { deletions: 1, mistake: Some(Mistake::feeding(renumber)), ..behind() }
         ),
         in_world!(
             "X99",
-            "never looked up",
-            "what a reader has missed is asked for once, and lost with the first error",
+            "lookup not retried",
+            "entries that a reader has missed are looked up once, and lost with the first error",
             ["STR-3", "LIVE-3"],
-            Setup { lookup_failures: 1, mistake: Some(Mistake::feeding(swallow)), ..behind() }
+            Setup { lookup_failures: 1, mistake: Some(Mistake::feeding(drop_not_found)), ..behind() }
         ),
         in_world!(
             "X100",
             "answered twice",
-            "a query that is sent again to the log has two answers",
+            "a query that is resent to the log is answered twice",
             ["CONN-2"],
             Setup {
                 queries: 1,
                 keeps: true,
-                mistake: Some(Mistake::ordering(answer_twice)),
+                mistake: Some(Mistake::tampering(answer_twice)),
                 ..Setup::calm("backlog", "a query")
             }
         ),
         in_world!(
             "X101",
-            "a deadline for another",
-            "the deadline of a lookup is told to the connection, which does not know what it is for, and its reader waits for ever",
+            "expiry sent to the wrong machine",
+            "a lookup's deadline is passed to the connection, which does not know it, and its reader waits forever",
             ["LIVE-4"],
-            Setup { unanswered: 1, mistake: Some(Mistake::feeding(unheard)), ..behind() }
+            Setup { unanswered: 1, mistake: Some(Mistake::feeding(drop_lookup_expiry)), ..behind() }
         ),
     ]
 }
@@ -87,11 +88,11 @@ fn behind() -> Setup {
         cuts: 1,
         pull: 1,
         bounds: Bounds { retained: 1, runs: 1, pending: 4, ..setup::small() },
-        ..Setup::calm("backlog", "a reader that has fallen out of the window")
+        ..Setup::calm("backlog", "a reader that falls out of the window")
     }
 }
 
-/// Changes each page that the log gives.
+/// Changes each page that the log returns.
 fn pages(
     world: &World,
     mut input: Input,
@@ -117,7 +118,7 @@ fn from_the_place(world: &World, input: Input, fed: &mut Vec<Input>) {
     });
 }
 
-fn whole_parts(world: &World, input: Input, fed: &mut Vec<Input>) {
+fn return_whole_parts(world: &World, input: Input, fed: &mut Vec<Input>) {
     pages(world, input, fed, |_, _, page| {
         if let Some(first) = page.entries.front_mut()
             && let Some(range) = first.event.payload.and_then(lockstep_model::piece::range)
@@ -128,7 +129,7 @@ fn whole_parts(world: &World, input: Input, fed: &mut Vec<Input>) {
     });
 }
 
-fn half_is_all(world: &World, input: Input, fed: &mut Vec<Input>) {
+fn claim_complete(world: &World, input: Input, fed: &mut Vec<Input>) {
     let tail = |user: UserId| {
         let session = &world.gateway.slots().get(&user)?.session;
         Some(session.stream()?.tail())
@@ -143,7 +144,7 @@ fn keep_nothing(_: &World, mut input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-/// The answer to an earlier lookup counts for the one that took its place.
+/// Treats the answer to an earlier lookup as the answer to the one that replaced it.
 fn renumber(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     if let Input::Session { user, input: S::Found { connection, attempt, .. }, .. } = &mut input {
         let slot = world.gateway.slots().get(user);
@@ -153,13 +154,13 @@ fn renumber(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-fn swallow(_: &World, input: Input, fed: &mut Vec<Input>) {
+fn drop_not_found(_: &World, input: Input, fed: &mut Vec<Input>) {
     if !matches!(input, Input::Session { input: S::NotFound { .. }, .. }) {
         fed.push(input);
     }
 }
 
-fn unheard(_: &World, input: Input, fed: &mut Vec<Input>) {
+fn drop_lookup_expiry(_: &World, input: Input, fed: &mut Vec<Input>) {
     if !matches!(input, Input::Connection { input: C::Expired(Timer::Lookup), .. }) {
         fed.push(input);
     }

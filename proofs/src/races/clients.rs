@@ -1,4 +1,4 @@
-//! One production [`Client`], the sockets that it opens, its timers and what gives it tokens.
+//! One production [`Client`], the sockets that it opens, its timers and its source of tokens.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         alone!(
             "B1",
-            "back before it has left",
+            "reconnect without closing",
             "the client reconnects without closing the socket that it gave up",
             ["LIM-1", "SES-1"],
             ClientModel { mistake: Some(Mistake::KeepTheOld) },
@@ -31,16 +31,16 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         alone!(
             "B3",
-            "two failures meet",
-            "a close that comes after a time-out calls the pending attempt to reconnect off",
+            "close cancels the reconnect",
+            "a close that comes after a time-out cancels the pending reconnect",
             ["LIVE-1"],
             ClientModel { mistake: Some(Mistake::CallOff) },
             ClientModel { mistake: None }
         ),
         alone!(
             "B6",
-            "an old token overwrites the new",
-            "a token counts whichever request it answers, even one from before a reconnect",
+            "old token replaces the new",
+            "any token answer is accepted, even for a request from before a reconnect",
             ["AUTH-3"],
             ClientModel { mistake: Some(Mistake::TakeAnyToken) },
             ClientModel { mistake: None }
@@ -48,15 +48,15 @@ pub(super) fn rows() -> Vec<Row> {
         alone!(
             "B22",
             "no pause",
-            "the client reconnects in the moment in which it fails",
+            "the client reconnects immediately after a failure",
             ["CLIENT-1"],
             ClientModel { mistake: Some(Mistake::SkipThePause) },
             ClientModel { mistake: None }
         ),
         alone!(
             "C5",
-            "the login is overtaken",
-            "a token that its user presents leaves the newest request open, so an older provider's answer replaces it",
+            "late token replaces the user's",
+            "a token from the user leaves the pending request open, so the provider's older answer replaces it",
             ["AUTH-3"],
             ClientModel { mistake: Some(Mistake::PresentUnasked) },
             ClientModel { mistake: None }
@@ -85,9 +85,9 @@ struct ClientModel {
 enum Socket {
     Opening,
     Open,
-    /// It was lost, and the client has not heard of it.
+    /// It was lost, and the client has not noticed.
     Lost,
-    /// It was lost, and the client gave it up before it heard.
+    /// It was lost, and the client gave it up before noticing.
     Dropped,
 }
 
@@ -97,15 +97,15 @@ struct ClientState {
     client: Client<u8>,
     /// The sockets that the client holds.
     sockets: BTreeMap<u32, Socket>,
-    /// Requests for a token that are not answered.
+    /// Token requests that are not answered.
     asked: Vec<TokenRequestId>,
     /// The newest token that was written.
     written: u8,
-    /// Whether a pause has to pass.
+    /// Whether a pause must pass.
     paused: bool,
     /// Whether a pause has passed since the last socket was opened.
     rested: bool,
-    /// Failures and warnings that may still come.
+    /// Failures and warnings that may still occur.
     losses: u8,
     warnings: u8,
     logins: u8,
@@ -120,17 +120,17 @@ enum Step {
     Ready(u32),
     /// A socket is lost.
     Lose(u32),
-    /// The client hears that it is lost.
+    /// The client notices that it is lost.
     Hear(u32),
-    /// The gateway wants a newer token.
+    /// The gateway asks for a newer token.
     Warn(u32),
-    /// A token is given, in answer to the request at this place.
+    /// A token answers the request at this index.
     Answer(u8),
-    /// The user has logged in once more.
+    /// The user logs in again.
     Present,
-    /// It took too long to connect.
+    /// A connection attempt times out.
     Late,
-    /// The pause is over.
+    /// The pause ends.
     Rested,
 }
 

@@ -6,15 +6,15 @@ pub(super) fn rows() -> Vec<Row> {
     vec![
         in_world!(
             "A16",
-            "degraded means open",
-            "whoever cannot be verified, or is rejected, is let in while the verifier has trouble",
+            "unavailable verifier admits",
+            "credentials that are rejected or cannot be verified are accepted while the verifier is in trouble",
             ["AUTH-1", "AUTH-3"],
             Setup { mistake: Some(Mistake::feeding(let_in)), ..verified("a verifier in trouble") }
         ),
         in_world!(
             "A17",
-            "a verdict for the wrong token",
-            "verdicts are kept by where the gateway runs and not by token, so the second socket has the first one's user",
+            "verdict for another token",
+            "verdicts are cached per host and not per token, so the second socket gets the first one's user",
             ["AUTH-2", "AUTH-3"],
             Setup {
                 clients: vec![client(0, 0, 1), client(1, 0, 1)],
@@ -24,8 +24,8 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "A18",
-            "ended, but not closed",
-            "a credential that is over is taken off a list, and the socket stays open",
+            "ended but not closed",
+            "an expired credential is removed from a list, and its socket stays open",
             ["AUTH-1", "LIVE-4"],
             Setup {
                 clients: vec![client(0, 1, 1)],
@@ -36,8 +36,8 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "A19",
-            "it outlives its token",
-            "a credential cannot be renewed in band, and when it is over nothing is sent and nothing is closed",
+            "socket outlives its token",
+            "a credential cannot be renewed in band, and when it expires nothing is sent and nothing is closed",
             ["LIVE-4", "STR-1"],
             Setup {
                 clients: vec![client(0, 1, 1)],
@@ -48,8 +48,8 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "B5",
-            "expired, hence eternal",
-            "a refresh with a credential that has expired is accepted, and takes the deadline of the old one away",
+            "no deadline after a late refresh",
+            "a refresh with an expired credential is accepted, and removes the old credential's deadline",
             ["AUTH-1", "LIVE-4"],
             Setup {
                 clients: vec![client(0, 0, 1)],
@@ -61,8 +61,8 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "B7",
-            "back as nobody",
-            "a client whose credential is no longer good is let in as another, anonymous user",
+            "rejected user becomes anonymous",
+            "a client whose credential is no longer valid is admitted as an anonymous user",
             ["AUTH-2"],
             Setup {
                 clients: vec![client(1, 0, 1)],
@@ -72,29 +72,29 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "X20",
-            "told to be who it is not",
-            "the user that a connection is told to be is that of its first credential, whichever the newest one names",
+            "told the wrong user",
+            "a connection is told the user of its first credential, whatever the newest one says",
             ["AUTH-2"],
             Setup {
                 clients: vec![client(0, 0, 1), client(1, 0, 1)],
                 eager: 1,
                 strangers: true,
                 rejections: 1,
-                mistake: Some(Mistake::ordering(tell_the_first)),
+                mistake: Some(Mistake::tampering(tell_the_first)),
                 ..Setup::calm("isolation", "two credentials back to back")
             }
         ),
         in_world!(
             "X21",
-            "a fence that falls by time",
-            "revocations are forgotten when a deadline has passed, by which every verification should have been over",
+            "fence lowered by time",
+            "revocations are forgotten after a deadline by which every verification should have ended",
             ["AUTH-1", "AUTH-3"],
             Setup { mistake: Some(Mistake::feeding(forget_in_time)), ..revoked() }
         ),
         in_world!(
             "X22",
-            "answered, hence over",
-            "revocations are forgotten when the verifier has answered, and what it answered has yet to take effect",
+            "fence lowered too early",
+            "revocations are forgotten when the verifier has answered, before its verdict has taken effect",
             ["AUTH-1", "AUTH-3"],
             Setup { mistake: Some(Mistake::feeding(forget_too_soon)), ..revoked() }
         ),
@@ -118,7 +118,7 @@ fn revoked() -> Setup {
     }
 }
 
-/// The session of user 0 forgets what was revoked.
+/// The session of user 0 forgets its revocations.
 fn forget(world: &World, fed: &mut Vec<Input>) {
     let slot = world.gateway.slots().get(&UserId(0));
     fed.extend(slot.map(|slot| Input::Session {
@@ -155,7 +155,7 @@ fn let_in(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-/// A connection that has a good credential gets away with a bad one.
+/// A connection with a valid credential gets away with an invalid one.
 fn renew(world: &World, input: Input, fed: &mut Vec<Input>) {
     let refreshes = match &input {
         Input::Connection { connection, input: C::Verdict { .. } } => {

@@ -1,4 +1,4 @@
-//! Threads that are deleted, and what is read of them all the same.
+//! Deleted threads, and parts of them that are still read.
 
 use lockstep_model::ThreadId;
 use lockstep_model::run::Schedule;
@@ -13,56 +13,56 @@ pub(super) fn rows() -> Vec<Row> {
         in_world!(
             "X84",
             "back after a restart",
-            "the log compacts the deletion away before it has compacted what is deleted, and a crash brings that back",
+            "the log compacts the deletion away before the deleted entries, and a crash brings those back",
             ["RET-1"],
             Setup { crashes: 1, mistake: Some(Mistake::feeding(forget_deletions)), ..thread(1, 2) }
         ),
         in_world!(
             "X85",
-            "the answer goes on",
+            "run goes on after the deletion",
             "a deletion is written while a run of its thread is open, which ends later",
             ["RET-1"],
             Setup { mistake: Some(Mistake { feed: delete_another, tamper: write_the_right_one }), ..thread(1, 1) }
         ),
         in_world!(
             "X86",
-            "still on the disk",
-            "a client that comes back gets what the log has behind its place, deleted or not",
+            "deleted entries are still read",
+            "a client that comes back gets whatever the log has after its position, deleted or not",
             ["RET-1"],
-            Setup { cuts: 1, mistake: Some(Mistake::ordering(read_the_disk)), ..thread(1, 2) }
+            Setup { cuts: 1, mistake: Some(Mistake::tampering(read_the_disk)), ..thread(1, 2) }
         ),
         in_world!(
             "X87",
-            "linked to what is gone",
-            "what follows a deletion still names the entry before it that is deleted, and its reader asks for it for ever",
+            "link to a deleted entry",
+            "the entry after a deletion names a deleted one as its predecessor, and its reader requests that forever",
             ["STR-1"],
-            Setup { mistake: Some(Mistake::ordering(keep_the_link)), ..thread(2, 1) }
+            Setup { mistake: Some(Mistake::tampering(keep_the_link)), ..thread(2, 1) }
         ),
         in_world!(
             "X88",
-            "gone with its id",
-            "the log deletes the ids of messages with the messages, and one that comes again after a restart runs again",
+            "message id lost with the thread",
+            "the log deletes message ids with the messages, and a message repeated after a restart runs again",
             ["RUN-2"],
             Setup { crashes: 1, mistake: Some(Mistake::feeding(forget_ids)), ..thread(1, 2) }
         ),
         in_world!(
             "X89",
             "deleted and launched",
-            "a message waits for its agent while its thread is deleted, and who launches it looks at the message alone",
+            "a message waits for its agent while its thread is deleted, and the launch checks the message alone",
             ["RET-1"],
-            Setup { mistake: Some(Mistake::ordering(launch_what_is_deleted)), ..thread(1, 1) }
+            Setup { mistake: Some(Mistake::tampering(launch_what_is_deleted)), ..thread(1, 1) }
         ),
         in_world!(
             "X90",
-            "deleted before it is durable",
-            "a deletion is answered when it was ordered, and a crash takes it back",
+            "acknowledged before durable",
+            "a deletion is acknowledged when it is emitted, and a crash takes it back",
             ["STR-2"],
-            Setup { mistake: Some(Mistake::ordering(answer_at_once)), ..thread(1, 1) }
+            Setup { mistake: Some(Mistake::tampering(answer_at_once)), ..thread(1, 1) }
         ),
     ]
 }
 
-/// One user whose messages are of one thread, and who may delete it.
+/// One user whose messages are in one thread, which the user may delete.
 fn thread(messages: u8, sockets: u8) -> Setup {
     Setup {
         clients: vec![client(0, messages, sockets)],

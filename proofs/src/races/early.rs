@@ -1,4 +1,4 @@
-//! What arrives before ready, and a peer that dies: one production [`Connection`] and the two who feed it.
+//! Requests before ready, and a peer that dies: one production [`Connection`], its client and its session.
 
 use lockstep_model::connection::{Input, Output, State};
 use lockstep_model::{Bounds, Connection, ConnectionId, MessageId, Request, Resume, RunId, ThreadId, Timer, UserId};
@@ -15,34 +15,34 @@ pub(super) fn rows() -> Vec<Row> {
         alone!(
             "A3",
             "accepted is not ready",
-            "what arrives on an open socket is handled at once, whether or not the connection is ready",
+            "requests on an open socket are handled at once, whether or not the connection is ready",
             ["CONN-2"],
-            Door { mistake: Some(Mistake::HandleAtOnce) },
-            Door { mistake: None }
+            SocketModel { mistake: Some(Mistake::HandleAtOnce) },
+            SocketModel { mistake: None }
         ),
         alone!(
             "A24",
             "flushed by priority",
-            "what has queued up is handed over by how urgent it looks, and not as it came",
+            "queued requests are handed over by urgency, and not in order",
             ["CONN-2"],
-            Door { mistake: Some(Mistake::UrgentFirst) },
-            Door { mistake: None }
+            SocketModel { mistake: Some(Mistake::UrgentFirst) },
+            SocketModel { mistake: None }
         ),
         alone!(
             "B24",
-            "half open for ever",
-            "a ping that something in between answers counts as a sign of life of the peer",
+            "half-open forever",
+            "a ping that an intermediary answers counts as a sign of life of the peer",
             ["LIVE-4"],
-            Door { mistake: Some(Mistake::HearTheProxy) },
-            Door { mistake: None }
+            SocketModel { mistake: Some(Mistake::HearTheProxy) },
+            SocketModel { mistake: None }
         ),
         alone!(
             "X7",
-            "the early queue sheds",
-            "the newest of what has queued up is dropped when the connection becomes ready",
+            "early queue drops the newest",
+            "the newest queued request is dropped when the connection becomes ready",
             ["CONN-2"],
-            Door { mistake: Some(Mistake::Shed) },
-            Door { mistake: None }
+            SocketModel { mistake: Some(Mistake::Shed) },
+            SocketModel { mistake: None }
         ),
     ]
 }
@@ -57,13 +57,13 @@ enum Mistake {
 
 /// The model.
 #[derive(Clone, Debug)]
-struct Door {
+struct SocketModel {
     mistake: Option<Mistake>,
 }
 
-/// A connection, and what was said on it.
+/// A connection, and what was sent on it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Visit {
+struct SocketState {
     connection: Connection<u8>,
     presented: bool,
     sent: u8,
@@ -76,13 +76,13 @@ struct Visit {
 enum Step {
     /// The client presents its credential.
     Present,
-    /// The verifier finds it good.
+    /// The verifier accepts it.
     Verify,
-    /// The stream is there.
+    /// The stream is restored.
     Ready,
     /// The client sends its next request: a message, then a cancel, and so on.
     Send,
-    /// The client is gone, and the network does not say so.
+    /// The client is gone, and the network does not report it.
     Die,
     /// A deadline passes.
     Expire(Timer),
@@ -100,7 +100,7 @@ fn request(number: u8) -> Request<u8> {
     }
 }
 
-impl Visit {
+impl SocketState {
     fn feed(&mut self, bounds: &Bounds, mistake: Option<Mistake>, input: Input<u8>) {
         let ready = self.connection.is_reading() || matches!(input, Input::Ready { .. });
         let mut outputs = Vec::new();
@@ -130,19 +130,19 @@ impl Visit {
     }
 }
 
-impl Model for Door {
-    type State = Visit;
+impl Model for SocketModel {
+    type State = SocketState;
     type Action = Step;
 
-    fn init_states(&self) -> Vec<Visit> {
+    fn init_states(&self) -> Vec<SocketState> {
         let mut connection = Connection::accept(&setup::small(), ConnectionId(1), &mut Vec::new());
         let _ = connection.step(&setup::small(), Input::Opened, &mut Vec::new());
-        vec![Visit { connection, presented: false, sent: 0, handled: 0, dead: false, broken: None }]
+        vec![SocketState { connection, presented: false, sent: 0, handled: 0, dead: false, broken: None }]
     }
 
-    fn actions(&self, visit: &Visit, steps: &mut Vec<Step>) {
-        let timers: &[Timer] = match visit.connection.state() {
-            State::Authenticating { .. } if !visit.presented => {
+    fn actions(&self, state: &SocketState, steps: &mut Vec<Step>) {
+        let timers: &[Timer] = match state.connection.state() {
+            State::Authenticating { .. } if !state.presented => {
                 steps.push(Step::Present);
                 &[Timer::Handshake]
             }
@@ -158,17 +158,17 @@ impl Model for Door {
             State::Closing { .. } => &[Timer::Close],
             State::Opening | State::Draining | State::Closed { .. } => &[],
         };
-        if visit.dead || visit.connection.is_closing() {
+        if state.dead || state.connection.is_closing() {
             steps.extend(timers.iter().map(|timer| Step::Expire(*timer)));
         } else {
             steps.push(Step::Die);
-            if visit.sent < REQUESTS {
+            if state.sent < REQUESTS {
                 steps.push(Step::Send);
             }
         }
     }
 
-    fn next_state(&self, last: &Visit, step: Step) -> Option<Visit> {
+    fn next_state(&self, last: &SocketState, step: Step) -> Option<SocketState> {
         let mut next = last.clone();
         let bounds = setup::small();
         match step {
@@ -206,16 +206,16 @@ impl Model for Door {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("CONN-2", |_: &Self, visit: &Visit| visit.broken != Some("CONN-2")),
+            Property::always("CONN-2", |_: &Self, state: &SocketState| state.broken != Some("CONN-2")),
             Property::sometimes(
                 "CONN-2.queued",
-                |_: &Self, visit: &Visit| matches!(visit.connection.state(), State::Attaching { early, .. } if early.len() > 1),
+                |_: &Self, state: &SocketState| matches!(state.connection.state(), State::Attaching { early, .. } if early.len() > 1),
             ),
         ]
     }
 }
 
-impl Proof for Door {
+impl Proof for SocketModel {
     fn name(&self) -> &'static str {
         "connection"
     }
@@ -228,14 +228,14 @@ impl Proof for Door {
         vec![("requests", REQUESTS.to_string())]
     }
 
-    fn depict(&self, _: &Visit, step: &Step, _: &Visit) -> Vec<Drawing> {
+    fn depict(&self, _: &SocketState, step: &Step, _: &SocketState) -> Vec<Drawing> {
         let arrow = |from, to, label: &str| Drawing::Arrow { from, to, label: label.into(), lost: false };
         vec![match step {
             Step::Present => arrow(Lifeline::Client, Lifeline::Connection, "auth"),
             Step::Verify => arrow(Lifeline::Verifier, Lifeline::Connection, "valid"),
             Step::Ready => arrow(Lifeline::Session, Lifeline::Connection, "ready"),
             Step::Send => arrow(Lifeline::Client, Lifeline::Connection, "the next request"),
-            Step::Die => Drawing::note(Lifeline::Client, "is gone, and the network does not say so".into()),
+            Step::Die => Drawing::note(Lifeline::Client, "is gone, and the network does not report it".into()),
             Step::Expire(timer) => Drawing::note(Lifeline::Connection, phrase(&format!("{timer:?}Expired"))),
         }]
     }
@@ -250,7 +250,7 @@ impl Proof for Door {
     fn promises(&self) -> Vec<Promise<Self>> {
         vec![Promise {
             id: "LIVE-4",
-            pending: |_, visit| visit.dead && !matches!(visit.connection.state(), State::Closed { .. }),
+            pending: |_, state| state.dead && !matches!(state.connection.state(), State::Closed { .. }),
         }]
     }
 }

@@ -1,4 +1,4 @@
-//! Who is closed, how it is told, and who still takes a place afterwards.
+//! Which connections are closed, how they are told, and which still occupy a place afterwards.
 
 use super::hooks::*;
 
@@ -6,30 +6,30 @@ pub(super) fn rows() -> Vec<Row> {
     vec![
         in_world!(
             "A5",
-            "cleaned up under another key",
-            "what was filed under one key is removed under another, so it stays, and locks its user out",
+            "cleanup under another key",
+            "a record that was stored under one key is removed under another, so it stays, and locks its user out",
             ["SES-1", "LIM-1"],
             Setup {
                 lenient: true,
-                mistake: Some(Mistake::feeding(miss_the_key)),
-                ..one_place("a lost tab, another tab")
+                mistake: Some(Mistake::feeding(use_another_key)),
+                ..one_place("a lost client, another client")
             }
         ),
         in_world!(
             "A6",
-            "zombies look busy",
-            "whoever looks idle is cleaned up, and the probe itself counts as activity, so the dead keep every place",
+            "probes count as activity",
+            "idle connections are cleaned up, and the probe itself counts as activity, so dead ones keep every place",
             ["SES-1"],
             Setup {
                 idle: true,
-                mistake: Some(Mistake::feeding(spare_the_busy)),
-                ..one_place("a dead tab, another tab")
+                mistake: Some(Mistake::feeding(count_probe_as_activity)),
+                ..one_place("a dead client, another client")
             }
         ),
         in_world!(
             "A7",
-            "idle ones make room",
-            "a newcomer makes the gateway forget a quiet connection whose socket is left open",
+            "idle connections are forgotten",
+            "to make room, the gateway forgets a quiet connection but leaves its socket open",
             ["SES-1", "CONN-1"],
             Setup {
                 clients: vec![client(0, 0, 1), client(0, 0, 1)],
@@ -40,7 +40,7 @@ pub(super) fn rows() -> Vec<Row> {
         in_world!(
             "A20",
             "one code for everything",
-            "every close says that something inside failed, a rejected token included",
+            "every close reports an internal failure, even for a rejected token",
             ["CONN-1"],
             Setup {
                 rejections: 1,
@@ -50,8 +50,8 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "A27",
-            "a close that fails is forgotten",
-            "a connection whose close goes wrong stays on the list for ever, until nobody finds room",
+            "failed close is forgotten",
+            "a connection whose close fails stays on the list forever, until no place is left",
             ["SES-1", "LIM-1"],
             Setup {
                 clients: vec![client(0, 0, 2)],
@@ -64,26 +64,26 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "B2",
-            "the old socket closes the new one",
-            "the end of a replaced socket is taken for the end of its client's connection, whichever that is by now",
+            "old socket closes the new one",
+            "the end of a replaced socket is taken for the end of its client's current connection",
             ["CONN-1"],
             Setup { mistake: Some(Mistake::feeding(close_the_newest)), ..lost("a client reconnects") }
         ),
         in_world!(
             "B4",
-            "gone, and still there",
-            "the end of a connection is announced before the session has let go of it",
+            "announced before it has left",
+            "the end of a connection is announced before the session has removed it",
             ["SES-1"],
             Setup {
                 lenient: true,
-                mistake: Some(Mistake { feed: put_off, tamper: announce_first }),
+                mistake: Some(Mistake { feed: ignore_gone, tamper: announce_first }),
                 ..lost("a connection is lost")
             }
         ),
         in_world!(
             "B9",
             "aborted before the close frame",
-            "a refused connection is aborted while its close frame waits, so the client never hears to stay away",
+            "a refused connection is aborted while its close frame waits, so the client is never told to stay away",
             ["CONN-1"],
             Setup {
                 rejections: 1,
@@ -93,10 +93,10 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "X1",
-            "no deadline",
+            "no idle deadline",
             "a connection that becomes live is never given its idle deadline",
             ["CONN-3"],
-            Setup { mistake: Some(Mistake::ordering(never_idle)), ..Setup::calm("session", "one client connects") }
+            Setup { mistake: Some(Mistake::tampering(never_idle)), ..Setup::calm("session", "one client connects") }
         ),
     ]
 }
@@ -105,21 +105,21 @@ fn lost(about: &'static str) -> Setup {
     Setup { clients: vec![client(0, 0, 2)], cuts: 1, ..Setup::calm("session", about) }
 }
 
-/// Two tabs of a user who may have one, the first of which is lost.
+/// Two clients of a user who may have one connection. The first is lost.
 fn one_place(about: &'static str) -> Setup {
     let tab = |sockets| ClientSetup { fast: true, ..client(0, 0, sockets) };
     let bounds = Bounds { connections: 1, ..setup::small() };
     Setup { clients: vec![tab(2), tab(1)], bounds, ..lost(about) }
 }
 
-fn miss_the_key(_: &World, mut input: Input, fed: &mut Vec<Input>) {
+fn use_another_key(_: &World, mut input: Input, fed: &mut Vec<Input>) {
     if let Input::Connection { connection, input: C::Gone(_) } = &mut input {
         connection.0 |= 8;
     }
     fed.push(input);
 }
 
-fn spare_the_busy(_: &World, input: Input, fed: &mut Vec<Input>) {
+fn count_probe_as_activity(_: &World, input: Input, fed: &mut Vec<Input>) {
     match input {
         Input::Connection { connection, input: C::Expired(Timer::Idle) } => {
             let inputs = [C::Received(Request::Pong), C::Expired(Timer::Idle)];
@@ -160,22 +160,22 @@ fn is_closing(world: &World, id: ConnectionId) -> bool {
 }
 
 /// Whether the close frame has left.
-fn has_said_so(world: &World, id: ConnectionId) -> bool {
+fn close_frame_left(world: &World, id: ConnectionId) -> bool {
     is_closing(world, id) && !world.gateway.connection(id).is_some_and(lockstep_model::Connection::has_frame)
 }
 
 fn forget_closing(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     if let Input::Connection { connection, input } = &mut input
         && matches!(input, C::Gone(_) | C::Expired(Timer::Close))
-        && has_said_so(world, *connection)
+        && close_frame_left(world, *connection)
     {
-        // Means nothing to a connection that is closing.
+        // Ignored by a connection that is closing.
         *input = C::Opened;
     }
     fed.push(input);
 }
 
-/// A close that has failed is tried again, for ever.
+/// Retries a failed close, forever.
 fn try_again(world: &World, outputs: &mut Vec<Output>) {
     let closing = world.gateway.unattached().keys().filter(|id| is_closing(world, **id));
     let deadline = setup::small().close;
@@ -190,12 +190,12 @@ fn close_the_newest(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-fn put_off(world: &World, mut input: Input, fed: &mut Vec<Input>) {
+fn ignore_gone(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     if let Input::Connection { connection, input } = &mut input
         && matches!(input, C::Gone(_))
         && world.gateway.user_of(*connection).is_some()
     {
-        // Means nothing to a connection that is live.
+        // Ignored by a connection that is live.
         *input = C::Opened;
     }
     fed.push(input);

@@ -1,6 +1,6 @@
-//! Answers that grow: pieces that are doubled, lost or misnamed where frames are cut and joined.
+//! Answers that grow: pieces that are doubled, lost or mislabelled where frames are cut and joined.
 
-#![expect(clippy::ptr_arg, reason = "a mistake may also drop orders")]
+#![expect(clippy::ptr_arg, reason = "a mistake may also drop outputs")]
 
 use core::ops::Range;
 
@@ -13,24 +13,24 @@ pub(super) fn rows() -> Vec<Row> {
     vec![
         in_world!(
             "X70",
-            "once more from the joint",
-            "a client that comes back inside a part gets the piece before its place again, because a frame begins where a piece does",
+            "repeated at the joint",
+            "a client that resumes inside a part gets the piece before its position again, as frames begin at pieces",
             ["STR-3"],
-            Setup { mistake: Some(Mistake::ordering(twice)), ..inside() }
+            Setup { mistake: Some(Mistake::tampering(twice)), ..inside() }
         ),
         in_world!(
             "X71",
             "lost at the joint",
-            "of pieces that are joined the last is left out, and its offset is the frame's",
+            "the last of several joined pieces is left out, but the frame has its offset",
             ["STR-3"],
-            Setup { mistake: Some(Mistake::ordering(cut_off)), ..inside() }
+            Setup { mistake: Some(Mistake::tampering(drop_last_piece)), ..inside() }
         ),
         in_world!(
             "X72",
-            "named after its first piece",
+            "offset of the first piece",
             "a frame of several pieces has the offset of the first, so a client that comes back gets the others again",
             ["STR-3"],
-            Setup { mistake: Some(Mistake::ordering(misnamed)), ..inside() }
+            Setup { mistake: Some(Mistake::tampering(use_first_offset)), ..inside() }
         ),
     ]
 }
@@ -44,7 +44,7 @@ fn inside() -> Setup {
     }
 }
 
-/// Each frame of a part that leaves, with the pieces that it holds.
+/// Returns each outgoing frame of a part, with the pieces that it contains.
 fn parts(outputs: &mut [Output]) -> impl Iterator<Item = (ConnectionId, &mut Entry<Payload>, Range<u8>)> {
     outputs.iter_mut().filter_map(|output| {
         let Output::Send { connection, frame: Frame::Event(entry) } = output else { return None };
@@ -53,7 +53,7 @@ fn parts(outputs: &mut [Output]) -> impl Iterator<Item = (ConnectionId, &mut Ent
     })
 }
 
-/// As the log marks what it keeps.
+/// Marks a payload as the log does.
 const fn kept(from: u8, to: u8) -> Option<Payload> {
     Some(piece::pieces(from, to) | 0x80)
 }
@@ -67,13 +67,13 @@ fn twice(world: &World, outputs: &mut Vec<Output>) {
     }
 }
 
-fn cut_off(_: &World, outputs: &mut Vec<Output>) {
+fn drop_last_piece(_: &World, outputs: &mut Vec<Output>) {
     for (_, entry, range) in parts(outputs).filter(|(_, _, range)| range.len() > 1) {
         entry.event.payload = kept(range.start, range.end - 1);
     }
 }
 
-fn misnamed(_: &World, outputs: &mut Vec<Output>) {
+fn use_first_offset(_: &World, outputs: &mut Vec<Output>) {
     for (_, entry, _) in parts(outputs).filter(|(_, _, range)| range.len() > 1) {
         entry.offset = Offset(entry.previous.0 + 1);
     }

@@ -1,4 +1,4 @@
-//! What becomes of a login: ends that are forgotten, and logins that are ended for nothing.
+//! Mistakes with logins: ends that are forgotten, and logins that end for no reason.
 
 use lockstep_model::CredentialId;
 use lockstep_model::login::{Answer, Ask, Input, Output, Person, State as Life, Why};
@@ -7,7 +7,7 @@ use super::{Row, alone};
 use crate::models::login::tokens::{self, Tokens};
 use crate::models::login::{Gateway, Mistake, Request, State, Subject, Tab, limits};
 
-/// A gateway with a mistake; without one, the same.
+/// Creates a gateway with a mistake, or with none.
 fn gateway(requests: u8, trouble: u8, mistake: Mistake) -> Gateway {
     Gateway { limits: limits(), requests, trouble, mistake }
 }
@@ -31,7 +31,7 @@ pub(super) fn rows() -> Vec<Row> {
         login!(
             "L1",
             "ended in one file, revoked in another",
-            "a logout ends the session in one file, and then revokes its tokens in another; one that is tried again finds no session, and is answered",
+            "a logout ends the session in one file, then revokes its tokens in another; a retry finds no session",
             ["AUTH-4"],
             3,
             1,
@@ -40,16 +40,16 @@ pub(super) fn rows() -> Vec<Row> {
         login!(
             "L2",
             "rotation without grace",
-            "the cookie before the newest one is a stolen one, also when a second tab sends it at the same time",
+            "the previous cookie is treated as stolen, even when a second tab sends it at the same time",
             ["AUTH-5"],
             3,
             0,
-            Mistake { hears: no_grace, ..Mistake::NONE }
+            Mistake { feed: no_grace, ..Mistake::NONE }
         ),
         alone!(
             "L3",
-            "a sweep by a wrong clock",
-            "a gateway that begins drops each revocation that is too old by the clock on the wall",
+            "cleanup by a wrong clock",
+            "at its start a gateway drops each revocation that is too old by the wall clock",
             ["AUTH-4"],
             Tokens { begins: tokens::sweep_by_wall, ..tokens::small() },
             tokens::small()
@@ -57,20 +57,20 @@ pub(super) fn rows() -> Vec<Row> {
         login!(
             "L4",
             "a name is a person",
-            "an account that is removed and added again under the same name is taken for the same",
+            "an account that is removed and added again under the same name is treated as the same",
             ["AUTH-4"],
             1,
             2,
-            Mistake { hears: by_name, ..Mistake::NONE }
+            Mistake { feed: by_name, ..Mistake::NONE }
         ),
         login!(
             "L5",
-            "reused before it was used",
-            "some time after a refresh its old cookie is a stolen one, though the new one was never used: its answer was lost",
+            "stolen before the new one was used",
+            "some time after a refresh the old cookie is treated as stolen, although the new one's answer was lost",
             ["AUTH-5"],
             2,
             2,
-            Mistake { hears: grace_by_time, ..Mistake::NONE }
+            Mistake { feed: grace_by_time, ..Mistake::NONE }
         ),
         login!(
             "L6",
@@ -83,35 +83,35 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         login!(
             "L7",
-            "ended is what the table does not know",
-            "a logout that is tried again is answered, for the login has ended in memory, though that could not be written",
+            "retry answered from memory",
+            "a repeated logout succeeds because the login has ended in memory, though that could not be written",
             ["AUTH-4"],
             3,
             1,
-            Mistake { hears: known_to_the_table, ..Mistake::NONE }
+            Mistake { feed: known_to_the_table, ..Mistake::NONE }
         ),
         login!(
             "L8",
             "absent is empty",
-            "an accounts file that is not there for a moment is a gateway without accounts",
+            "an accounts file that is missing for a moment means a gateway without accounts",
             ["AUTH-5"],
             2,
             1,
-            Mistake { hears: absent_is_empty, ..Mistake::NONE }
+            Mistake { feed: absent_is_empty, ..Mistake::NONE }
         ),
         login!(
             "L9",
-            "a failed write is forgotten",
-            "what a failed write should have written is left out of the next one",
+            "failed write is forgotten",
+            "the records of a failed write are left out of the next one",
             ["AUTH-4", "AUTH-5"],
             3,
             1,
-            Mistake { hears: all_is_written, ..Mistake::NONE }
+            Mistake { feed: all_is_written, ..Mistake::NONE }
         ),
         login!(
             "L10",
-            "a cookie before it is written",
-            "the next cookie is given before its number is on the disk",
+            "cookie before it is written",
+            "the next cookie is given out before its number is on the disk",
             ["AUTH-5", "AUTH-4"],
             2,
             1,
@@ -119,17 +119,18 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         login!(
             "L11",
-            "a use that does not count",
-            "a cookie whose successor's answer was lost is answered again, and the login is as idle as before",
+            "use that does not count",
+            "a cookie is repeated because its answer was lost, and the login's idle time is not reset",
             ["AUTH-5"],
             3,
             3,
-            Mistake { hears: unnoticed_use, ..Mistake::NONE }
+            Mistake { feed: unnoticed_use, ..Mistake::NONE }
         ),
     ]
 }
 
-/// Ends are known to the table and the first file; the second one is written afterwards, and then it is answered.
+/// Ends are recorded in the table and the first file. The second file is written afterwards, and then the end is
+/// answered.
 fn second_file(state: &mut State, outputs: Vec<Output<Subject>>) -> Vec<Output<Subject>> {
     let ended: Vec<CredentialId> = outputs
         .iter()
@@ -147,7 +148,7 @@ fn second_file(state: &mut State, outputs: Vec<Output<Subject>>) -> Vec<Output<S
     outputs.into_iter().filter(|output| !holds(output)).collect()
 }
 
-/// What is in the second file is not good, nor what will be; everything else that was issued is.
+/// Logins in the second file, now or soon, are invalid. Every other issued login is valid.
 fn by_second_file(state: &State, login: CredentialId) -> bool {
     let revoked = state.second_file.contains(&login) || state.unwritten.iter().any(|(_, of)| *of == login);
     state.truths.get(&login).is_some_and(|truth| truth.admitted) && !revoked
@@ -162,7 +163,7 @@ fn grace_by_time(state: &State, input: Input<Subject>) -> Option<Input<Subject>>
     ends_if(state, input, |age, turn, newest| turn < newest && age > 0)
 }
 
-/// A refresh that ends its login if the time since its newest cookie and the two numbers say so.
+/// A refresh that ends its login if the time since its newest cookie and the two numbers meet the condition.
 fn ends_if(state: &State, input: Input<Subject>, ends: fn(u64, u64, u64) -> bool) -> Option<Input<Subject>> {
     if let Input::Refresh { ask, login, turn, now } = input
         && let Some(Life::Active(known)) = state.logins.logins().get(&login)
@@ -173,7 +174,7 @@ fn ends_if(state: &State, input: Input<Subject>, ends: fn(u64, u64, u64) -> bool
     Some(input)
 }
 
-/// Persons are not told apart.
+/// Persons with the same name are not distinguished.
 fn by_name(_: &State, input: Input<Subject>) -> Option<Input<Subject>> {
     let first = |person: Subject| Person { incarnation: 1, ..person };
     Some(match input {
@@ -187,7 +188,7 @@ fn by_name(_: &State, input: Input<Subject>) -> Option<Input<Subject>> {
     })
 }
 
-/// Who has logged out is told when the login has ended, and not again.
+/// A logout is answered when the login has ended, and not again.
 fn at_once(state: &mut State, mut outputs: Vec<Output<Subject>>) -> Vec<Output<Subject>> {
     let ends = outputs.iter().any(|output| matches!(output, Output::Ended { why: Why::LoggedOut, .. }));
     let waiting = state.tabs.iter().position(|tab| matches!(tab, Tab::Waiting(Request::LogOut(_))));
@@ -197,7 +198,7 @@ fn at_once(state: &mut State, mut outputs: Vec<Output<Subject>>) -> Vec<Output<S
     outputs
 }
 
-/// A logout of what has ended already is one of what never was.
+/// A logout of a login that has ended is treated as one of a login that never existed.
 fn known_to_the_table(state: &State, input: Input<Subject>) -> Option<Input<Subject>> {
     if let Input::LogOut { ask, login, turn, reach } = input
         && let Some(Life::Ending { .. }) = state.logins.logins().get(&login)
@@ -207,7 +208,7 @@ fn known_to_the_table(state: &State, input: Input<Subject>) -> Option<Input<Subj
     Some(input)
 }
 
-/// Each step looks at the accounts, and finds none where there is no file.
+/// Each step reads the accounts, and finds none if there is no file.
 fn absent_is_empty(state: &State, input: Input<Subject>) -> Option<Input<Subject>> {
     Some(match input {
         Input::Refresh { .. } if state.file.absent => Input::Looked([].into()),
@@ -219,7 +220,7 @@ fn all_is_written(_: &State, input: Input<Subject>) -> Option<Input<Subject>> {
     Some(if input == Input::NotWritten { Input::Written } else { input })
 }
 
-/// Who has refreshed is told the next number when it is made.
+/// A refresh is answered with the next number as soon as it is chosen.
 fn cookie_at_once(state: &mut State, mut outputs: Vec<Output<Subject>>) -> Vec<Output<Subject>> {
     for (number, tab) in state.tabs.iter().enumerate() {
         if let Tab::Waiting(Request::Refresh((login, _))) = tab
@@ -237,7 +238,7 @@ fn unnoticed_use(state: &State, mut input: Input<Subject>) -> Option<Input<Subje
         && let Some(Life::Active(known)) = state.logins.logins().get(login)
         && *turn < known.turn
     {
-        // The machine learns of the use, and not of its time.
+        // The machine learns of the use, but not of its time.
         now.up = 0;
     }
     Some(input)

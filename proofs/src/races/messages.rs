@@ -1,4 +1,4 @@
-//! The messages of one production [`Client`]: one that is too long, one that is refused, one that is answered.
+//! The messages of one production [`Client`]: one too long, one refused, one answered.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,15 +18,15 @@ pub(super) fn rows() -> Vec<Row> {
     vec![
         alone!(
             "C1",
-            "refused, and sent again",
-            "a refusal does not end the message: the client writes it to each further socket",
+            "resent after a refusal",
+            "a refusal does not settle the message: the client writes it to each further socket",
             ["CLIENT-2"],
             Traffic { mistake: Some(Mistake::Repeat) },
             Traffic { mistake: None }
         ),
         alone!(
             "C2",
-            "a refusal of nothing",
+            "anonymous refusal",
             "the gateway refuses a message without naming it, and the client waits for an answer without a deadline",
             ["CLIENT-2"],
             Traffic { mistake: Some(Mistake::Nameless) },
@@ -35,15 +35,15 @@ pub(super) fn rows() -> Vec<Row> {
         alone!(
             "C3",
             "too long for every connection",
-            "the client does not know what the gateway takes, and repeats what its socket was closed for",
+            "the client does not know the gateway's size limit, and resends the message that closed its socket",
             ["CLIENT-2"],
             Traffic { mistake: Some(Mistake::Oversize) },
             Traffic { mistake: None }
         ),
         alone!(
             "C4",
-            "ready is good enough",
-            "the pauses start over at each ready: a gateway that closes whatever it admits is tried without end",
+            "ready resets the pause",
+            "the pauses start over at each ready, so a gateway that closes every connection is retried without end",
             ["CLIENT-1"],
             Traffic { mistake: Some(Mistake::StartOver) },
             Traffic { mistake: None }
@@ -59,11 +59,11 @@ enum Mistake {
     StartOver,
 }
 
-/// The message that is longer than the gateway takes.
+/// The message that is too long for the gateway.
 const LONG: MessageId = MessageId(1);
 /// The message that the gateway refuses.
 const ODD: MessageId = MessageId(2);
-/// How many messages there are; the others are answered.
+/// The number of messages; the others are answered.
 const MESSAGES: u64 = 3;
 
 /// The model.
@@ -72,15 +72,15 @@ struct Traffic {
     mistake: Option<Mistake>,
 }
 
-/// A client, and what is on its way.
+/// A client, and the frames in flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Wire {
     client: Client<u8>,
-    /// What was written to the newest socket, and was not handled.
+    /// Messages that were written to the newest socket and not handled.
     written: Vec<MessageId>,
-    /// What the gateway would not take, and has said so.
+    /// Messages that the gateway has refused.
     refused: BTreeSet<MessageId>,
-    /// The longest pause since a connection lasted.
+    /// The longest pause since a connection proved stable.
     pause: Duration,
     answer: bool,
     sent: u64,
@@ -93,13 +93,13 @@ enum Step {
     Send,
     /// The socket opens, and the gateway is ready.
     Ready,
-    /// The gateway handles what was written first.
+    /// The gateway handles the oldest written message.
     Handle,
     Lose,
     Rested,
-    /// The connection has lasted.
+    /// The connection proves stable.
     Lasted,
-    /// No answer came.
+    /// The answer times out.
     Late,
 }
 

@@ -1,4 +1,4 @@
-//! Ids, the first machine of a connection, and who is bound to which socket.
+//! Ids, a connection's first machine, and which user is bound to which socket.
 
 use super::hooks::*;
 
@@ -7,21 +7,21 @@ pub(super) fn rows() -> Vec<Row> {
         in_world!(
             "A1",
             "two machines for one socket",
-            "a verified connection gets a new id, and under it a machine that begins anew",
+            "a verified connection gets a new id, and under it a new machine in its initial state",
             ["CONN-1", "LIVE-1"],
-            Setup { mistake: Some(Mistake::feeding(begin_anew)), ..Setup::calm("session", "one client connects") }
+            Setup { mistake: Some(Mistake::feeding(restart_machine)), ..Setup::calm("session", "one client connects") }
         ),
         in_world!(
             "A2",
             "two initialisers",
             "the verifier's side declares a connection ready, and so does the session once it is restored",
             ["CONN-2"],
-            Setup { mistake: Some(Mistake::ordering(declare_twice)), ..Setup::calm("session", "one client connects") }
+            Setup { mistake: Some(Mistake::tampering(declare_twice)), ..Setup::calm("session", "one client connects") }
         ),
         in_world!(
             "A4",
             "ids from a coarse clock",
-            "two connections that open in the same second have one id, and so one machine",
+            "two connections that open in the same second share one id, and therefore one machine",
             ["ISO-1", "CONN-1"],
             Setup {
                 clients: vec![client(0, 0, 1), client(1, 0, 1)],
@@ -32,19 +32,19 @@ pub(super) fn rows() -> Vec<Row> {
         in_world!(
             "B10",
             "crossed upgrades",
-            "of two verifications under way, the first answer goes to the other connection",
+            "of two verifications in progress, the first answer goes to the other connection",
             ["ISO-1", "AUTH-2"],
             Setup {
                 clients: vec![client(0, 0, 1), client(1, 0, 1)],
                 rejections: 1,
-                mistake: Some(Mistake::feeding(cross)),
+                mistake: Some(Mistake::feeding(swap_verdicts)),
                 ..Setup::calm("isolation", "two users connect at once")
             }
         ),
         in_world!(
             "B26",
             "joined after it left",
-            "a connection that goes while its credential is verified is in no session to be removed from, and joins later",
+            "a connection that leaves during verification is in no session to be removed from, and joins later",
             ["SES-1"],
             Setup {
                 clients: vec![client(0, 0, 2)],
@@ -63,7 +63,7 @@ fn renamed(id: ConnectionId) -> ConnectionId {
     ConnectionId(id.0 | 8)
 }
 
-fn begin_anew(world: &World, input: Input, fed: &mut Vec<Input>) {
+fn restart_machine(world: &World, input: Input, fed: &mut Vec<Input>) {
     let Input::Connection { connection, input } = input else { return fed.push(input) };
     let other = renamed(connection);
     let renamed = world.gateway.connection(other).is_some();
@@ -95,7 +95,7 @@ fn share_an_id(_: &World, mut input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-fn cross(world: &World, mut input: Input, fed: &mut Vec<Input>) {
+fn swap_verdicts(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     if let Input::Connection { connection, input: C::Verdict { .. } } = &mut input
         && let Some(other) = world.verifier.iter().find(|asked| asked.connection != *connection)
     {

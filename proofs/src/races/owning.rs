@@ -1,4 +1,4 @@
-//! The log and its owner: answers that do not come, come late, or say that the user is another's.
+//! The log and its owner: answers that are missing, late, or say that the user has another owner.
 
 use super::hooks::*;
 
@@ -6,8 +6,8 @@ pub(super) fn rows() -> Vec<Row> {
     vec![
         in_world!(
             "X30",
-            "a retry that only reads",
-            "what was not answered is looked up instead of written again, and what is on its way is taken for there",
+            "retry without a write",
+            "an unanswered append is looked up instead of rewritten, and an append in flight is taken for written",
             ["STR-2"],
             Setup {
                 mistake: Some(Mistake { feed: look_it_up, tamper: write_once }),
@@ -16,15 +16,15 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "X31",
-            "an old answer for a new batch",
-            "an answer that comes after its append was given up is taken for that of the batch under way",
+            "old answer for a new batch",
+            "the late answer to an abandoned append is taken for the answer to the current batch",
             ["STR-2", "RUN-3"],
             Setup { mistake: Some(Mistake::feeding(take_late)), ..unanswered("an append is answered late") }
         ),
         in_world!(
             "X32",
-            "the drain waits for the log",
-            "a session stays until the log has taken what is pending, however long that is",
+            "drain waits for the log",
+            "a session stays until the log has taken all pending events, however long that takes",
             ["NODE-2", "LIVE-4"],
             Setup {
                 drains: 1,
@@ -35,38 +35,38 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "X33",
-            "fenced taken for failed",
-            "a log that has another owner for the user is asked again, for ever, as one that is busy",
+            "fenced treated as failed",
+            "a log that reports another owner is retried forever, as if it were busy",
             ["LIVE-6"],
-            Setup { mistake: Some(Mistake::feeding(ask_again)), ..fenced("the log has another owner") }
+            Setup { mistake: Some(Mistake::feeding(retry_when_fenced)), ..fenced("the log has another owner") }
         ),
         in_world!(
             "X34",
             "fenced, and still serving",
-            "a session that has lost its user goes on showing what it has to those who are connected",
+            "a session that has lost its user goes on serving its connections",
             ["LIVE-6"],
-            Setup { mistake: Some(Mistake::feeding(carry_on)), ..fenced("the log has another owner") }
+            Setup { mistake: Some(Mistake::feeding(ignore_fenced)), ..fenced("the log has another owner") }
         ),
         in_world!(
             "X35",
             "acknowledged though fenced",
-            "when a session ends, its agents are told that what they have said is durable",
+            "when a session ends, its agents are told that their pending events are durable",
             ["STR-2", "OWN-1", "RUN-3"],
-            Setup { mistake: Some(Mistake::ordering(call_it_done)), ..fenced("the log has another owner") }
+            Setup { mistake: Some(Mistake::tampering(report_durable)), ..fenced("the log has another owner") }
         ),
         in_world!(
             "X36",
-            "lost without a word",
-            "a session that ends leaves its agents waiting for what will never be durable",
+            "lost without notice",
+            "a session that ends leaves its agents waiting for events that will never be durable",
             ["RUN-3"],
-            Setup { mistake: Some(Mistake::ordering(keep_silent)), ..fenced("the log has another owner") }
+            Setup { mistake: Some(Mistake::tampering(drop_loss_notice)), ..fenced("the log has another owner") }
         ),
         in_world!(
             "X37",
-            "a right that it was not granted",
-            "a session quotes the newest generation of its user instead of the one that it was granted",
+            "another owner's token",
+            "a session uses its user's newest fencing token instead of the one that it was granted",
             ["OWN-1"],
-            Setup { mistake: Some(Mistake::ordering(quote_the_newest)), ..fenced("the log has another owner") }
+            Setup { mistake: Some(Mistake::tampering(quote_the_newest)), ..fenced("the log has another owner") }
         ),
     ]
 }
@@ -79,7 +79,7 @@ fn fenced(about: &'static str) -> Setup {
     Setup { fences: 1, pull: 8, ..Setup::calm("storage", about) }
 }
 
-/// What waits of a user whose session is fed.
+/// The pending batch and offset of the user whose session receives this input.
 fn pending(world: &World, input: &Input) -> Option<(BatchId, Offset)> {
     let Input::Session { user, .. } = input else { return None };
     let stream = session_of(world, *user)?.stream()?;
@@ -127,7 +127,7 @@ fn never_give_up(world: &World, input: Input, fed: &mut Vec<Input>) {
     }
 }
 
-fn ask_again(world: &World, mut input: Input, fed: &mut Vec<Input>) {
+fn retry_when_fenced(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     let present = pending(world, &input);
     if let (Input::Session { input, .. }, Some((batch, _))) = (&mut input, present)
         && *input == S::Fenced
@@ -137,13 +137,13 @@ fn ask_again(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-fn carry_on(_: &World, input: Input, fed: &mut Vec<Input>) {
+fn ignore_fenced(_: &World, input: Input, fed: &mut Vec<Input>) {
     if !matches!(input, Input::Session { input: S::Fenced, .. }) {
         fed.push(input);
     }
 }
 
-fn call_it_done(_: &World, outputs: &mut Vec<Output>) {
+fn report_durable(_: &World, outputs: &mut Vec<Output>) {
     let halted = outputs.iter().find_map(|output| match output {
         Output::Session { output: SessionOutput::Halt { run }, .. } => Some(*run),
         _ => None,
@@ -165,6 +165,6 @@ fn quote_the_newest(world: &World, outputs: &mut Vec<Output>) {
     }
 }
 
-fn keep_silent(_: &World, outputs: &mut Vec<Output>) {
+fn drop_loss_notice(_: &World, outputs: &mut Vec<Output>) {
     outputs.retain(|output| !matches!(output, Output::Session { output: SessionOutput::Lose, .. }));
 }

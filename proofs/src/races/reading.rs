@@ -1,4 +1,4 @@
-//! Cursors: gaps, repeats, wake-ups, and whose frames reach whom.
+//! Cursors: gaps, repeats, wake-ups, and which frames reach which connection.
 
 use super::hooks::*;
 
@@ -9,90 +9,90 @@ pub(super) fn rows() -> Vec<Row> {
             "cleared, then sent",
             "a batch is taken off its queue before it is sent, and a time-out after the first frame loses the others",
             ["STR-1", "STR-2"],
-            Setup { pull: 3, mistake: Some(Mistake::ordering(lose_the_rest)), ..answered() }
+            Setup { pull: 3, mistake: Some(Mistake::tampering(lose_the_rest)), ..answered() }
         ),
         in_world!(
             "A10",
             "new before old",
-            "what is new is pushed at once to a reader who has not yet read what is old",
+            "a new event is pushed at once to a reader that has not read the older ones yet",
             ["STR-1"],
-            Setup { mistake: Some(Mistake::ordering(push_the_newest)), ..answered() }
+            Setup { mistake: Some(Mistake::tampering(push_the_newest)), ..answered() }
         ),
         in_world!(
             "A12",
-            "not registered with who emits",
-            "no reader is woken when there is something new",
+            "reader not registered",
+            "no reader is woken when there is a new event",
             ["STR-1", "LIVE-3"],
-            Setup { mistake: Some(Mistake::ordering(wake_nobody)), ..answered() }
+            Setup { mistake: Some(Mistake::tampering(wake_no_reader)), ..answered() }
         ),
         in_world!(
             "A13",
-            "the first handler answers",
-            "one router for all: whoever registered first is given everybody's messages",
+            "first handler gets everything",
+            "one router for all: the first registered handler is given the messages of every user",
             ["ISO-1"],
-            Setup { mistake: Some(Mistake::ordering(give_to_the_first)), ..neighbours() }
+            Setup { mistake: Some(Mistake::tampering(give_to_the_first)), ..neighbours() }
         ),
         in_world!(
             "A14",
-            "only the newest tab",
+            "only the newest connection",
             "a user has one place for a reader, and the newest connection takes it",
             ["STR-1", "LIVE-3"],
             Setup {
                 clients: vec![client(0, 1, 1), client(0, 0, 1)],
-                mistake: Some(Mistake::ordering(wake_the_newest)),
-                ..Setup::calm("session", "two tabs")
+                mistake: Some(Mistake::tampering(wake_the_newest)),
+                ..Setup::calm("session", "two clients")
             }
         ),
         in_world!(
             "A21",
-            "routed by what it never learned",
-            "a connection is sent the events of its own messages alone, and those of another tab are dropped",
+            "routed by own messages",
+            "a connection is sent only the events of its own messages, and those of another connection are dropped",
             ["STR-1"],
             Setup {
                 clients: vec![client(0, 1, 1), client(0, 1, 1)],
-                mistake: Some(Mistake::ordering(drop_unknown_threads)),
-                ..Setup::calm("session", "two tabs, a message each")
+                mistake: Some(Mistake::tampering(drop_unknown_threads)),
+                ..Setup::calm("session", "two clients, a message each")
             }
         ),
         in_world!(
             "A30",
-            "each with its own map",
-            "the part that emits looks connections up in another map than the part that connects",
+            "separate connection maps",
+            "the emitting component looks connections up in another map than the one where they are registered",
             ["STR-1", "ISO-1", "SES-1"],
-            Setup { mistake: Some(Mistake::ordering(mix_up_sockets)), ..neighbours() }
+            Setup { mistake: Some(Mistake::tampering(send_to_first_socket)), ..neighbours() }
         ),
         in_world!(
             "B16",
-            "a failed replay takes the rest along",
-            "when a batch fails, what it held back is dropped, and reading goes on with the newest",
+            "failed replay drops events",
+            "when a batch fails, the events held back behind it are dropped, and reading continues with the newest",
             ["STR-1"],
-            Setup { mistake: Some(Mistake::ordering(keep_the_newest)), ..answered() }
+            Setup { mistake: Some(Mistake::tampering(keep_the_newest)), ..answered() }
         ),
         in_world!(
             "B17",
-            "the last event is shed",
+            "last event is dropped",
             "the end of a run is dropped when it does not fit into the reader's queue",
             ["RUN-1", "STR-1"],
             Setup {
                 clients: vec![client(0, 2, 1)],
                 pull: 3,
-                mistake: Some(Mistake::ordering(shed_the_end)),
+                mistake: Some(Mistake::tampering(shed_the_end)),
                 ..Setup::calm("session", "one client, two messages")
             }
         ),
         in_world!(
             "B25",
-            "to everybody until leased",
-            "an event of a run that nobody is tied to yet goes to all who are connected",
+            "broadcast until assigned",
+            "an event of a run that is not assigned to a user yet goes to all connections",
             ["ISO-1"],
-            Setup { mistake: Some(Mistake::ordering(tell_everybody)), ..neighbours() }
+            Setup { mistake: Some(Mistake::tampering(broadcast_received)), ..neighbours() }
         ),
         in_world!(
             "X3",
-            "shown before it is kept",
+            "shown before it is durable",
             "an event is sent when it is written, and not when the log has it",
             ["STR-2"],
-            Setup { mistake: Some(Mistake::ordering(show_early)), ..answered() }
+            Setup { mistake: Some(Mistake::tampering(show_early)), ..answered() }
         ),
     ]
 }
@@ -128,7 +128,7 @@ fn push_the_newest(world: &World, outputs: &mut Vec<Output>) {
     }
 }
 
-fn wake_nobody(_: &World, outputs: &mut Vec<Output>) {
+fn wake_no_reader(_: &World, outputs: &mut Vec<Output>) {
     if is_publishing(outputs) {
         outputs.retain(|output| !matches!(output, Output::Wake { .. }));
     }
@@ -162,7 +162,7 @@ fn drop_unknown_threads(_: &World, outputs: &mut Vec<Output>) {
     });
 }
 
-fn mix_up_sockets(world: &World, outputs: &mut Vec<Output>) {
+fn send_to_first_socket(world: &World, outputs: &mut Vec<Output>) {
     for output in outputs {
         if !is_event(output) {
             continue;
@@ -193,7 +193,7 @@ fn shed_the_end(_: &World, outputs: &mut Vec<Output>) {
     });
 }
 
-fn tell_everybody(world: &World, outputs: &mut Vec<Output>) {
+fn broadcast_received(world: &World, outputs: &mut Vec<Output>) {
     let received = outputs.iter().find_map(|output| match output {
         Output::Send { connection, frame: frame @ Frame::Event(entry) } => {
             matches!(entry.event.kind, Kind::Received(_)).then(|| (*connection, frame.clone()))

@@ -1,4 +1,4 @@
-//! Where reading goes on after a reconnect.
+//! Where reading continues after a reconnect.
 
 use super::hooks::*;
 
@@ -6,58 +6,58 @@ pub(super) fn rows() -> Vec<Row> {
     vec![
         in_world!(
             "A29",
-            "resume politely ignored",
-            "a request to resume is acknowledged, and reading begins with what comes next",
+            "resume ignored",
+            "a request to resume is acknowledged, and reading begins with the next event",
             ["STR-1"],
             Setup { mistake: Some(Mistake::feeding(ignore_resume)), ..back() }
         ),
         in_world!(
             "B12",
-            "the old replay runs on",
-            "what a lost connection was sending goes on after the new one is ready",
+            "old replay goes on",
+            "the replay on a lost connection continues after the new one is ready",
             ["STR-1"],
-            Setup { mistake: Some(Mistake::ordering(repeat_the_last)), ..back() }
+            Setup { mistake: Some(Mistake::tampering(repeat_the_last)), ..back() }
         ),
         in_world!(
             "B13",
             "off by one at the boundary",
-            "replay begins one entry behind the place that the client was told",
+            "replay begins one entry after the position that the client was told",
             ["STR-1"],
             Setup { mistake: Some(Mistake { feed: skip_one, tamper: tell_the_wanted }), ..back() }
         ),
         in_world!(
             "B14",
-            "sent counts as seen",
-            "reading goes on where the lost connection had come to, not where the client had",
+            "sent counts as received",
+            "reading continues where the lost connection's sending stopped, not where the client's receiving did",
             ["STR-1"],
             Setup { mistake: Some(Mistake::feeding(resume_from_sent)), ..back() }
         ),
         in_world!(
             "B15",
-            "numbered anew",
-            "what is left after an eviction is numbered from the beginning, and that something is missing is not told",
+            "renumbered after an eviction",
+            "the entries left after an eviction are numbered from the beginning, and the gap is not reported",
             ["STR-1", "STR-2"],
             Setup {
                 clients: vec![ClientSetup { fast: true, ..client(0, 1, 2) }],
                 crashes: 1,
                 bounds: Bounds { retained: 1, ..setup::small() },
-                mistake: Some(Mistake { feed: number_anew, tamper: hide_the_gap }),
+                mistake: Some(Mistake { feed: renumber_entries, tamper: hide_the_gap }),
                 ..Setup::calm("session", "a client comes back after a restart")
             }
         ),
         in_world!(
             "B18",
-            "back before it was saved",
-            "a client that returns while its old connection is still there finds no place to resume from",
+            "resumed before saved",
+            "a client that returns while its old connection still exists finds no position to resume from",
             ["STR-1"],
             Setup { mistake: Some(Mistake::feeding(find_nothing_saved)), ..back() }
         ),
         in_world!(
             "B20",
-            "place and content read apart",
-            "the offset that is told is read later than the place at which reading begins",
+            "position and content read apart",
+            "the announced offset is read later than the position at which reading begins",
             ["STR-1", "SH-2"],
-            Setup { mistake: Some(Mistake::ordering(tell_the_head)), ..back() }
+            Setup { mistake: Some(Mistake::tampering(tell_the_head)), ..back() }
         ),
     ]
 }
@@ -66,7 +66,7 @@ fn back() -> Setup {
     Setup { clients: vec![client(0, 1, 2)], cuts: 1, ..Setup::calm("session", "a client reconnects during a run") }
 }
 
-/// Changes the place at which a connection asks to resume.
+/// Changes the position at which a connection asks to resume.
 fn redirect(mut input: Input, fed: &mut Vec<Input>, place: impl FnOnce(ConnectionId, Resume, Position) -> ReadFrom) {
     if let Input::Connection { connection, input: C::Received(Request::Auth { resume, .. }) } = &mut input
         && let ReadFrom::After(position) = resume.from
@@ -122,7 +122,7 @@ fn resume_from_sent(world: &World, input: Input, fed: &mut Vec<Input>) {
     });
 }
 
-fn number_anew(_: &World, mut input: Input, fed: &mut Vec<Input>) {
+fn renumber_entries(_: &World, mut input: Input, fed: &mut Vec<Input>) {
     if let Input::Session { input: S::Restored { snapshot, .. }, .. } = &mut input {
         for (entry, offset) in snapshot.entries.iter_mut().zip(1..) {
             (entry.offset, entry.previous) = (Offset(offset), Offset(offset - 1));

@@ -6,12 +6,12 @@ pub(super) fn rows() -> Vec<Row> {
     vec![
         in_world!(
             "A11",
-            "stored for later",
-            "an emit that comes while the log is busy is put aside, reported as done, and never taken up",
+            "buffered and dropped",
+            "an emit while the log is busy is buffered, reported as done, and never processed",
             ["RUN-3"],
             Setup {
                 thinking: 1,
-                mistake: Some(Mistake::feeding(put_aside)),
+                mistake: Some(Mistake::feeding(drop_while_busy)),
                 ..Setup::calm("session", "an agent emits while the log is busy")
             }
         ),
@@ -30,12 +30,12 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "A22",
-            "the agent dies in silence",
-            "nobody watches for an agent that says nothing any more",
+            "silent agent",
+            "no timer watches an agent that stops emitting",
             ["LIVE-2"],
             Setup {
                 deaths: 1,
-                mistake: Some(Mistake::ordering(never_watch)),
+                mistake: Some(Mistake::tampering(never_watch)),
                 ..Setup::calm("session", "an agent hangs")
             }
         ),
@@ -47,19 +47,19 @@ pub(super) fn rows() -> Vec<Row> {
             Setup {
                 tools: 1,
                 cancels: 1,
-                mistake: Some(Mistake::ordering(leave_tools_open)),
+                mistake: Some(Mistake::tampering(leave_tools_open)),
                 ..Setup::calm("session", "a run with a tool is cancelled")
             }
         ),
         in_world!(
             "B19",
-            "no answer looks new",
-            "a message that is repeated because its answer was lost is taken for another one",
+            "repeat treated as new",
+            "a message that is repeated because its answer was lost is treated as another message",
             ["RUN-2", "STR-1"],
             Setup {
                 clients: vec![client(0, 1, 2)],
                 cuts: 1,
-                // In a thread that queues the second would wait for the first.
+                // In a thread that queues, the second run would wait for the first.
                 bounds: Bounds { concurrency: Concurrency::Parallel, ..setup::small() },
                 mistake: Some(Mistake::feeding(take_for_new)),
                 ..Setup::calm("session", "a message is repeated")
@@ -67,8 +67,8 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "X83",
-            "known to the log alone",
-            "a session that is restored does not take up the ids of messages that the log has trimmed",
+            "trimmed ids not restored",
+            "a restored session does not restore the ids of messages that the log has trimmed",
             ["RUN-2"],
             Setup {
                 clients: vec![client(0, 1, 2)],
@@ -80,59 +80,59 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "X4",
-            "refused, and told as done",
+            "refused, reported as done",
             "a write that the log refused is reported as durable, and is never written again",
             ["STR-2"],
             Setup {
                 log_failures: 1,
-                mistake: Some(Mistake::feeding(call_it_done)),
+                mistake: Some(Mistake::feeding(report_durable)),
                 ..Setup::calm("session", "the log refuses a batch")
             }
         ),
         in_world!(
             "X60",
-            "alive for ever",
-            "each event of a run gives it all its time once more",
+            "deadline renewed forever",
+            "each event of a run restarts its deadline",
             ["LIVE-2"],
             Setup {
                 thinking: 1,
-                mistake: Some(Mistake::ordering(renew_the_deadline)),
+                mistake: Some(Mistake::tampering(renew_the_deadline)),
                 ..Setup::calm("session", "an agent at work")
             }
         ),
         in_world!(
             "X8",
-            "said twice",
+            "notice given twice",
             "a notice whose answer is slow is given to the session once more",
             ["RUN-3"],
             Setup {
                 notices: 1,
-                mistake: Some(Mistake::feeding(say_twice)),
-                ..Setup::calm("notice", "the service has something for the user")
+                mistake: Some(Mistake::feeding(give_notice_twice)),
+                ..Setup::calm("notice", "a notice for the user")
             }
         ),
         in_world!(
             "X9",
-            "said to nobody",
-            "a notice for a user who is not there is reported as sent, and is nowhere",
+            "notice without a stream",
+            "a notice for a user who is not connected is reported as sent, and is stored nowhere",
             ["RUN-3"],
             Setup {
                 notices: 1,
                 lingers: 1,
                 mistake: Some(Mistake::feeding(drop_unread)),
-                ..Setup::calm("notice", "the service has something for a user who is not there")
+                ..Setup::calm("notice", "a notice for an absent user")
             }
         ),
         in_world!(
             "X62",
             "skipped on return",
-            "a connection that names no place begins at the end of the stream, behind what was put there for an absent user",
+            "a connection that names no position begins at the end of the stream, after the notices for an absent user",
             ["STR-1"],
             Setup {
                 notices: 1,
                 lingers: 1,
                 mistake: Some(Mistake::feeding(begin_at_the_end)),
-                ..Setup::calm("notice", "the service has something for a user who is not there")
+                ..Setup::calm("notice", "a notice for an absent user")
             }
         ),
     ]
@@ -147,7 +147,7 @@ fn begin_at_the_end(_: &World, mut input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-fn say_twice(_: &World, input: Input, fed: &mut Vec<Input>) {
+fn give_notice_twice(_: &World, input: Input, fed: &mut Vec<Input>) {
     if matches!(input, Input::Notice { .. }) {
         fed.push(input.clone());
     }
@@ -161,7 +161,7 @@ fn drop_unread(world: &World, input: Input, fed: &mut Vec<Input>) {
     }
 }
 
-fn put_aside(world: &World, input: Input, fed: &mut Vec<Input>) {
+fn drop_while_busy(world: &World, input: Input, fed: &mut Vec<Input>) {
     let busy = match &input {
         Input::Session { user, input: S::Run { input: run::Input::Think, .. }, .. } => session_of(world, *user)
             .is_some_and(|session| {
@@ -228,7 +228,7 @@ fn forget_what_is_trimmed(_: &World, mut input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-fn call_it_done(world: &World, mut input: Input, fed: &mut Vec<Input>) {
+fn report_durable(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     if let Input::Session { user, input, .. } = &mut input
         && let S::Failed { batch } = *input
         && let Some(stream) = session_of(world, *user).and_then(Session::stream)

@@ -6,21 +6,21 @@ pub(super) fn rows() -> Vec<Row> {
     vec![
         in_world!(
             "B23",
-            "everybody out, and on it goes",
-            "a drain closes everybody at once and never begins, so they come back and it never ends",
+            "drain that never begins",
+            "a drain closes every connection at once but never begins, so they come back and it never ends",
             ["NODE-2", "LIVE-4"],
-            Setup { clients: vec![client(0, 0, 2)], mistake: Some(Mistake::feeding(close_everybody)), ..drained() }
+            Setup { clients: vec![client(0, 0, 2)], mistake: Some(Mistake::feeding(close_all)), ..drained() }
         ),
         in_world!(
             "X5",
-            "stopped with everybody on board",
-            "a drain ends the process at once, while sessions are still there",
+            "stopped with open sessions",
+            "a drain ends the process at once, while there are still sessions",
             ["NODE-2"],
-            Setup { mistake: Some(Mistake::ordering(stop_at_once)), ..drained() }
+            Setup { mistake: Some(Mistake::tampering(stop_at_once)), ..drained() }
         ),
         in_world!(
             "X6",
-            "a mode that changes nothing",
+            "mode without effect",
             "messages are handled as if the node were ready, whatever its mode",
             ["NODE-1"],
             Setup {
@@ -31,49 +31,45 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "H1",
-            "out in the middle of an answer",
-            "a drain tells every client to go at once, and a reader of an answer sees it freeze",
+            "left in the middle of an answer",
+            "a drain tells every client to leave at once, and a reader of an answer sees it freeze",
             ["NODE-2"],
-            Setup {
-                clients: vec![client(0, 1, 1)],
-                mistake: Some(Mistake::feeding(everybody_goes_first)),
-                ..drained()
-            }
+            Setup { clients: vec![client(0, 1, 1)], mistake: Some(Mistake::feeding(tell_all_to_leave)), ..drained() }
         ),
         in_world!(
             "H2",
-            "come back, and nothing listens",
-            "clients are told that a successor waits, and there is none",
+            "no successor listens",
+            "clients are told that a successor is waiting, and there is none",
             ["NODE-2"],
             Setup { mistake: Some(Mistake::feeding(pretend_a_successor)), ..drained() }
         ),
         in_world!(
             "H3",
-            "a drain without a deadline",
-            "a drain waits for open runs and for nothing else, so one that never ends keeps the process",
+            "drain without a deadline",
+            "a drain waits for open runs without a deadline, so one that never ends keeps the process",
             ["LIVE-4"],
-            Setup { clients: vec![client(0, 1, 1)], mistake: Some(Mistake::ordering(no_deadline)), ..drained() }
+            Setup { clients: vec![client(0, 1, 1)], mistake: Some(Mistake::tampering(no_deadline)), ..drained() }
         ),
         in_world!(
             "H4",
             "two writers",
-            "the log is given to the successor when it asks, while sessions still write",
+            "the log is handed to the successor on request, while sessions still write",
             ["NODE-2"],
-            Setup { mistake: Some(Mistake::ordering(release_at_once)), ..handed_over() }
+            Setup { mistake: Some(Mistake::tampering(release_at_once)), ..handed_over() }
         ),
         in_world!(
             "H5",
             "nothing is handed over",
-            "the successor was told that it is next, and the old process goes on as before",
+            "the successor was told that it is next, and the old process continues as before",
             ["NODE-2", "LIVE-4"],
-            Setup { clients: vec![client(0, 1, 1)], mistake: Some(Mistake::feeding(deaf_to_drains)), ..handed_over() }
+            Setup { clients: vec![client(0, 1, 1)], mistake: Some(Mistake::feeding(drop_drain)), ..handed_over() }
         ),
         in_world!(
             "H6",
             "no way back",
             "the successor could not start, and the old process ends all the same",
             ["NODE-2", "NODE-1"],
-            Setup { clients: vec![client(0, 1, 1)], mistake: Some(Mistake::feeding(deaf_to_aborts)), ..handed_over() }
+            Setup { clients: vec![client(0, 1, 1)], mistake: Some(Mistake::feeding(drop_abort)), ..handed_over() }
         ),
     ]
 }
@@ -82,7 +78,7 @@ fn handed_over() -> Setup {
     Setup { drains: 0, handovers: 1, ..drained() }
 }
 
-fn everybody_goes_first(world: &World, input: Input, fed: &mut Vec<Input>) {
+fn tell_all_to_leave(world: &World, input: Input, fed: &mut Vec<Input>) {
     let members = world.gateway.slots().values().flat_map(|slot| slot.session.members().keys());
     if let Input::Node(node::Input::Drain { successor }) = input {
         fed.extend(members.map(|id| Input::Connection { connection: *id, input: C::Drain { successor } }));
@@ -107,13 +103,13 @@ fn release_at_once(_: &World, outputs: &mut Vec<Output>) {
     }
 }
 
-fn deaf_to_drains(_: &World, input: Input, fed: &mut Vec<Input>) {
+fn drop_drain(_: &World, input: Input, fed: &mut Vec<Input>) {
     if !matches!(input, Input::Node(node::Input::Drain { .. })) {
         fed.push(input);
     }
 }
 
-fn deaf_to_aborts(_: &World, input: Input, fed: &mut Vec<Input>) {
+fn drop_abort(_: &World, input: Input, fed: &mut Vec<Input>) {
     if !matches!(input, Input::Node(node::Input::HandoverAborted)) {
         fed.push(input);
     }
@@ -123,7 +119,7 @@ fn drained() -> Setup {
     Setup { clients: vec![client(0, 0, 1)], drains: 1, ..Setup::calm("node", "the operator drains the node") }
 }
 
-fn close_everybody(world: &World, input: Input, fed: &mut Vec<Input>) {
+fn close_all(world: &World, input: Input, fed: &mut Vec<Input>) {
     if matches!(input, Input::Node(node::Input::Drain { .. })) {
         let members = world.gateway.slots().values().flat_map(|slot| slot.session.members().keys());
         fed.extend(members.map(|id| Input::Connection { connection: *id, input: C::Close(Cause::GoingAway) }));

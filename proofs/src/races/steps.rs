@@ -1,7 +1,8 @@
-//! One step that was made two: production machines behind a lock, a store or a limit that is looked at, left, and used.
+//! One step that was split in two: production machines with a lock, a store or a limit that is checked, released, and
+//! then used.
 //!
-//! In the sound version of each model the two halves are one step, which is what a session's lock, a redeeming store and
-//! a swapped key set give.
+//! In the sound version of each model the two halves are one step, as ensured by a session's lock, a store that redeems
+//! atomically and an atomically swapped key set.
 
 mod admission;
 mod hub;
@@ -20,7 +21,7 @@ pub(super) fn rows() -> Vec<Row> {
     rows
 }
 
-/// What these models need: a restored session and connections that may join it.
+/// Shared parts: a restored session, and connections that may join it.
 mod parts {
     use lockstep_model::connection::Input;
     use lockstep_model::stream::Snapshot;
@@ -31,7 +32,7 @@ mod parts {
 
     use crate::races::hooks::welcome;
 
-    /// A session that the log has answered.
+    /// Creates a session that the log has restored.
     pub(super) fn restored(bounds: &Bounds) -> Session<u8> {
         let mut outputs = session::Outputs::new();
         let mut session = Session::open(bounds, UserId(0), Mode::Ready, &mut outputs);
@@ -41,7 +42,7 @@ mod parts {
         session
     }
 
-    /// A connection whose credential is being verified.
+    /// Creates a connection whose credential is being verified.
     pub(super) fn presented(bounds: &Bounds, id: u64) -> Connection<u8> {
         let mut outputs = Vec::new();
         let mut connection = Connection::accept(bounds, ConnectionId(id), &mut outputs);
@@ -52,7 +53,7 @@ mod parts {
         connection
     }
 
-    /// A connection that may join.
+    /// Creates a connection that may join.
     pub(super) fn verified(bounds: &Bounds, id: u64) -> Box<Connection<u8>> {
         let mut connection = presented(bounds, id);
         let verdict = Input::Verdict { attempt: connection.auth().newest(), verdict: welcome(UserId(0)) };

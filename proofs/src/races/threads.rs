@@ -1,6 +1,6 @@
 //! Messages of one thread, whose runs wait for each other.
 
-#![expect(clippy::ptr_arg, reason = "a mistake may also drop orders")]
+#![expect(clippy::ptr_arg, reason = "a mistake may also drop outputs")]
 
 use lockstep_model::run::Schedule;
 use lockstep_model::{RunId, ThreadId};
@@ -15,60 +15,60 @@ pub(super) fn rows() -> Vec<Row> {
         in_world!(
             "X73",
             "begun twice",
-            "a restart launches a queued run that the log says has begun, where it should interrupt it",
+            "a restart launches a queued run whose beginning is in the log, instead of interrupting it",
             ["RUN-4"],
-            Setup { crashes: 1, mistake: Some(Mistake::ordering(launch_again)), ..thread(2, 2) }
+            Setup { crashes: 1, mistake: Some(Mistake::tampering(launch_again)), ..thread(2, 2) }
         ),
         in_world!(
             "X74",
-            "lost at restart",
-            "a restart interrupts what is queued as if it had been under way",
+            "queued run lost at a restart",
+            "a restart interrupts queued runs as if they had begun",
             ["RUN-4"],
             Setup { crashes: 1, mistake: Some(Mistake::feeding(interrupt_all)), ..thread(2, 2) }
         ),
         in_world!(
             "X75",
             "taken back and launched",
-            "a cancel meets the beginning of a queued run, and who launches it looks at its beginning alone",
+            "a cancel meets the beginning of a queued run, and the launch checks the beginning alone",
             ["RUN-4"],
-            Setup { cancels: 1, mistake: Some(Mistake::ordering(launch_what_began)), ..thread(2, 1) }
+            Setup { cancels: 1, mistake: Some(Mistake::tampering(launch_what_began)), ..thread(2, 1) }
         ),
         in_world!(
             "X76",
-            "before it is durable",
+            "launched before durable",
             "the next run is launched when the one before it has ended, and not when the log has that end",
             ["RUN-4"],
-            Setup { mistake: Some(Mistake::ordering(launch_at_once)), ..thread(2, 1) }
+            Setup { mistake: Some(Mistake::tampering(launch_at_once)), ..thread(2, 1) }
         ),
         in_world!(
             "X77",
-            "last come, first served",
+            "last in, first out",
             "of two queued runs the newer is launched",
             ["RUN-4"],
             Setup {
                 clients: vec![reader(2, 1), reader(1, 1)],
-                mistake: Some(Mistake::ordering(launch_the_newest)),
+                mistake: Some(Mistake::tampering(launch_the_newest)),
                 ..thread(2, 1)
             }
         ),
         in_world!(
             "X78",
-            "one queue for all",
+            "one queue for all threads",
             "messages of two threads wait for each other",
             ["RUN-4"],
             Setup { threads: Threads::Own, mistake: Some(Mistake::feeding(join_threads)), ..thread(2, 1) }
         ),
         in_world!(
             "X79",
-            "at the same time",
+            "concurrent runs in one thread",
             "a message begins at once, whatever is open in its thread",
             ["RUN-4"],
             Setup { mistake: Some(Mistake::feeding(split_the_thread)), ..thread(2, 1) }
         ),
         in_world!(
             "X80",
-            "interrupted unbegun",
-            "a node whose time is over interrupts what is queued with what is under way",
+            "interrupted before it began",
+            "a node whose time is over interrupts queued runs together with begun ones",
             ["RUN-4"],
             Setup { drains: 1, mistake: Some(Mistake::feeding(interrupt_at_the_end)), ..thread(2, 1) }
         ),
@@ -81,21 +81,21 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "X91",
-            "replaced and still said",
-            "a message replaces a turn whose answer is open, and the answer goes on behind it",
+            "replaced but still answering",
+            "a message replaces a turn whose answer is open, and the answer continues after it",
             ["RUN-4"],
             Setup {
                 replacing: true,
-                mistake: Some(Mistake { feed: replace_nothing, tamper: say_that_it_replaces }),
+                mistake: Some(Mistake { feed: replace_nothing, tamper: replace_first_turn }),
                 ..thread(2, 1)
             }
         ),
         in_world!(
             "X92",
-            "replaced before it has ended",
-            "the message that replaces a turn is written before the end of that, and a crash falls between the two",
+            "replaced before its end",
+            "the message that replaces a turn is written before the turn's end, and a crash falls between the two",
             ["RUN-4"],
-            Setup { replacing: true, mistake: Some(Mistake::ordering(write_the_message_first)), ..thread(2, 1) }
+            Setup { replacing: true, mistake: Some(Mistake::tampering(write_the_message_first)), ..thread(2, 1) }
         ),
     ]
 }
@@ -104,7 +104,7 @@ fn reader(messages: u8, sockets: u8) -> ClientSetup {
     ClientSetup { fast: true, ..client(0, messages, sockets) }
 }
 
-/// One user whose messages are of one thread.
+/// One user whose messages are in one thread.
 fn thread(messages: u8, sockets: u8) -> Setup {
     Setup {
         clients: vec![reader(messages, sockets)],
@@ -115,7 +115,7 @@ fn thread(messages: u8, sockets: u8) -> Setup {
     }
 }
 
-/// The runs of a session that are queued.
+/// Returns a session's queued runs.
 fn queued(session: &Session<Payload>) -> impl Iterator<Item = RunId> {
     session.runs().iter().filter(|(_, run)| run.is_queued()).map(|(id, _)| *id)
 }
@@ -124,12 +124,12 @@ fn interrupt(user: UserId, generation: Generation, run: RunId) -> Input {
     Input::Session { user, generation, input: S::Run { run, input: run::Input::Interrupt, payload: None } }
 }
 
-/// The event that begins a queued run.
+/// Whether an event begins a queued run.
 fn is_beginning(world: &World, user: UserId, run: RunId, kind: Kind) -> bool {
     kind == Kind::Started && log_of(world, user).is_some_and(|log| log.is_queued(run))
 }
 
-/// An agent gets the message of a queued run, as the log has it.
+/// Launches an agent with the message of a queued run, as the log has it.
 fn launch(run: RunId) -> SessionOutput<Payload> {
     let payload = u8::try_from(message_of(run)).ok();
     SessionOutput::Launch { run, payload: Some(recorded(payload)), schedule: Schedule::Queued }
@@ -220,7 +220,7 @@ fn replace_nothing(_: &World, mut input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-/// The beginnings that are written.
+/// Returns the beginnings that are written.
 fn beginnings(outputs: &mut [Output]) -> impl Iterator<Item = &mut run::Received> {
     outputs.iter_mut().filter_map(|output| match output {
         Output::Session { output: SessionOutput::Write { event, .. }, .. } => match &mut event.kind {
@@ -231,7 +231,7 @@ fn beginnings(outputs: &mut [Output]) -> impl Iterator<Item = &mut run::Received
     })
 }
 
-fn say_that_it_replaces(_: &World, outputs: &mut Vec<Output>) {
+fn replace_first_turn(_: &World, outputs: &mut Vec<Output>) {
     for received in beginnings(outputs).filter(|received| received.message != MessageId(0)) {
         (received.replaces, received.schedule) = (Some(Offset(1)), Schedule::Immediate);
     }

@@ -1,6 +1,6 @@
 //! Mistakes that do not compile.
 //!
-//! A credential that never expires: a good verdict has a lifetime, and there is no value of it for ever, or for none.
+//! A credential that never expires: a valid verdict has a lifetime, and a lifetime is neither unlimited nor zero.
 //!
 //! ```compile_fail,E0063
 //! # use lockstep_model::{auth::Grant, CredentialId, Generation, RevocationGeneration, UserId, Verdict};
@@ -13,14 +13,14 @@
 //! let expired = Lifetime(core::time::Duration::ZERO);
 //! ```
 //!
-//! The name of one thing where another's is wanted: a cleanup key that is not the creation key, of another kind.
+//! The id of one thing in place of another's: a cleanup key of another type than the creation key.
 //!
 //! ```compile_fail,E0308
 //! # use lockstep_model::{gateway::Input, ConnectionId, UserId};
 //! let cleanup: Input<u8> = Input::Pull { connection: UserId(7), budget: 1 };
 //! ```
 //!
-//! The production machine from outside: nobody but its own step changes what it is.
+//! The production machine from outside: only its own step changes it.
 //!
 //! ```compile_fail,E0616
 //! # use lockstep_model::{Bounds, Connection, ConnectionId};
@@ -28,7 +28,7 @@
 //! connection.id = ConnectionId(2);
 //! ```
 //!
-//! An event without its run's session: a frame of a stream names no user, so it cannot name the wrong one.
+//! An event that names a user: a stream's frame names none, so it cannot name the wrong one.
 //!
 //! ```compile_fail,E0560
 //! # use lockstep_model::{Event, RunId, UserId, run::Kind};

@@ -1,4 +1,4 @@
-//! The machines of a traced process, taken step by step through the model.
+//! The machines of a traced process, stepped through the model.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use super::format::{Outcome, Record, Tag, digest, sketch};
 pub enum Who {
     /// The node.
     Node,
-    /// A connection that is in no session.
+    /// A connection that is unattached.
     Connection(ConnectionId),
     /// A session.
     Session(UserId, Generation),
@@ -32,16 +32,16 @@ impl fmt::Display for Who {
     }
 }
 
-/// In what a step of the gateway and the same step of the model differ.
+/// The difference between a step of the gateway and the same step of the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The machine.
     pub who: Who,
-    /// In what.
+    /// What differs.
     pub what: &'static str,
-    /// What the gateway wrote down.
+    /// The gateway's recorded value.
     pub expected: String,
-    /// What the model comes to.
+    /// The model's value.
     pub found: String,
     /// The machine after the model's step.
     pub state: String,
@@ -52,22 +52,22 @@ pub struct Difference {
 pub struct Counts {
     /// Steps of the node.
     pub node: u64,
-    /// Steps of connections that are in no session.
+    /// Steps of unattached connections.
     pub connection: u64,
     /// Steps of sessions.
     pub session: u64,
-    /// Of all steps, those whose whole state was compared.
+    /// The steps whose whole state was compared.
     pub whole: u64,
-    /// States that the trace carries and that were compared or taken up.
+    /// States in the trace that were compared or adopted.
     pub checkpoints: u64,
-    /// Steps of machines of which the trace does not hold the beginning.
+    /// Steps of machines whose beginning is not in the trace.
     pub unchecked: u64,
-    /// Records that the writer dropped.
+    /// Records that the gateway's trace writer dropped.
     pub dropped: u64,
 }
 
 impl Counts {
-    /// All steps that were taken again.
+    /// Returns the number of all replayed steps.
     #[must_use]
     pub const fn steps(&self) -> u64 {
         self.node + self.connection + self.session
@@ -103,7 +103,7 @@ impl Machines {
         }
     }
 
-    /// Takes the step that a record tells of.
+    /// Replays the step of a record.
     pub(super) fn take(&mut self, record: Record) -> Result<(), Box<Difference>> {
         match record {
             Record::Header(_) | Record::End { .. } => Ok(()),
@@ -125,7 +125,7 @@ impl Machines {
                 self.session_outputs.list.clear();
                 let session = Session::open(&self.bounds, user, mode, &mut self.session_outputs);
                 self.sessions.insert((user, generation), session);
-                self.settle(user, generation, None, outcome)
+                self.compare_session(user, generation, None, outcome)
             }
             Record::Session { user, generation, input, outcome, .. } => self.session(user, generation, input, outcome),
             Record::SessionState { user, generation, session, .. } => {
@@ -162,7 +162,7 @@ impl Machines {
         }
     }
 
-    /// A step of a machine that is not known.
+    /// Counts or reports a step of a machine that is not known.
     fn unknown(&mut self, who: Who) -> Result<(), Box<Difference>> {
         if self.exact {
             return Err(Box::new(Difference {
@@ -191,7 +191,7 @@ impl Machines {
         self.connection_outputs.clear();
         let connection = Connection::accept(&self.bounds, id, &mut self.connection_outputs);
         self.unattached.insert(id, connection);
-        self.visitor(id, None, outcome)
+        self.compare_connection(id, None, outcome)
     }
 
     fn connection(
@@ -203,17 +203,22 @@ impl Machines {
         let Some(connection) = self.unattached.get_mut(&id) else { return self.unknown(Who::Connection(id)) };
         self.connection_outputs.clear();
         let handled = connection.step(&self.bounds, input, &mut self.connection_outputs);
-        self.visitor(id, Some(handled), outcome)
+        self.compare_connection(id, Some(handled), outcome)
     }
 
     /// Compares a connection's step that was just taken.
-    fn visitor(&mut self, id: ConnectionId, handled: Option<Handled>, outcome: Outcome) -> Result<(), Box<Difference>> {
+    fn compare_connection(
+        &mut self,
+        id: ConnectionId,
+        handled: Option<Handled>,
+        outcome: Outcome,
+    ) -> Result<(), Box<Difference>> {
         self.counts.connection += 1;
         self.counts.whole += 1;
         let connection = &self.unattached[&id];
         let outputs = self.connection_outputs.as_slice();
-        let said = (handled, outputs);
-        compare(Who::Connection(id), outcome, digest(&said), digest(connection), &said, connection)?;
+        let result = (handled, outputs);
+        compare(Who::Connection(id), outcome, digest(&result), digest(connection), &result, connection)?;
         if matches!(connection.state(), State::Closed { .. }) {
             self.unattached.remove(&id);
         }
@@ -254,11 +259,11 @@ impl Machines {
         }
         self.session_outputs.list.clear();
         let answer = session.step(&self.bounds, input, &mut self.session_outputs);
-        self.settle(user, generation, Some(answer), outcome)
+        self.compare_session(user, generation, Some(answer), outcome)
     }
 
-    /// Compares a session's step that was just taken, and does what it leads to.
-    fn settle(
+    /// Compares a session's step that was just taken, and follows the connections that it moves.
+    fn compare_session(
         &mut self,
         user: UserId,
         generation: Generation,
@@ -274,8 +279,8 @@ impl Machines {
         } else {
             sketch(session)
         };
-        let said = (answer, outputs);
-        compare(Who::Session(user, generation), outcome, digest(&said), state, &said, session)?;
+        let result = (answer, outputs);
+        compare(Who::Session(user, generation), outcome, digest(&result), state, &result, session)?;
         for output in self.session_outputs.list.drain(..) {
             match output {
                 Output::Release { connection } => {
@@ -312,11 +317,11 @@ fn compare(
     expected: Outcome,
     outputs: u64,
     state: u64,
-    said: &dyn fmt::Debug,
+    result: &dyn fmt::Debug,
     machine: &dyn fmt::Debug,
 ) -> Result<(), Box<Difference>> {
     let (what, expected, found) = if expected.outputs != outputs {
-        ("answer and orders", expected.outputs, format!("{outputs:016x}: {said:?}"))
+        ("answer and outputs", expected.outputs, format!("{outputs:016x}: {result:?}"))
     } else if expected.state != state {
         (if expected.whole { "state" } else { "outline of the state" }, expected.state, format!("{state:016x}"))
     } else {

@@ -1,4 +1,4 @@
-//! Reading a trace, frame by frame, and what can be wrong with it.
+//! Reads a trace frame by frame, and detects damage.
 
 use std::fmt;
 use std::fs::File;
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::format::{HEAD, Header, MAGIC, MAX_BODY, PREFIX, Record, VERSION, check, link};
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const BUFFER: usize = 1 << 20;
 
-/// Why a file cannot be replayed, or not on from here.
+/// Why a file cannot be replayed, or not beyond a point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The file.
@@ -22,35 +22,35 @@ pub struct Damage {
 /// What is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DamageKind {
-    /// There is nothing in it.
+    /// It is empty.
     Empty,
-    /// It does not begin as a trace does.
+    /// It does not begin like a trace.
     Foreign,
     /// It is a trace of another version of the format.
     OtherVersion(u16),
-    /// It was cut off, or its process was killed, after so many records of this file.
+    /// It was cut off, or its process was killed, after this many records of this file.
     Truncated(u64),
     /// This record was changed.
     Tampered(u64),
-    /// Records are not in their order: this one came where another was expected.
+    /// Records are out of order: one came where another was expected.
     Reordered {
-        /// The number that comes next.
+        /// The expected number.
         expected: u64,
-        /// The number that was found.
+        /// The number found.
         found: u64,
     },
-    /// Records were taken out, from this one to the one before the second.
+    /// Records were removed: from the first number to just before the second.
     Missing(u64, u64),
-    /// A file of the trace between two others is not here.
+    /// A file of the trace between two others is missing.
     MissingFile(u32),
-    /// The record is whole and says nothing that this version understands.
+    /// The record is intact, but this version does not know its meaning.
     Unknown(u64),
-    /// The file system says so.
+    /// An error of the file system.
     World(String),
 }
 
 impl DamageKind {
-    /// One word for a program.
+    /// Returns one word for programs.
     #[must_use]
     pub const fn word(&self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.path.display())?;
         match &self.kind {
-            DamageKind::Empty => f.write_str("empty: there is not a byte in it"),
+            DamageKind::Empty => f.write_str("empty: the file has no content"),
             DamageKind::Foreign => f.write_str("not a trace: it does not begin like one"),
             DamageKind::OtherVersion(found) => {
                 write!(f, "a trace of format version {found}; this command reads version {VERSION}")
@@ -89,11 +89,11 @@ impl fmt::Display for Damage {
             DamageKind::Missing(from, to) => {
                 write!(
                     f,
-                    "records are missing: record {to} comes where record {from} belongs, which is nowhere behind it"
+                    "records are missing: record {to} comes where record {from} belongs, which does not follow later"
                 )
             }
-            DamageKind::MissingFile(file) => write!(f, "file {file} of this trace, which comes before it, is not here"),
-            DamageKind::Unknown(sequence) => write!(f, "record {sequence} is whole, but is no record of this version"),
+            DamageKind::MissingFile(file) => write!(f, "file {file} of this trace, which precedes it, is missing"),
+            DamageKind::Unknown(sequence) => write!(f, "record {sequence} is intact, but not a record of this version"),
             DamageKind::World(error) => f.write_str(error),
         }
     }
@@ -109,7 +109,7 @@ pub(super) struct Reader {
     read: u64,
 }
 
-/// What a read found.
+/// The result of a read.
 enum Bytes {
     All,
     Part,
@@ -117,7 +117,7 @@ enum Bytes {
 }
 
 impl Reader {
-    /// Opens a file and reads its header. `after` is the next number and the last link of the file before it.
+    /// Opens a file and reads its header. `after` is the expected number and the last link of the preceding file.
     pub(super) fn open(path: &Path, after: Option<(u64, u64)>) -> Result<(Self, Header), Damage> {
         let fail = |kind| Damage { path: path.to_owned(), kind };
         let world = |error: io::Error| fail(DamageKind::World(error.to_string()));
@@ -138,7 +138,7 @@ impl Reader {
         let mut reader = Self { path: path.to_owned(), input, body: Vec::new(), next: None, link: 0, read: 0 };
         let (sequence, expected) = reader.frame()?;
         let Ok(Record::Header(header)) = postcard::from_bytes::<Record>(&reader.body) else {
-            // The first record of a file is its header; another that is whole was put in its place.
+            // A file's first record is its header. Another intact record was put in its place.
             return Err(fail(if link(0, sequence, &reader.body) == expected || sequence > 0 {
                 DamageKind::Reordered { expected: 0, found: sequence }
             } else {
@@ -161,12 +161,12 @@ impl Reader {
         Ok((reader, header))
     }
 
-    /// The number of the next record and the link of the last.
+    /// Returns the number of the next record and the link of the last.
     pub(super) fn place(&self) -> (u64, u64) {
         (self.next.unwrap_or_default(), self.link)
     }
 
-    /// The next record with its number. After [`Record::End`] nothing may be read.
+    /// Reads the next record with its number. Must not be called after [`Record::End`].
     pub(super) fn record(&mut self) -> Result<(u64, Record), Damage> {
         let (sequence, expected) = self.frame()?;
         if link(self.link, sequence, &self.body) != expected {
@@ -183,7 +183,7 @@ impl Reader {
         Ok((sequence, record))
     }
 
-    /// Reads a frame whose number is the expected one, and returns the number and its link.
+    /// Reads a frame with the expected number, and returns the number and its link.
     fn frame(&mut self) -> Result<(u64, u64), Damage> {
         let Some((length, sequence, link)) = self.head()? else {
             return Err(self.fail(DamageKind::Truncated(self.read)));
@@ -202,7 +202,7 @@ impl Reader {
         Ok((sequence, link))
     }
 
-    /// The head of a frame: the length of its body, its number, its link. `None` at the end of the file.
+    /// Reads the head of a frame: the length of its body, its number, its link. Returns `None` at the end of the file.
     fn head(&mut self) -> Result<Option<(usize, u64, u64)>, Damage> {
         let mut head = [0; HEAD];
         match fill(&mut self.input, &mut head) {
@@ -219,7 +219,7 @@ impl Reader {
         Ok(Some((length as usize, sequence, word(16))))
     }
 
-    /// A record stands where another belongs: is that one behind it, or nowhere?
+    /// Determines the damage when a record is in another's place: does the expected record follow later, or not at all?
     fn misplaced(&mut self, expected: u64, found: u64, length: usize) -> Damage {
         let mut skip = length;
         let behind = found < expected
@@ -241,7 +241,7 @@ impl Reader {
     }
 }
 
-/// Fills the buffer, or says that the file has ended.
+/// Fills the buffer, or reports the end of the file.
 fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<Bytes> {
     let mut filled = 0;
     while filled < buffer.len() {

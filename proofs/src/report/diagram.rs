@@ -1,20 +1,19 @@
-//! The state diagram of a machine, made from the transitions that the search
-//! met: as aligned text for a module header, as Graphviz, as SVG.
+//! The state diagram of a machine, generated from the transitions that the search found: as aligned text for a module
+//! header, as Graphviz, or as SVG.
 //!
-//! The header of each machine includes its text from `model/src/diagram`; the test
-//! `pictures` fails when that is stale, and writes it anew when it is asked to.
+//! The header of each machine includes its text from `model/src/diagram`. The test `pictures` fails if that is stale,
+//! and regenerates it on request.
 
 use std::fmt::Write as _;
 
 use crate::engine::chart::Chart;
 use crate::report::escape::escape;
 
-/// The widest list of inputs on one line; longer ones take several lines.
+/// The maximum width of a list of inputs on one line. Longer lists take several lines.
 const WRAP: usize = 52;
 
-/// The diagram as text: a line for each way from one phase to another, the
-/// inputs that take it between the two. Inputs that stay in the phase are left
-/// out; the [matrix](crate::report::matrix) has them. Ends with a line end.
+/// Returns the diagram as text: a line for each transition between two phases, with its inputs. Inputs that stay in the
+/// phase are omitted; the [matrix](crate::report::matrix) has them. Ends with a newline.
 pub fn text(chart: &Chart) -> String {
     let mut lines: Vec<(String, String, String)> = Vec::new();
     for phase in &chart.initial {
@@ -49,7 +48,7 @@ pub fn text(chart: &Chart) -> String {
     text
 }
 
-/// The diagram for Graphviz.
+/// Returns the diagram for Graphviz.
 pub fn dot(chart: &Chart) -> String {
     let mut text = format!("digraph {} {{\n  rankdir=TB;\n  node [shape=box, style=rounded];\n", quoted(chart.machine));
     for phase in &chart.initial {
@@ -68,9 +67,9 @@ pub fn dot(chart: &Chart) -> String {
     text
 }
 
-/// The diagram as a self-contained SVG. Each phase is a box, and each way out of it a row of its own beside the box: the
-/// inputs, then a line to the lane of the phase that they lead to. A lane joins all ways to one phase and ends in its box.
-/// No two texts share a row, so none covers another.
+/// Returns the diagram as a self-contained SVG. Each phase is a box, and each of its outgoing transitions has its own
+/// row beside the box: the inputs, then a line to the lane of the target phase. A lane joins all transitions into one
+/// phase and ends in its box. No two texts share a row, so none covers another.
 pub fn svg(chart: &Chart) -> String {
     let boxes = layout(chart);
     let label_end = boxes.iter().flat_map(|phase| &phase.ways).map(Way::end).max().unwrap_or(BOX);
@@ -127,14 +126,14 @@ const EDGE: usize = 12;
 const BOX: usize = 162;
 /// The height of a line of text.
 const LINE: usize = 16;
-/// Between two lanes.
+/// The distance between two lanes.
 const LANE: usize = 16;
-/// Between two boxes.
+/// The distance between two boxes.
 const GAP: usize = 18;
 /// The width of a character.
 const CHARACTER: usize = 7;
 
-/// Where a phase stands.
+/// The position of a phase.
 struct Placed {
     top: usize,
     height: usize,
@@ -153,7 +152,7 @@ impl Way {
         self.top + self.label.len() * LINE / 2
     }
 
-    /// Where its label ends, with a gap.
+    /// The end of its label, with a gap.
     fn end(&self) -> usize {
         BOX + 18 + CHARACTER * self.label.iter().map(|line| width(line)).max().unwrap_or(0)
     }
@@ -162,7 +161,7 @@ impl Way {
 fn layout(chart: &Chart) -> Vec<Placed> {
     let mut top = GAP;
     let place = |from: usize| {
-        // The first row is where lanes arrive.
+        // Lanes arrive at the first row.
         let mut y = top + LINE;
         let mut ways = Vec::new();
         for to in (0..chart.phases.len()).filter(|to| *to != from) {

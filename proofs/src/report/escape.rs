@@ -1,6 +1,6 @@
 //! Text inside HTML and SVG.
 
-/// Text as HTML, safe between tags and inside a quoted attribute.
+/// Escapes text for HTML, between tags and inside a quoted attribute.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -10,7 +10,7 @@ pub fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            // Not allowed in XML, and of no use in a page.
+            // Not allowed in XML, and useless in a page.
             c if c.is_control() && c != '\n' && c != '\t' => escaped.push('\u{fffd}'),
             c => escaped.push(c),
         }

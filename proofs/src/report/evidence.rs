@@ -1,7 +1,7 @@
 //! The evidence for each property: the models and core scenarios that check it, and the mistakes that it must refuse.
 //!
-//! The lists come from what runs: a model's own properties, a race's expected properties, a scenario's obligation. So
-//! a row says what `prove check`, `prove races` and `prove shell` would do, and nothing else.
+//! The lists come from the code that runs: a model's properties, a race's expected properties, a scenario's obligation.
+//! A row therefore states exactly what `prove check`, `prove races` and `prove shell` would do.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ use crate::engine::race::{Race, RaceKind};
 use crate::report::escape::escape;
 use crate::report::html;
 
-/// One property, and what there is for it.
+/// The evidence for one property.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
     /// The property's id.
@@ -23,7 +23,7 @@ pub struct Evidence {
     pub sentence: &'static str,
     /// The models that check it in every state, or on every path.
     pub models: Vec<&'static str>,
-    /// The models that show that its premise is met, each with the premise.
+    /// The models that show that its premise is reached, each with the premise.
     pub premises: Vec<(&'static str, &'static str)>,
     /// The scenarios of the concurrent core that assert it in every interleaving.
     pub scenarios: Vec<&'static str>,
@@ -31,7 +31,7 @@ pub struct Evidence {
     pub refuses: Vec<&'static str>,
 }
 
-/// One row for each property, in the order of [`property::SENTENCES`].
+/// Returns one row per property, in the order of [`property::SENTENCES`].
 #[must_use]
 pub fn rows(models: &[Box<dyn Checkable>], races: &[Race]) -> Vec<Evidence> {
     let (obligations, variants) = (obligations(), variants());
@@ -62,7 +62,7 @@ pub fn rows(models: &[Box<dyn Checkable>], races: &[Race]) -> Vec<Evidence> {
     property::SENTENCES.iter().map(row).collect()
 }
 
-/// The rows as text.
+/// Returns the rows as text.
 #[must_use]
 pub fn text(rows: &[Evidence]) -> String {
     let mut text = String::new();
@@ -77,7 +77,7 @@ pub fn text(rows: &[Evidence]) -> String {
     text
 }
 
-/// The rows as one page that needs nothing else.
+/// Returns the rows as one self-contained HTML page.
 #[must_use]
 pub fn page(rows: &[Evidence]) -> String {
     let mut body = String::from(

@@ -1,5 +1,5 @@
-//! Pages: one a counterexample, and an index of the races. Each is one file
-//! that needs nothing else, follows light and dark, and scrolls on a phone.
+//! HTML pages: one per counterexample, and an index of the races. Each is one self-contained file that adapts to light
+//! and dark and scrolls on a phone.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -32,7 +32,7 @@ A dashed arrow that ends in a cross is a message that never arrives. \
 The red bar marks the step after which the property does not hold; \
 a bracket marks steps that repeat for ever.";
 
-/// The page of one counterexample. `race` adds what the mistake was.
+/// Returns the page of one counterexample. `race` adds the mistake.
 pub fn page(trace: &Trace, race: Option<&RaceReport>) -> String {
     let title = match race {
         Some(race) => format!("{}: {}", race.id, race.title),
@@ -82,11 +82,11 @@ pub fn page(trace: &Trace, race: Option<&RaceReport>) -> String {
     document(&title, &body)
 }
 
-/// The index of all races.
+/// Returns the index of all races.
 fn index(report: &RacesReport) -> String {
     let mut body = String::from(
-        "<h1>Races, refused</h1>\n<p>Each row is a mistake put back into the real machines, and what the checker answered.</p>\n\
-         <div class=\"scroll\"><table>\n<tr><th>race</th><th>the mistake</th><th>answer</th></tr>\n",
+        "<h1>Refused races</h1>\n<p>Each row is a known mistake around the production machines, with the checker's result.</p>\n\
+         <div class=\"scroll\"><table>\n<tr><th>race</th><th>the mistake</th><th>result</th></tr>\n",
     );
     for race in &report.races {
         let name = match &race.trace {
@@ -107,11 +107,11 @@ fn index(report: &RacesReport) -> String {
     document("Races, refused", &body)
 }
 
-/// Writes `index.html` and a page for each race that has a counterexample into
-/// `directory`, which is made if it does not exist. Returns the path of the index.
+/// Writes `index.html` and a page for each race that has a counterexample into `directory`, which is created if
+/// necessary. Returns the path of the index.
 ///
 /// # Errors
-/// Whatever the file system answers.
+/// Any error of the file system.
 pub fn write_races(report: &RacesReport, directory: &Path) -> io::Result<PathBuf> {
     fs::create_dir_all(directory)?;
     for race in &report.races {
@@ -127,7 +127,7 @@ pub fn write_races(report: &RacesReport, directory: &Path) -> io::Result<PathBuf
 /// Writes a page for each counterexample of a check into `directory`. Returns their paths.
 ///
 /// # Errors
-/// Whatever the file system answers.
+/// Any error of the file system.
 pub fn write_traces<'a>(traces: impl IntoIterator<Item = &'a Trace>, directory: &Path) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(directory)?;
     let mut paths = Vec::new();
@@ -139,7 +139,7 @@ pub fn write_traces<'a>(traces: impl IntoIterator<Item = &'a Trace>, directory: 
     Ok(paths)
 }
 
-/// A file name made from an id: nothing in it leads out of the directory.
+/// Returns a file name made from an id. It cannot lead out of the directory.
 pub fn file_name(id: &str) -> String {
     let safe: String = id.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
     format!("{safe}.html")

@@ -1,7 +1,6 @@
-//! Reports for CI systems: JUnit XML, a suite a model, a case a property.
+//! Reports for CI systems: JUnit XML, a suite per model, a case per property.
 //!
-//! An incomplete property is an *error*, not a skip: what was not looked at must
-//! not make a build green.
+//! An incomplete property is an *error*, not a skip, because an unexplored state must not make a build green.
 
 use std::time::Duration;
 
@@ -10,10 +9,10 @@ use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStat
 use crate::engine::property;
 use crate::report::{CheckReport, RacesReport, table};
 
-/// A check as JUnit XML.
+/// Returns a check as JUnit XML.
 ///
 /// # Errors
-/// When the XML cannot be written; with reports of this crate it can.
+/// If the XML cannot be written, which does not happen with reports of this crate.
 pub fn check(report: &CheckReport) -> Result<String, SerializeError> {
     let mut junit = Report::new(format!("prove check {}", report.profile));
     junit.set_time(Duration::from_secs_f64(report.seconds));
@@ -31,7 +30,7 @@ pub fn check(report: &CheckReport) -> Result<String, SerializeError> {
                     };
                     failure(NonSuccessKind::Failure, sentence(&property.id), &what)
                 }
-                None => failure(NonSuccessKind::Error, "incomplete", "not every reachable state was looked at"),
+                None => failure(NonSuccessKind::Error, "incomplete", "not every reachable state was explored"),
             };
             let mut case = TestCase::new(&property.id, status);
             case.set_classname(format!("{}.{}", model.name, property.kind.word()));
@@ -46,10 +45,10 @@ pub fn check(report: &CheckReport) -> Result<String, SerializeError> {
     junit.to_string()
 }
 
-/// The races as JUnit XML: one suite, a case a race.
+/// Returns the races as JUnit XML: one suite, a case per race.
 ///
 /// # Errors
-/// When the XML cannot be written; with reports of this crate it can.
+/// If the XML cannot be written, which does not happen with reports of this crate.
 pub fn races(report: &RacesReport) -> Result<String, SerializeError> {
     let mut junit = Report::new("prove races");
     junit.set_time(Duration::from_secs_f64(report.seconds));

@@ -1,4 +1,4 @@
-//! State × input: what happened for each pair, over every reachable state.
+//! State × input: the outcomes of each pair, over every reachable state.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -6,12 +6,11 @@ use std::fmt::Write as _;
 use crate::engine::chart::Chart;
 use crate::engine::proof::Outcome;
 
-/// What the signs mean, for under a matrix.
+/// The legend below a matrix.
 pub const LEGEND: &str = "a name: moves there   =: stays   ·: ignored (late)   ✗: refused (misuse)   blank: never met";
 
-/// The matrix as text: a row an input, a column a phase. A cell with several
-/// answers has them all, since an answer may depend on more than the phase.
-/// Ends with a line end.
+/// Returns the matrix as text: a row per input, a column per phase. A cell lists several outcomes if the outcome
+/// depends on more than the phase. Ends with a newline.
 pub fn text(chart: &Chart) -> String {
     let environment = (0..chart.phases.len()).any(|phase| chart.cells.contains_key(&(phase, chart.inputs.len())));
     let inputs = chart.inputs.len() + usize::from(environment);

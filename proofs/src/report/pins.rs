@@ -1,14 +1,14 @@
 //! Pinned counts: how many states each model has at `quick` and `ci`.
 //!
-//! A change of behaviour shows as a changed count, even where every property still holds. `prove check --pinned` holds
-//! the counts against `proofs/pins.txt`; a change that is meant is written there by hand, from the report.
+//! A change of behaviour shows as a changed count, even if every property still holds. `prove check --pinned` compares
+//! the counts with `proofs/pins.txt`. An intended change is entered there by hand, from the report.
 
 use crate::report::CheckReport;
 
-/// One line a model: profile, name, states generated, distinct states.
+/// One line per model: profile, name, states generated, distinct states.
 const PINS: &str = include_str!("../../pins.txt");
 
-/// The pinned counts of a model, generated and distinct.
+/// Returns the pinned counts of a model: generated and distinct.
 pub fn pinned(profile: &str, model: &str) -> Option<(usize, usize)> {
     PINS.lines().find_map(|line| {
         let mut words = line.split_whitespace();
@@ -19,7 +19,7 @@ pub fn pinned(profile: &str, model: &str) -> Option<(usize, usize)> {
     })
 }
 
-/// Adds a fault to each model of the report that was explored to the end and whose counts are not the pinned ones.
+/// Adds a fault to each model of the report that was fully explored and whose counts differ from the pinned ones.
 pub fn hold_against(report: &mut CheckReport) {
     for model in report.models.iter_mut().filter(|model| model.complete) {
         let counted = (model.states, model.unique_states);

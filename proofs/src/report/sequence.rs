@@ -1,7 +1,7 @@
 //! A counterexample as a sequence diagram: lifelines across, steps downwards.
 //!
-//! The drawing is inline SVG without script, font or image from anywhere. Its
-//! colours are the page's, through CSS classes, so it follows light and dark.
+//! The drawing is inline SVG without external scripts, fonts or images. Its colours come from the page's CSS classes,
+//! so it follows light and dark.
 
 use std::fmt::Write as _;
 
@@ -12,18 +12,18 @@ use crate::report::escape::escape;
 
 /// Width of a column.
 const COLUMN: usize = 168;
-/// Left of the first column: the numbers of the steps, and the bracket of a cycle.
+/// Left of the first column: step numbers, and the bracket of a cycle.
 const MARGIN: usize = 72;
 /// Height of one line of text.
 const LINE: usize = 16;
 /// Height of the row of titles.
 const HEADER: usize = 44;
-/// The titles are repeated after so many elements.
+/// The number of elements after which the titles are repeated.
 const REPEAT: usize = 24;
-/// Characters of one line of a label or note.
+/// The maximum number of characters in a line of a label or note.
 const LABEL: usize = 40;
 
-/// The diagram of `trace` as one `<svg>` element.
+/// Returns the diagram of `trace` as one `<svg>` element.
 pub fn svg(trace: &Trace) -> String {
     let mut sheet = Sheet::new(trace);
     sheet.header();
@@ -60,9 +60,9 @@ pub fn svg(trace: &Trace) -> String {
     }
     let verdict = match (trace.cycle, &trace.message) {
         (Some(cycle), _) if cycle == trace.steps.len() => {
-            format!("✗ {}: pending, and nothing fair can happen any more", trace.property)
+            format!("✗ {}: pending, and no fair action is enabled", trace.property)
         }
-        (Some(_), _) => format!("✗ {}: pending, and round it goes", trace.property),
+        (Some(_), _) => format!("✗ {}: pending, and the run repeats", trace.property),
         (None, Some(message)) => format!("✗ {}: {message}", trace.property),
         (None, None) => format!("✗ {}: violated here", trace.property),
     };
@@ -74,7 +74,7 @@ pub fn svg(trace: &Trace) -> String {
 
 struct Sheet {
     columns: Vec<Lifeline>,
-    /// What is under the lifelines, which are drawn last when the height is known.
+    /// The elements above the lifelines, which are drawn last because their height is then known.
     body: String,
     y: usize,
     width: usize,
@@ -238,7 +238,7 @@ impl Sheet {
         self.y += LINE + 6;
     }
 
-    /// A red bar beside the step that violates the property.
+    /// Draws a red bar beside the step that violates the property.
     fn mark(&mut self, top: usize) {
         let _ = writeln!(
             self.body,
@@ -248,7 +248,7 @@ impl Sheet {
         );
     }
 
-    /// The bracket around the steps that repeat.
+    /// Draws the bracket around the steps that repeat.
     fn bracket(&mut self, top: usize) {
         let (x, bottom) = (MARGIN - 14, self.y - 4);
         let _ = writeln!(self.body, r#"<path class="bracket" d="M{} {top}H{x}V{bottom}h10"/>"#, x + 10);
@@ -276,7 +276,7 @@ impl Sheet {
     }
 }
 
-/// `text` in lines of at most `width` characters, broken at spaces where there are any.
+/// Breaks `text` into lines of at most `width` characters, at spaces if there are any.
 pub fn lines(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {

@@ -1,4 +1,4 @@
-//! Reports for a person.
+//! Reports as text.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use crate::engine::findings::{ModelReport, PropertyReport, RaceReport, Verdict};
 use crate::engine::proof::Kind;
 use crate::report::{CheckReport, RacesReport};
 
-/// The report of a check: models, then properties, then counterexamples.
+/// Returns the report of a check: models, then properties, then counterexamples.
 pub fn check(report: &CheckReport) -> String {
     let mut text = String::new();
     for model in &report.models {
@@ -19,7 +19,7 @@ pub fn check(report: &CheckReport) -> String {
     let states: usize = report.models.iter().map(|model| model.unique_states).sum();
     let verdict = match report.verdict() {
         Verdict::Holds => "every property holds in every reachable state within the bounds",
-        Verdict::Incomplete => "incomplete: not every reachable state was looked at",
+        Verdict::Incomplete => "incomplete: not every reachable state was explored",
         Verdict::Fails => "a property does not hold",
     };
     let _ = writeln!(
@@ -39,7 +39,7 @@ fn write_model(text: &mut String, model: &ModelReport) {
     for line in wrapped(&bounds, 96) {
         let _ = writeln!(text, "  {line}");
     }
-    // Promises are decided, or a counterexample is found, when the search is over.
+    // After the search, promises are decided or a counterexample is found.
     let after = Some(model.second_search_seconds).filter(|seconds| *seconds >= 0.005);
     let after = after.map_or(String::new(), |seconds| format!(" and {seconds:.2} s after it"));
     let memory = model.bytes_per_state.map_or(String::new(), |bytes| format!(", {bytes:.0} B/state"));
@@ -82,13 +82,13 @@ fn finding(property: &PropertyReport) -> String {
     match (property.kind, property.holds) {
         (_, None) => "incomplete".into(),
         (Kind::Sometimes, Some(true)) => format!("met{steps}"),
-        (Kind::Sometimes, Some(false)) => "NEVER MET".into(),
+        (Kind::Sometimes, Some(false)) => "NEVER REACHED".into(),
         (Kind::Always | Kind::Eventually, Some(true)) => "holds".into(),
         (Kind::Always | Kind::Eventually, Some(false)) => format!("VIOLATED{steps}"),
     }
 }
 
-/// The report of the races: a line each.
+/// Returns the report of the races: a line for each.
 pub fn races(report: &RacesReport) -> String {
     let mut text = String::new();
     let id_width = report.races.iter().map(|race| race.id.len()).max().unwrap_or(0);
@@ -108,7 +108,7 @@ pub fn races(report: &RacesReport) -> String {
     text
 }
 
-/// What became of one race, in a few words.
+/// Returns the result for one race, in a few words.
 pub fn race_finding(race: &RaceReport) -> String {
     let steps = race.trace_len.map_or(String::new(), |steps| format!(" in {}", plural(steps, "step")));
     let expected = race.expected.join(" or ");
@@ -127,13 +127,13 @@ pub fn race_finding(race: &RaceReport) -> String {
     }
 }
 
-/// A number with a count noun.
+/// Formats a number with a count noun.
 fn plural(count: usize, noun: &str) -> String {
     let s = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{s}")
 }
 
-/// A number with its digits in groups of three.
+/// Formats a number with its digits in groups of three.
 pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -146,7 +146,7 @@ pub fn grouped(number: usize) -> String {
     text
 }
 
-/// Items joined by commas, in lines of at most about `width`.
+/// Joins items with commas, in lines of at most about `width`.
 fn wrapped(items: &[String], width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for item in items {

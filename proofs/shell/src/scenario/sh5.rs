@@ -37,7 +37,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-5",
         name: "ticket-bound",
-        about: "tickets are issued while the only open one is redeemed: the bound on open tickets holds",
+        about: "tickets are issued while the only open one is redeemed: the bound on open tickets is kept",
         exhaustible: Some(Size::PAIR),
         scales: true,
         run: ticket_bound::<Tickets<u64>>,

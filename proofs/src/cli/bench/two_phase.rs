@@ -1,12 +1,10 @@
-//! Two-phase commit, the yardstick of `prove bench`.
+//! Two-phase commit, the reference model of `prove bench`.
 //!
-//! A model of the protocol that Gray and Lamport specify in *Consensus on
-//! Transaction Commit* (ACM TODS 2006, section 3 and the TLA+ module
-//! `TwoPhase`): resource managers prepare or abort by themselves, a transaction
-//! manager collects what they say and decides, and every message ever sent
-//! stays in a set from which it may be received again. It is written the
-//! ordinary way (a vector, a vector of booleans, an ordered set of messages),
-//! so that it stands for what a model costs to which nobody gave much thought.
+//! A model of the protocol that Gray and Lamport specify in *Consensus on Transaction Commit* (ACM TODS 2006, section 3
+//! and the TLA+ module `TwoPhase`): resource managers prepare or abort on their own, a transaction manager collects
+//! their messages and decides, and every message ever sent stays in a set from which it may be received again. It is
+//! written in the ordinary way (a vector, a vector of booleans, an ordered set of messages), so that it represents a
+//! model that was not optimised.
 
 use std::collections::BTreeSet;
 
@@ -14,14 +12,14 @@ use stateright::{Model, Property};
 
 use crate::engine::proof::Proof;
 
-/// The protocol with so many resource managers.
+/// The protocol with a number of resource managers.
 #[derive(Clone, Debug)]
 pub struct TwoPhase {
-    /// Resource managers; the state space grows about sixfold with each.
+    /// Resource managers. The state space grows about sixfold with each.
     pub managers: u8,
 }
 
-/// What a resource manager has come to.
+/// The state of a resource manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names of the specification")]
 pub enum Manager {
@@ -31,7 +29,7 @@ pub enum Manager {
     Aborted,
 }
 
-/// What the transaction manager has decided.
+/// The decision of the transaction manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names of the specification")]
 pub enum Decision {
@@ -40,14 +38,14 @@ pub enum Decision {
     Aborted,
 }
 
-/// A message; once sent it stays.
+/// A message. Once sent it stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Message {
     /// This resource manager is prepared.
     Prepared(u8),
-    /// Everybody commits.
+    /// Every resource manager commits.
     Commit,
-    /// Everybody aborts.
+    /// Every resource manager aborts.
     Abort,
 }
 
@@ -60,7 +58,7 @@ pub struct State {
     messages: BTreeSet<Message>,
 }
 
-/// A step of [`TwoPhase`], by the name that the specification gives it.
+/// A step of [`TwoPhase`], under the name that the specification gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names of the specification")]
 pub enum Action {
@@ -159,7 +157,7 @@ impl Proof for TwoPhase {
     }
 
     fn about(&self) -> &'static str {
-        "two-phase commit, the yardstick of the benchmark"
+        "two-phase commit, the reference model of the benchmark"
     }
 
     fn bounds(&self) -> Vec<(&'static str, String)> {

@@ -1,7 +1,7 @@
-//! What liveness must know, written down while stateright explores.
+//! Records what liveness needs while stateright explores.
 //!
-//! A state is known by its fingerprint only, and is expanded by any thread. So its row is kept under the fingerprint, and
-//! the rows are numbered and linked when the exploration has ended.
+//! Any thread may expand a state, and states are identified by their fingerprints. Each state's row is therefore kept
+//! under its fingerprint. The rows are numbered and linked when the exploration has ended.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -11,14 +11,14 @@ use crate::engine::fairness::{self, Links};
 use crate::engine::proof::{Promise, Proof};
 use crate::engine::search::{Identity, Node};
 
-/// Keeps a row of each state in which a promise is pending: the others lie inside no component.
+/// Keeps a row for each state in which a promise is pending. Other states are part of no component.
 pub(super) struct Recorder<M: Proof> {
     promises: Vec<Promise<M>>,
-    /// By the fingerprint, so that threads seldom wait for each other.
+    /// Sharded by fingerprint, so that threads rarely contend.
     shards: [Mutex<Rows>; 16],
 }
 
-/// Rows one after another.
+/// Concatenated rows.
 #[derive(Default)]
 struct Rows {
     heads: Vec<Head>,
@@ -28,15 +28,15 @@ struct Rows {
 
 struct Head {
     fingerprint: u64,
-    /// A bit for each promise that is pending.
+    /// A bit per pending promise.
     pending: u32,
-    /// How many steps there are.
+    /// The number of steps.
     steps: u32,
-    /// A bit for each fairness class that is enabled.
+    /// A bit per enabled fairness class.
     enabled: u64,
 }
 
-/// A state that is being expanded.
+/// The row of a state that is being expanded.
 pub(super) struct Row {
     fingerprint: u64,
     pending: u32,
@@ -44,7 +44,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// An action of that class leads to that state.
+    /// Adds a step: an action of this class leads to this state.
     pub(super) fn step(&mut self, class: u8, target: u64) {
         self.steps.push((target, class));
     }
@@ -55,13 +55,13 @@ impl<M: Proof> Recorder<M> {
         Self { promises: fairness::promises(model), shards: Default::default() }
     }
 
-    /// Begins the row of a state, if a promise is pending in it.
+    /// Begins a state's row, if a promise is pending in the state.
     pub(super) fn begin(&self, model: &M, fingerprint: u64, state: &M::State) -> Option<Row> {
         let pending = fairness::pending(model, &self.promises, state);
         (pending != 0).then(|| Row { fingerprint, pending, steps: Vec::new() })
     }
 
-    /// Keeps a row, when all of its steps are known.
+    /// Keeps a row once all its steps are known.
     pub(super) fn keep(&self, row: Row) {
         let Row { fingerprint, pending, steps } = row;
         let enabled = steps.iter().fold(0, |enabled, (_, class)| enabled | fairness::bit(*class));
@@ -73,7 +73,7 @@ impl<M: Proof> Recorder<M> {
         rows.classes.extend(steps.iter().map(|(_, class)| class));
     }
 
-    /// The rows, numbered in no particular order.
+    /// Links the rows, which are numbered in no particular order.
     pub(super) fn links(&self) -> Links {
         let shards: Vec<Rows> = self
             .shards

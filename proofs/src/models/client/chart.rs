@@ -1,4 +1,4 @@
-//! The client's model as the checker sees it: its steps, its properties, its names.
+//! The client's model as the checker sees it: steps, properties and names.
 
 use lockstep_model::client::{Input, State as Stage};
 use lockstep_model::{Code, ConnectionId, Control, Frame, Handled, MessageId, SocketId, Timer, TokenRequestId};
@@ -8,7 +8,7 @@ use super::rules::{Phase, away};
 use super::{Action, Peer, Settled, State, unbroken};
 use crate::engine::proof::{Lifecycle, Outcome, Promise, Proof};
 
-/// Close codes on either side of each border of the table, and those that a client tells apart.
+/// Close codes on both sides of each border of the table, and those that a client distinguishes.
 const CODES: [u16; 15] = [1000, 1002, 1003, 1006, 1007, 1008, 1009, 1010, 1011, 4000, 4499, 4500, 4501, 4506, 4999];
 
 impl Model for Peer {
@@ -60,8 +60,8 @@ impl Model for Peer {
         let mut next = last.clone();
         match action {
             Action::Hear(input, late) => {
-                let _ = next.hear(&self.bounds, &input);
-                // What does not count was judged. As a rule it changes nothing, and is no step.
+                let _ = next.feed(&self.bounds, &input);
+                // A stale input was checked above. If it changed nothing, it is no step.
                 if late && next == *last {
                     return None;
                 }
@@ -74,7 +74,7 @@ impl Model for Peer {
     fn within_boundary(&self, state: &State) -> bool {
         let offset = state.client.position().map_or(0, |position| position.offset.0);
         let within = state.rules.socket <= self.sockets && state.rules.asked <= self.asked && offset <= self.offsets;
-        // What is wrong is not cut off, wherever it led.
+        // A violation is never cut off by the bounds.
         within || state.broken.is_some()
     }
 
@@ -137,7 +137,7 @@ impl Proof for Peer {
 
     fn promises(&self) -> Vec<Promise<Self>> {
         let pending = |_: &Self, state: &State| state.broken.is_none() && state.dead && state.rules.has_socket();
-        // Of one message: while another is sent again and again, one is always waiting.
+        // For each message separately: while one is resent again and again, one is always unanswered.
         let unanswered = |_: &Self, state: &State| {
             let first = state.rules.queue.iter().find(|queued| queued.message.0 == 1);
             state.broken.is_none() && state.rules.is_ready() && first.is_some_and(|queued| queued.here)
@@ -232,7 +232,7 @@ impl Lifecycle for Peer {
     fn outcome(&self, before: &State, action: &Action) -> Outcome {
         let mut after = before.clone();
         let Action::Hear(input, _) = action else { return Outcome::Stayed };
-        match after.hear(&self.bounds, input) {
+        match after.feed(&self.bounds, input) {
             Err(_) => Outcome::Refused,
             Ok(Handled::Ignored) => Outcome::Ignored,
             Ok(Handled::Done) if self.phase(before) == self.phase(&after) => Outcome::Stayed,

@@ -1,4 +1,4 @@
-//! What must come of each input to a client, from the inputs alone.
+//! The required reaction of a client to each input, from the inputs alone.
 
 use lockstep_model::client::{Input, Output};
 use lockstep_model::frame::ReadFrom;
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use crate::models::harness::Armed;
 
-/// Where the client must be.
+/// The expected phase of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
     Idle,
@@ -21,25 +21,25 @@ pub(super) enum Phase {
     Connecting,
     Authenticating,
     Live,
-    /// The gateway takes no message, because it will go.
+    /// The gateway takes no message, because it is leaving.
     Holding,
     Leaving,
     Stopped(u16),
 }
 
-/// A message that is not settled.
+/// An unsettled message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Unanswered {
     pub(super) message: MessageId,
     pub(super) payload: u8,
     pub(super) size: u32,
-    /// Whether this socket has carried it.
+    /// Whether it was written to the current socket.
     pub(super) here: bool,
-    /// How many have.
+    /// The number of sockets to which it was written.
     pub(super) times: u8,
 }
 
-/// How a message was settled in the last step, if one was.
+/// How a message was settled in the last step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Settled {
     No,
@@ -49,7 +49,7 @@ pub(super) enum Settled {
     Unknown,
 }
 
-/// What is known of a client without asking it.
+/// The expected state of a client, from the inputs alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Rules {
     pub(super) phase: Phase,
@@ -61,19 +61,19 @@ pub(super) struct Rules {
     pub(super) connection: Option<ConnectionId>,
     pub(super) queue: Vec<Unanswered>,
     pub(super) failures: u8,
-    /// Whether the connection has yet to show that it lasts.
+    /// Whether the connection has yet to prove stable.
     pub(super) unproven: bool,
     pub(super) longest: u32,
-    /// Runs that have begun and not ended.
+    /// Open runs.
     pub(super) runs: BTreeMap<RunId, Option<ThreadId>>,
-    /// The gateway went away as planned, and nothing has taken its place.
+    /// Whether the gateway left as planned and nothing has taken its place.
     pub(super) succession: bool,
     pub(super) settled: Settled,
-    /// The deadlines that the last input must set.
+    /// The deadlines that the last input must arm.
     pub(super) deadlines: Vec<(Timer, Duration)>,
 }
 
-/// What must come of an input: orders other than timers; nothing; or a refusal.
+/// The required answer to an input: outputs other than timers, nothing, or a refusal.
 pub(super) type Answer = Result<Option<Vec<Output<u8>>>, Refusal>;
 
 impl Rules {
@@ -126,12 +126,12 @@ impl Rules {
         armed
     }
 
-    /// What has waited longest for its answer on this socket.
+    /// Returns the message that has waited longest for its answer on this socket.
     fn oldest(&self) -> Option<MessageId> {
         self.queue.iter().filter(|_| self.is_ready()).find(|queued| queued.here).map(|queued| queued.message)
     }
 
-    /// Messages wait for a gateway that said that it will go.
+    /// Whether messages wait because the gateway said that it is leaving.
     fn holds(&self) -> bool {
         self.phase == Phase::Holding && !self.queue.is_empty()
     }
@@ -140,13 +140,14 @@ impl Rules {
         self.oldest().is_some() || !self.runs.is_empty()
     }
 
-    /// The pause after so many failures in a row: it doubles, up to the most, or to less where a successor is awaited.
+    /// Returns the pause after a number of consecutive failures: it doubles up to the maximum, which is lower while a
+    /// successor is awaited.
     fn pause_length(&self, bounds: &Bounds) -> Duration {
         let most = if self.succession { bounds.backoff_most.min(bounds.backoff * 4) } else { bounds.backoff_most };
         (0..self.failures).fold(bounds.backoff, |pause, _| (pause * 2).min(most))
     }
 
-    pub(super) fn hear(&mut self, bounds: &Bounds, input: &Input<u8>) -> Answer {
+    pub(super) fn feed(&mut self, bounds: &Bounds, input: &Input<u8>) -> Answer {
         (self.settled, self.deadlines) = (Settled::No, Vec::new());
         let quiet = !self.waiting && self.is_ready();
         let (oldest, holds, awaits) = (self.oldest(), self.holds(), self.awaits());
@@ -311,7 +312,7 @@ impl Rules {
     fn control(&mut self, bounds: &Bounds, control: &Control<u8>, out: &mut Vec<Output<u8>>) {
         match control {
             Control::StreamReset { from, to } => {
-                // Up to where it reads everything was seen, or given up when it was told to be gone.
+                // Everything before the read position was seen, or was skipped because it was reported as gone.
                 let known = matches!(self.begin, ReadFrom::After(position) if *to <= position.offset);
                 if !known {
                     self.unknown(|queued| queued.times > 0, out);
@@ -327,7 +328,7 @@ impl Rules {
             Control::Refused { message, code: Code::Draining }
                 if self.queue.iter().any(|queued| queued.message == *message) =>
             {
-                // It has not run, so this socket might as well not have carried it.
+                // It has not run, so it counts as not written to this socket.
                 for queued in self.queue.iter_mut().filter(|queued| queued.here && queued.message == *message) {
                     (queued.here, queued.times) = (false, queued.times - 1);
                 }
@@ -355,7 +356,7 @@ impl Rules {
         }
     }
 
-    /// A gateway that was to go stays: what has waited is written.
+    /// The gateway stays after all: waiting messages are written.
     fn go_on(&mut self, out: &mut Vec<Output<u8>>) {
         if self.phase == Phase::Holding {
             self.phase = Phase::Live;
@@ -363,7 +364,7 @@ impl Rules {
         }
     }
 
-    /// The gateway goes, and will be succeeded if it had lasted.
+    /// The gateway leaves, and will be succeeded if it had proved stable.
     fn goes(&mut self) {
         if self.failures == 0 {
             self.succession = true;
@@ -379,7 +380,7 @@ impl Rules {
         }
     }
 
-    /// It cannot be found out any more whether these ran.
+    /// It can no longer be determined whether these messages ran.
     fn unknown(&mut self, which: impl Fn(&Unanswered) -> bool, out: &mut Vec<Output<u8>>) {
         for queued in std::mem::take(&mut self.queue) {
             if which(&queued) {
@@ -391,7 +392,7 @@ impl Rules {
         }
     }
 
-    /// What the gateway would not take goes back to its user, unless a socket has carried it already.
+    /// Messages that the gateway would not accept go back to their user, unless they were already written to a socket.
     fn shorten(&mut self, out: &mut Vec<Output<u8>>) {
         for queued in std::mem::take(&mut self.queue) {
             let message = queued.message;
@@ -407,8 +408,8 @@ impl Rules {
         }
     }
 
-    /// What this socket has not carried is written once, and says whether another has. The search does not go so far that
-    /// a message was written too often: see [`super::Peer::repeats`].
+    /// Each message that was not written to this socket is written once, and says whether another socket had it. The
+    /// search does not go far enough to write a message too often: see [`super::Peer::repeats`].
     fn flush(&mut self, out: &mut Vec<Output<u8>>) {
         if self.phase != Phase::Live {
             return;
@@ -471,7 +472,7 @@ impl Rules {
     fn closed(&mut self, bounds: &Bounds, code: u16, out: &mut Vec<Output<u8>>) {
         match code {
             4000 => self.goes(),
-            // A socket that is lost says nothing about a gateway that has said that it goes.
+            // A lost socket implies nothing about a gateway that has said that it is leaving.
             1006 => {}
             _ => self.succession = false,
         }
@@ -488,7 +489,8 @@ impl Rules {
     }
 }
 
-/// 4500 and more, and what would only fail again: not until something changes. Everything else: come back.
+/// 4500 and above, and codes where a retry would only fail again: stay away until something changes. All others: come
+/// back.
 pub(super) fn away(code: u16) -> bool {
     matches!(code, 1002 | 1003 | 1007 | 1008 | 1009 | 1010 | 4500..5000)
 }

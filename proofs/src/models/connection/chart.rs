@@ -98,7 +98,7 @@ impl Lifecycle for Socket {
     fn outcome(&self, before: &State, action: &Action) -> Outcome {
         let mut after = before.clone();
         let Action::Hear(input, _) = action else { return Outcome::Stayed };
-        match after.hear(&self.bounds, &before.connection, input) {
+        match after.feed(&self.bounds, &before.connection, input) {
             Handled::Ignored => Outcome::Ignored,
             Handled::Done if self.phase(before) == self.phase(&after) => Outcome::Stayed,
             Handled::Done => Outcome::Moved,

@@ -1,4 +1,4 @@
-//! What must come of each input to a connection, from the inputs alone.
+//! The required reaction of a connection to each input, from the inputs alone.
 
 use lockstep_model::auth::{self, Ending, Grant};
 use lockstep_model::connection::Input;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::models::auth::Rules as Credential;
 use crate::models::harness::Armed;
 
-/// Where the connection must be.
+/// The expected phase of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
     Opening,
@@ -20,7 +20,7 @@ pub(super) enum Phase {
     Closed,
 }
 
-/// What is known of a connection without asking it.
+/// The expected state of a connection, from the inputs alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Rules {
     pub(super) phase: Phase,
@@ -28,16 +28,16 @@ pub(super) struct Rules {
     pub(super) resume: Resume,
     pub(super) early: Vec<Request<u8>>,
     pub(super) outbox: Vec<Control<u8>>,
-    /// Requests of this allowance that were used.
+    /// The number of requests used from the current allowance.
     pub(super) spent: u16,
     pub(super) probing: bool,
-    /// The cause that came first.
+    /// The first cause.
     pub(super) cause: Option<Cause>,
     /// Whether the close frame has left.
     pub(super) told: bool,
 }
 
-/// What must come of an input.
+/// The required effects of an input.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Effects {
     pub(super) done: bool,
@@ -47,11 +47,11 @@ pub(super) struct Effects {
     pub(super) wakes: usize,
     pub(super) closing: Vec<Cause>,
     pub(super) closed: Vec<Cause>,
-    /// Timers of the credential, as they must be armed.
+    /// The credential's timers that must be armed.
     pub(super) credential: Vec<(Timer, Duration)>,
-    /// How often the idle deadline begins anew.
+    /// How often the idle deadline is renewed.
     pub(super) idle: usize,
-    /// How often an allowance begins: with the first request that is taken from it.
+    /// How often an allowance begins: with the first request that uses it.
     pub(super) allowance: usize,
     /// The deadlines of the stages that were entered.
     pub(super) stages: Vec<Timer>,
@@ -72,7 +72,7 @@ impl Rules {
         }
     }
 
-    /// How far from closed: an expiry that means something lowers it.
+    /// The distance from closed, which each effective expiry lowers.
     pub(super) fn distance(&self) -> u8 {
         match self.phase {
             Phase::Opening => 7,
@@ -86,7 +86,7 @@ impl Rules {
         }
     }
 
-    /// The timers that must be armed.
+    /// Returns the timers that must be armed.
     pub(super) fn timers(&self, warned: bool) -> Armed {
         let mut armed = Armed::default();
         match self.phase {
@@ -115,7 +115,7 @@ impl Rules {
         matches!(self.phase, Phase::Live | Phase::Draining)
     }
 
-    pub(super) fn hear(&mut self, bounds: &Bounds, input: &Input<u8>) -> Effects {
+    pub(super) fn feed(&mut self, bounds: &Bounds, input: &Input<u8>) -> Effects {
         let open = self.cause.is_none();
         let mut effects = self.take(bounds, input);
         if open && self.cause.is_some() {
@@ -265,14 +265,14 @@ impl Rules {
     }
 
     fn consult(&mut self, bounds: &Bounds, input: auth::Input, token: Option<u8>, effects: &mut Effects) {
-        let Some(expected) = self.credential.hear(bounds, input) else {
+        let Some(expected) = self.credential.feed(bounds, input) else {
             effects.done = false;
             return;
         };
         for output in expected.outputs {
             match output {
                 auth::Output::Verify(attempt) => effects.verify.extend(token.map(|token| (attempt, token))),
-                // Nobody calls off what is armed after closing.
+                // A timer that was armed after closing would never be disarmed.
                 auth::Output::Arm(timer, after) if self.cause.is_none() => effects.credential.push((timer, after)),
                 auth::Output::Arm(..) | auth::Output::Disarm(_) => {}
                 auth::Output::Granted(grant) => {
@@ -287,7 +287,7 @@ impl Rules {
         }
     }
 
-    /// A notice takes the place of an older one of its kind that has not left; a full outbox means a slow peer.
+    /// A notice replaces an older one of its kind that has not left. A full outbox means a slow peer.
     fn say(&mut self, bounds: &Bounds, control: Control<u8>, effects: &mut Effects) {
         if !self.reads() {
             return;
@@ -324,7 +324,7 @@ impl Rules {
     }
 }
 
-/// The cause with which a connection ends when its credential does.
+/// Returns the cause with which a connection ends when its credential does.
 const fn cause_of(ending: Ending) -> Cause {
     match ending {
         Ending::Expired => Cause::CredentialExpired,

@@ -1,28 +1,29 @@
-//! What must be true of a login, from what was asked and answered alone.
+//! The expected state of a login, from requests and answers alone.
 
 use lockstep_model::CredentialId;
 use lockstep_model::login::{Answer, Ask, Input, Logins, Now, Output, Reach};
 
 use super::{Cookie, Gateway, Request, State, Subject, Tab};
 
-/// What is known of a login outside of the gateway.
+/// What is known of a login outside the gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Truth {
     pub(crate) subject: Subject,
-    /// Which person, with which password.
+    /// The person, and which of their passwords.
     pub(crate) person: (u8, u8),
     pub(crate) admitted: bool,
-    /// It was answered that it has ended.
+    /// Whether its end was answered.
     pub(crate) ended: bool,
-    /// There is a reason to end it.
+    /// Whether there is a reason to end it.
     pub(crate) excused: bool,
     pub(crate) reused: bool,
     /// The newest cookie that was answered.
     pub(crate) newest: u64,
     began: u64,
-    /// When the last use came that was granted.
+    /// The time of the last granted use.
     used: u64,
-    /// When the first use came that is not granted yet. Others that come before the answer may share it, and what is written.
+    /// The time of the first use that is not granted yet. Later uses before the answer may share the answer and the
+    /// write.
     pub(super) asked: Option<u64>,
 }
 
@@ -61,15 +62,15 @@ impl State {
         self.truths.values_mut().for_each(|truth| truth.excused = true);
     }
 
-    /// One more login than a subject may have ends another.
+    /// Exceeding the number of a subject's logins ends another one.
     pub(super) fn make_room(&mut self, most: usize) {
         if self.truths.values().filter(|truth| truth.person == self.file.person).count() >= most {
             self.excuse_person();
         }
     }
 
-    /// What a logout with a cookie of this login ends. That it reaches further than this login is certain only while
-    /// nothing else has ended it.
+    /// Returns the logins that a logout with a cookie of this login ends. That it reaches beyond this login is certain
+    /// only if nothing else has ended it.
     pub(super) fn ends(&self, login: CredentialId, reach: Reach) -> Vec<CredentialId> {
         let Some(this) = self.truths.get(&login) else { return Vec::new() };
         let meant = |id: &CredentialId, other: &Truth| {
@@ -79,8 +80,8 @@ impl State {
         self.truths.iter().filter(|(id, truth)| meant(id, truth)).map(|(id, _)| *id).collect()
     }
 
-    /// A cookie is presented. The newest one shows that the login is in use, and so does the one before, as the answer may
-    /// have been lost.
+    /// A cookie is presented. The newest cookie shows that the login is in use. So does the one before, because the
+    /// answer may have been lost.
     pub(super) fn used(&mut self, cookie: Cookie) {
         let time = self.time;
         if let Some(truth) = self.truths.get_mut(&cookie.0).filter(|truth| cookie.1 + 1 >= truth.newest) {
@@ -88,7 +89,7 @@ impl State {
         }
     }
 
-    /// A refresh is over: granted, which makes it a use, or not.
+    /// A refresh ends. If it was granted, it counts as a use.
     fn answered_use(&mut self, login: CredentialId, granted: bool) {
         let waits = |tab: &Tab| matches!(tab, Tab::Waiting(Request::Refresh((other, _))) if *other == login);
         let shared = self.tabs.iter().any(waits);
@@ -121,7 +122,7 @@ impl State {
             (Request::LogIn(login) | Request::Refresh((login, _)), Answer::Ended) => self.end(&[*login]),
             (Request::LogOut(ended), Answer::Ended) => self.end(ended),
             (Request::LogOut(_), Answer::Admitted { .. }) => self.violated("AUTH-4"),
-            // A clock on the wall that is wrong, or a disk that fails, refuses a cookie; what is refused is no use.
+            // A wrong wall clock or a failing disk may refuse a cookie. A refused cookie is no use.
             (Request::Refresh((login, _)), Answer::Refused | Answer::Unavailable) => self.answered_use(*login, false),
             (_, Answer::Refused | Answer::Unavailable) => {}
         }
@@ -135,7 +136,7 @@ impl State {
         }
     }
 
-    /// Holds the machine and the disk to what was answered.
+    /// Checks the machine and the disk against the answers so far.
     pub(super) fn check(&mut self, gateway: &Gateway) {
         let (time, limits) = (self.time, &gateway.limits);
         for truth in self.truths.values_mut() {
@@ -155,7 +156,7 @@ impl State {
         self.expect(lasting, "AUTH-5");
     }
 
-    /// Whether every cookie of the browser for that login would be taken, now and after a crash.
+    /// Whether every cookie that the browser has for the login would be accepted, now and after a crash.
     fn goes_on(&self, gateway: &Gateway, login: CredentialId) -> bool {
         let sent = self.tabs[..super::THIEF].iter().filter_map(|tab| match tab {
             Tab::Sent(cookie) => Some(*cookie),
@@ -173,12 +174,12 @@ impl State {
         })
     }
 
-    /// Whether a cookie would be taken, by a clock on the wall that says nothing against it.
+    /// Whether a cookie would be accepted, if the wall clock does not speak against it.
     fn takes(&self, gateway: &Gateway, logins: &Logins<Subject>, cookie: Cookie, up: u64) -> bool {
         let (mut logins, mut outputs, ask) = (logins.clone(), Vec::new(), Ask(9));
         let now = Now { wall: 0, up };
         let input = Input::Refresh { ask, login: cookie.0, turn: cookie.1, now };
-        let Some(input) = (gateway.mistake.hears)(self, input) else { return false };
+        let Some(input) = (gateway.mistake.feed)(self, input) else { return false };
         let _ = logins.step(&gateway.limits, input, &mut outputs);
         !outputs
             .iter()

@@ -1,4 +1,4 @@
-//! What each of them may do, and what comes of it.
+//! The possible actions of each actor, and their effects.
 #![expect(clippy::wildcard_enum_match_arm, reason = "one action is looked for among all")]
 
 use std::mem;
@@ -50,7 +50,7 @@ impl State {
         if self.requests == 0 {
             return;
         }
-        // Tabs are alike: the second one is used when the first one is busy.
+        // The tabs are interchangeable: the second is used if the first is busy.
         let free = self.tabs[..THIEF].iter().position(|tab| *tab == Tab::Idle);
         if let Some(tab) = free {
             if tab == 0 && !self.file.absent && self.file.roster.accounts().contains_key(&NAME) && self.truths.len() < 3
@@ -69,7 +69,7 @@ impl State {
         }
     }
 
-    /// No request or answer of the other tab has been overtaken yet.
+    /// Whether no request or answer of the other tab has been overtaken yet.
     fn may_refresh(&self) -> bool {
         let Some(jar) = self.jar else { return false };
         let current = |tab: &Tab| match tab {
@@ -124,7 +124,7 @@ impl State {
                     self.excuse_person();
                 }
                 self.tabs[tab] = Tab::Waiting(Request::LogOut(ended));
-                self.hear(gateway, Input::LogOut { ask: ask(tab), login, turn, reach });
+                self.feed(gateway, Input::LogOut { ask: ask(tab), login, turn, reach });
             }
             Action::Deliver(tab) => self.deliver(tab),
             Action::Lose(tab) => {
@@ -136,7 +136,7 @@ impl State {
                 if let Tab::Waiting(Request::LogIn(login)) = mem::take(&mut self.tabs[tab]) {
                     self.excuse(&[login]);
                 }
-                self.hear(gateway, Input::GiveUp(ask(tab)));
+                self.feed(gateway, Input::GiveUp(ask(tab)));
             }
             Action::Steal => {
                 self.trouble -= 1;
@@ -144,16 +144,16 @@ impl State {
             }
             Action::Written => {
                 self.apply(usize::MAX);
-                self.hear(gateway, Input::Written);
+                self.feed(gateway, Input::Written);
             }
             Action::Fail(lines) => {
                 self.trouble -= 1;
                 self.apply(lines);
-                self.hear(gateway, Input::NotWritten);
+                self.feed(gateway, Input::NotWritten);
             }
             Action::Retry => {
                 self.retry = false;
-                self.hear(gateway, Input::Retry);
+                self.feed(gateway, Input::Retry);
             }
             Action::Crash(lines) => {
                 self.trouble -= 1;
@@ -177,7 +177,7 @@ impl State {
             Action::Second => {
                 for (ask, login) in mem::take(&mut self.unwritten) {
                     self.second_file.push(login);
-                    self.obey(Output::Answer(ask, Answer::Ended));
+                    self.dispatch(Output::Answer(ask, Answer::Ended));
                 }
             }
         }
@@ -192,7 +192,7 @@ impl State {
         self.truths.insert(id, truth);
         self.tabs[tab] = Tab::Waiting(Request::LogIn(id));
         let ask = Ask(u64::try_from(tab).unwrap_or(u64::MAX));
-        self.hear(gateway, Input::LogIn { ask, login: id, subject, version, now: self.now });
+        self.feed(gateway, Input::LogIn { ask, login: id, subject, version, now: self.now });
     }
 
     fn arrive(&mut self, gateway: &Gateway, tab: usize) {
@@ -203,7 +203,7 @@ impl State {
         self.used(cookie);
         self.tabs[tab] = Tab::Waiting(Request::Refresh(cookie));
         let ask = Ask(u64::try_from(tab).unwrap_or(u64::MAX));
-        self.hear(gateway, Input::Refresh { ask, login: cookie.0, turn: cookie.1, now: self.now });
+        self.feed(gateway, Input::Refresh { ask, login: cookie.0, turn: cookie.1, now: self.now });
     }
 
     fn deliver(&mut self, tab: usize) {
@@ -237,7 +237,7 @@ impl State {
         file.looked = false;
     }
 
-    /// The lines of a write that reach the disk; none of a replacement, or all.
+    /// Applies the lines of a write that reach the disk. A replacement applies completely or not at all.
     fn apply(&mut self, lines: usize) {
         let Some(Write { replaces, records }) = self.write.take() else { return };
         if replaces && lines > 0 {
@@ -247,7 +247,7 @@ impl State {
         }
     }
 
-    /// What a gateway does when it begins.
+    /// What a gateway does at its start.
     fn restart(&mut self, gateway: &Gateway) {
         let mut logins = self.disk.clone();
         logins.sweep(&gateway.limits);
@@ -259,32 +259,32 @@ impl State {
                 *tab = Tab::Idle;
             }
         }
-        // What was not granted is not a use.
+        // An ungranted use is no use.
         self.truths.values_mut().for_each(|truth| truth.asked = None);
         self.look(gateway);
     }
 
     pub(super) fn look(&mut self, gateway: &Gateway) {
         self.file.looked = true;
-        self.hear(gateway, Input::Looked(self.file.roster.versions().collect()));
+        self.feed(gateway, Input::Looked(self.file.roster.versions().collect()));
     }
 
-    fn hear(&mut self, gateway: &Gateway, input: Input<Subject>) {
-        let Some(input) = (gateway.mistake.hears)(self, input) else { return };
+    fn feed(&mut self, gateway: &Gateway, input: Input<Subject>) {
+        let Some(input) = (gateway.mistake.feed)(self, input) else { return };
         let mut outputs = Vec::new();
         let _ = self.logins.step(&gateway.limits, input, &mut outputs);
         if let Err(violation) = self.logins.check(&gateway.limits) {
             self.violated(violation.0);
         }
         for output in (gateway.mistake.outputs)(self, outputs) {
-            self.obey(output);
+            self.dispatch(output);
         }
     }
 
-    fn obey(&mut self, output: Output<Subject>) {
+    fn dispatch(&mut self, output: Output<Subject>) {
         match output {
             Output::Answer(Ask(number), answer) => {
-                // One who has given up, or was answered, is not waiting.
+                // A tab that has given up, or was answered, is not waiting.
                 let tab = usize::try_from(number).ok().and_then(|tab| self.tabs.get_mut(tab));
                 let Some(tab) = tab.filter(|tab| matches!(tab, Tab::Waiting(_))) else { return };
                 if let Tab::Waiting(request) = mem::take(tab) {
@@ -311,7 +311,7 @@ impl State {
         self.write = Some(write);
     }
 
-    /// Whether the tokens of a login are good.
+    /// Whether the tokens of a login are valid.
     pub(crate) fn is_good(&self, login: CredentialId) -> bool {
         let subject = self.logins.logins().get(&login).and_then(|state| state.login()).map(|login| &login.subject);
         subject.is_some_and(|subject| self.logins.standing(subject, login) == Standing::Good)
@@ -322,7 +322,7 @@ impl State {
     }
 }
 
-/// What reading a file of these lines gives.
+/// Returns the logins restored from a file with these lines.
 pub(super) fn read(records: Vec<Record<Person<u8>>>) -> Logins<Person<u8>> {
     let mut logins = Logins::new();
     records.into_iter().for_each(|record| logins.note(record));

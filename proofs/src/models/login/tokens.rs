@@ -1,11 +1,12 @@
-//! Revocations of another issuer's tokens ([`lockstep_model::login::revoked`]): tokens of one subject, an operator, a disk,
-//! and clocks.
+//! Revocations of another issuer's tokens ([`lockstep_model::login::revoked`]): tokens of one subject, an operator, a
+//! disk, and clocks.
 //!
-//! Dates of issue are true, for the issuer's clock is. Ours may be ahead or behind, and jump at any time. A token is held
-//! against our clock as the verifier does that: neither expired nor of the future.
+//! Dates of issue are true, because the issuer's clock is correct. Our clock may be ahead or behind, and jump at any
+//! time. A token is checked against our clock as the verifier does: neither expired nor issued in the future.
 //!
-//! What was revoked while our clock was behind, and was issued before that and never seen by us, cannot be told from what
-//! was issued afterwards: nothing is claimed of it, though a single token is rejected for as long as it is remembered.
+//! A token that was issued before a revocation while our clock was behind, and that we never saw, cannot be
+//! distinguished from one issued afterwards. Nothing is claimed for it, except that a single revoked token is rejected
+//! for as long as the revocation is remembered.
 
 use lockstep_model::CredentialId;
 use lockstep_model::login::revoked::Issued;
@@ -15,20 +16,20 @@ use stateright::{Model, Property};
 use super::limits;
 use crate::engine::profile::Profile;
 use crate::engine::proof::Proof;
-use crate::models::harness::judged;
+use crate::models::harness::checked;
 
 /// The model.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tokens {
-    /// Tokens that are issued.
+    /// The number of issued tokens.
     pub(crate) tokens: usize,
-    /// Revocations, faults of the disk, crashes, steps of time and jumps of the clock.
+    /// Revocations, disk faults, crashes, time steps and clock jumps.
     pub(crate) trouble: u8,
-    /// What a gateway does with what it has read.
+    /// What a gateway does with the state that it has read.
     pub(crate) begins: fn(&mut Logins<u8>, u64),
 }
 
-/// The model at the bounds of a profile.
+/// Returns the model at the bounds of a profile.
 pub(crate) fn model(profile: Profile) -> Tokens {
     let (tokens, trouble) = match profile {
         Profile::Quick => (2, 5),
@@ -38,12 +39,12 @@ pub(crate) fn model(profile: Profile) -> Tokens {
     Tokens { tokens, trouble, begins: |logins, _| logins.sweep(&limits()) }
 }
 
-/// As small as a mistake needs it.
+/// The smallest model that a mistake needs.
 pub(crate) fn small() -> Tokens {
     Tokens { tokens: 1, trouble: 4, ..model(Profile::Quick) }
 }
 
-/// Drops what is too old by the clock on the wall, as if it had never been.
+/// Drops whatever is too old by the wall clock, as if it had never existed.
 pub(crate) fn sweep_by_wall(logins: &mut Logins<u8>, wall: u64) {
     let (records, mut kept) = (logins.records(), Logins::new());
     let young = |record: &Record<u8>| match record {
@@ -54,7 +55,7 @@ pub(crate) fn sweep_by_wall(logins: &mut Logins<u8>, wall: u64) {
     *logins = kept;
 }
 
-/// Whose all tokens are.
+/// The subject of all tokens.
 const SUBJECT: u8 = 1;
 /// How long a token lives: no longer than its revocation is remembered.
 const LIFE: u64 = 2;
@@ -63,12 +64,12 @@ const LIFE: u64 = 2;
 struct Token {
     issued: u64,
     seen: bool,
-    /// The revocation was asked for when this could not be told from a later one.
+    /// Whether the revocation was requested when this token could not be distinguished from a later one.
     doubtful: bool,
     revoked: bool,
 }
 
-/// A write that is under way.
+/// A write in progress.
 type Write = (bool, Vec<Record<u8>>);
 
 /// The gateway, its disk, the tokens, and the oracle.
@@ -82,15 +83,15 @@ pub(crate) struct State {
     wall: u64,
     up: u64,
     tokens: Vec<Token>,
-    /// The revocation that waits for its answer: of one token, or of all.
+    /// The revocation that waits for its answer: of one token or of all, and its request number.
     asked: Option<(Option<usize>, usize)>,
     trouble: u8,
     broken: Option<&'static str>,
 }
 
-judged![Tokens, State; "AUTH-4", "LIM-1"];
+checked![Tokens, State; "AUTH-4", "LIM-1"];
 
-/// What may happen.
+/// An action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// The issuer issues a token.
@@ -99,17 +100,17 @@ pub(crate) enum Action {
     Present(usize),
     /// One token is revoked, or all are.
     Revoke(Option<usize>),
-    /// The write that is under way is done.
+    /// The current write completes.
     Written,
-    /// It fails; all of it is on the disk, or nothing.
+    /// The current write fails; all of it is on the disk, or nothing.
     Fail(bool),
-    /// The time after which it is tried again is over.
+    /// The retry delay ends.
     Retry,
-    /// The process ends, with all of a write on the disk or nothing, and begins again.
+    /// The process ends, with all of a write on the disk or nothing, and restarts.
     Crash(bool),
     /// Time passes.
     Elapse,
-    /// Our clock is set to the truth, ahead or behind.
+    /// Our clock is set to the true time, ahead or behind.
     Set(i64),
 }
 
@@ -125,7 +126,7 @@ impl State {
         dated && logins.revoked().judge(&SUBJECT, credential(token), dates).is_ok()
     }
 
-    fn hear(&mut self, input: Input<u8>) {
+    fn feed(&mut self, input: Input<u8>) {
         let mut outputs = Vec::new();
         let _ = self.logins.step(&limits(), input, &mut outputs);
         if let Err(violation) = self.logins.check(&limits()) {
@@ -158,7 +159,7 @@ impl State {
         self.asked = Some((which, self.tokens.len()));
         let now = Now { wall: self.wall, up: self.up };
         let credential = which.map(credential);
-        self.hear(Input::Revoke { ask: Ask(1), subject: SUBJECT, credential, now });
+        self.feed(Input::Revoke { ask: Ask(1), subject: SUBJECT, credential, now });
     }
 
     fn apply(&mut self, done: bool) {
@@ -237,27 +238,27 @@ impl Model for Tokens {
             }
             Action::Present(number) => {
                 next.tokens[number].seen = true;
-                next.hear(Input::Seen { issued: next.tokens[number].issued });
+                next.feed(Input::Seen { issued: next.tokens[number].issued });
             }
             Action::Revoke(which) => next.revoke(which),
             Action::Written => {
                 next.apply(true);
-                next.hear(Input::Written);
+                next.feed(Input::Written);
             }
             Action::Fail(done) => {
                 next.trouble -= 1;
                 next.apply(done);
-                next.hear(Input::NotWritten);
+                next.feed(Input::NotWritten);
             }
             Action::Retry => {
                 next.retry = false;
-                next.hear(Input::Retry);
+                next.feed(Input::Retry);
             }
             Action::Crash(done) => {
                 next.trouble -= 1;
                 next.apply(done);
                 next.restart(*self);
-                // What was seen and not written is not known any more.
+                // What was seen and not written is no longer known.
                 let written = next.logins.revoked().seen();
                 next.tokens.iter_mut().for_each(|token| token.seen &= token.issued <= written);
             }

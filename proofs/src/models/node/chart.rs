@@ -88,7 +88,7 @@ impl Lifecycle for Process {
 
     fn outcome(&self, before: &State, action: &Input) -> Outcome {
         let mut after = before.clone();
-        match after.hear(&self.bounds, *action) {
+        match after.feed(&self.bounds, *action) {
             Handled::Ignored => Outcome::Ignored,
             Handled::Done if self.phase(before) == self.phase(&after) => Outcome::Stayed,
             Handled::Done => Outcome::Moved,

@@ -1,4 +1,4 @@
-//! A session and its memory as a model, which the command line calls `limits`.
+//! A session and its memory as a model, named `limits` on the command line.
 
 use lockstep_model::session::{Restore, State as Phase};
 use lockstep_model::{CredentialId, Mode, RevocationGeneration, Scope, Timer};
@@ -20,7 +20,7 @@ impl Model for SessionMemory {
         if state.broken.is_some() || state.retired {
             return;
         }
-        // The third credential is never revoked: only what shuts out all that is older shuts it out.
+        // The third credential is never revoked: it is excluded only by a revocation of everything older.
         let grants = |most| (1..=most).flat_map(|credential| (0..=state.generation).map(move |g| (credential, g)));
         if state.joins < self.joins {
             actions.extend(grants(3).map(|(credential, generation)| Action::Join(credential, generation)));
@@ -66,7 +66,8 @@ impl Model for SessionMemory {
                 actions.push(Action::End(*run, End::Cancelled));
             }
         }
-        // The edge has raised the generation before it tells, and may tell two of them in either order.
+        // The edge has raised the generation before it notifies the session, and two notifications may arrive in either
+        // order.
         let newest = (state.generation + 1).min(self.generations);
         if state.messages == 1 {
             actions.extend((1..=newest).map(|oldest| Action::Revoke(Scope::All(RevocationGeneration(oldest)))));

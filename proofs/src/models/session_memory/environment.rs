@@ -1,4 +1,5 @@
-//! What the log has at first, what is said on the connections of the session, which timers fire, and what must come of it.
+//! The environment: the log's initial content, requests on the session's connections, the timers that fire, and the
+//! required effects.
 
 use lockstep_model::connection::{self, Connection};
 use lockstep_model::frame::ReadFrom;
@@ -12,7 +13,8 @@ use lockstep_model::{
 
 use super::{Member, Seen, State, valid};
 
-/// What the log has at first: the first message, which ran twice, having been forgotten in between. A crash ended both runs.
+/// The log's initial content: the first message, which ran twice, having been forgotten in between. A crash ended both
+/// runs.
 pub(super) fn past() -> Vec<Entry<u8>> {
     let event = |run, kind| Event { run, thread: Some(ThreadId(1)), kind, payload: None };
     let received = Received::immediate(MessageId(1), ThreadId(1));
@@ -32,8 +34,8 @@ pub(super) const fn run_of(message: u64) -> RunId {
     RunId(0x40 - message)
 }
 
-/// Where a connection wants to begin. None resumes: the first credential's want to go on in a stream that the log has lost,
-/// after a place that there is in the present one too.
+/// The position that a connection names. No connection resumes: those with the first credential name a position in a
+/// stream that the log has lost, at an offset that also exists in the present one.
 pub(super) const fn wanted(credential: u64) -> ReadFrom {
     match credential {
         1 => ReadFrom::After(Position { epoch: Epoch(2), offset: Offset(0) }),
@@ -43,12 +45,13 @@ pub(super) const fn wanted(credential: u64) -> ReadFrom {
 }
 
 impl State {
-    /// Behind which event the stream can be read.
+    /// The offset after which the stream can be read.
     pub(super) const fn tail(&self, bounds: &Bounds) -> u64 {
         self.events.saturating_sub(bounds.retained as u64)
     }
 
-    /// Through where the log, once it has given the stream back, may forget: what can neither be read nor is an open run's.
+    /// The offset through which the log may trim after a restore: entries that can neither be read nor belong to an
+    /// open run.
     pub(super) fn needless(&self, bounds: &Bounds) -> u64 {
         if self.session.stream().is_none() {
             return 0;
@@ -58,8 +61,8 @@ impl State {
         oldest.min(self.tail(bounds))
     }
 
-    /// Where the run of a message began that is remembered: what follows can be read, or it is open. Of any other nobody can
-    /// say anything to a connection that has not resumed.
+    /// Where the run of a remembered message began: what follows can be read, or the run is open. Of any other message
+    /// nothing is known to a connection that has not resumed.
     pub(super) fn known(&self, bounds: &Bounds, message: u64) -> Option<Offset> {
         let begun = usize::try_from(message - 1).ok().and_then(|index| self.begun.get(index)).copied().unwrap_or(0);
         (begun > self.tail(bounds) || self.runs.contains(&run_of(message))).then_some(Offset(begun))
@@ -70,12 +73,12 @@ impl State {
         self.raised.is_some()
     }
 
-    /// Whether nothing that is remembered shuts a grant out.
+    /// Whether no remembered revocation excludes a grant.
     pub(super) fn admits(&self, credential: u64, generation: u32) -> bool {
         self.oldest.is_none_or(|oldest| generation >= oldest) && !self.single.contains(&credential)
     }
 
-    /// A timer of the session fires: its breaker closes, it goes, or it asks the log again.
+    /// A timer of the session fires: its breaker closes, it retires, or it asks the log again.
     pub(super) fn expire(&mut self, bounds: &Bounds, timer: Timer, seen: &mut Seen) {
         self.armed.disarm(timer);
         let gone = timer == Timer::Linger && !self.is_up();
@@ -102,7 +105,7 @@ impl State {
         self.feed(bounds, Input::Connection { connection, input }, seen);
     }
 
-    /// The first connection that is there says something.
+    /// The first connected member sends a request.
     pub(super) fn say(&mut self, bounds: &Bounds, request: Request<u8>, seen: &mut Seen) {
         if let Some(Member { id: connection, .. }) = self.members.first().copied() {
             let input = connection::Input::Received(request);
@@ -111,7 +114,7 @@ impl State {
     }
 }
 
-/// A connection that was verified, on its way into the session.
+/// A verified connection that is about to join the session.
 pub(super) fn attaching(
     bounds: &Bounds,
     id: ConnectionId,

@@ -1,4 +1,4 @@
-//! One action of the adversary: what the session is told, and what it must answer.
+//! One action of the adversary: the session's input and its required reaction.
 
 use lockstep_model::connection::{self, State as Stage};
 use lockstep_model::frame::ReadFrom;
@@ -158,7 +158,7 @@ impl State {
         match scope {
             Scope::All(_) => self.oldest = self.oldest.max(Some(raised)),
             Scope::One(CredentialId(credential), _) if self.single.contains(&credential) => {}
-            // One more than are remembered is as good as all.
+            // One more than can be remembered counts as all.
             Scope::One(..) if self.single.len() == bounds.revoked => {
                 self.oldest = self.oldest.max(Some(raised));
             }
@@ -203,18 +203,18 @@ impl State {
         let mut outputs = Outputs::new();
         let done = self.session.step(bounds, input, &mut outputs).is_ok();
         self.expect(done, "RUN-3");
-        self.obey(bounds, &mut outputs, seen);
+        self.dispatch(bounds, &mut outputs, seen);
     }
 
-    /// Keeps the timers, confirms what is written, and reads what may be read.
-    pub(super) fn obey(&mut self, bounds: &Bounds, outputs: &mut Outputs<u8>, seen: &mut Seen) {
+    /// Tracks the timers, confirms writes, and pulls what can be read.
+    pub(super) fn dispatch(&mut self, bounds: &Bounds, outputs: &mut Outputs<u8>, seen: &mut Seen) {
         let mut answers = Vec::new();
         let mut written = self.session.stream().map_or(0, |stream| stream.head().0);
         for output in outputs.list.drain(..) {
             match output {
                 Output::Arm(Owner::Session, timer, after) => {
                     self.armed.arm(timer);
-                    // The log that this one has answers at once.
+                    // This log answers immediately.
                     seen.armed.extend((timer != Timer::LogAnswer).then_some(timer));
                     self.expect(deadline(bounds, timer) == Some(after), "SES-1");
                 }
@@ -275,7 +275,7 @@ impl State {
         }
     }
 
-    /// What was seen, against what had to be.
+    /// Compares the observed effects with the required ones.
     fn compare(&mut self, bounds: &Bounds, action: Action, before: &Before, mut seen: Seen, mut expected: Seen) {
         let going = self.mode == Mode::Draining && self.members.is_empty() && self.runs.is_empty();
         let holds = matches!(self.mode, Mode::HandingOver | Mode::Draining) && !self.runs.is_empty();

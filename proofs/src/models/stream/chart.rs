@@ -1,4 +1,4 @@
-//! The stream's model as the checker sees it: its steps, its properties, its names.
+//! The stream's model as the checker sees it: steps, properties and names.
 
 use lockstep_model::stream::{Snapshot, Stream, Writer};
 use lockstep_model::{BatchId, Bounds, Epoch, FencingToken, Handled, Offset, Tenure, Timer};
@@ -115,7 +115,7 @@ impl Proof for Log {
     }
 
     fn about(&self) -> &'static str {
-        "one stream, a log that is late, refuses, tears and forgets, and readers anywhere"
+        "one stream, a log that is late, refuses, writes batches in part and forgets, and readers anywhere"
     }
 
     fn bounds(&self) -> Vec<(&'static str, String)> {
@@ -124,7 +124,7 @@ impl Proof for Log {
             ("refusals and silences", self.failures.to_string()),
             ("crashes", self.crashes.to_string()),
             ("readers", self.readers.to_string()),
-            ("times that each begins", self.seeks.to_string()),
+            ("seeks of each reader", self.seeks.to_string()),
             ("retained", self.bounds.retained.to_string()),
             ("pending", self.bounds.pending.to_string()),
             ("hole before an entry", "0 or 1 offset".into()),

@@ -1,4 +1,4 @@
-//! What can happen next: one action of one part of the world.
+//! The actions of a world.
 
 use lockstep_model::connection::State;
 use lockstep_model::gateway::Place;
@@ -14,15 +14,15 @@ use super::state::World;
 /// How a verification ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VerifierAnswer {
-    /// The truth: valid unless the credential was revoked before the verifier was asked.
+    /// Truthful: valid unless the credential was revoked before the verification began.
     True,
-    /// Rejected, for whatever reason.
+    /// Rejected, for any reason.
     Rejected,
-    /// The verifier was out of reach.
+    /// The verifier was unavailable.
     Unavailable,
 }
 
-/// What an agent does.
+/// An agent's step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AgentStep {
     /// `agent_started`.
@@ -39,14 +39,14 @@ pub enum AgentStep {
     Complete,
     /// `agent_error`.
     Fail,
-    /// Its handle is dropped without an end.
+    /// It drops its handle without ending the run.
     Vanish,
-    /// It hangs: nothing more comes, and nobody is told.
+    /// It hangs: no more events, and no notification.
     Hang,
 }
 
 impl AgentStep {
-    /// The event that it makes, where the agent makes one itself.
+    /// The event of this step, if the agent emits one.
     pub(super) const fn event(self) -> Option<Kind> {
         match self {
             Self::Start => Some(Kind::Started),
@@ -84,105 +84,105 @@ pub enum Action {
     Send(u8),
     /// A user cancels a run.
     Cancel(ConnectionId, RunId),
-    /// A client sends what is no request.
+    /// A client sends an invalid request.
     Garbage(ConnectionId),
-    /// A peer that is being verified does not wait for the verdict.
+    /// A peer sends a request before its verdict.
     Eager(ConnectionId, Early),
-    /// A client's pause is over.
+    /// A client's backoff pause ends.
     Backoff(u8),
-    /// A client is given a new token.
+    /// A client receives a new token.
     Token(u8),
     /// An agent does something.
     Agent(RunId, AgentStep),
-    /// The log takes the oldest write of a user and says so.
+    /// The log takes a user's oldest write and confirms it.
     Persist(u8),
-    /// The log refuses what is left of a batch, having written so many of it all the same.
+    /// The log refuses the rest of a batch, after having written this many of its entries.
     Refuse(u8, u8),
-    /// The log answers a restore, with what was deleted or with no more of it than ids.
+    /// The log answers a restore, with the deleted entries or with only their message ids.
     Restore(u8, bool),
     /// The log fails a restore.
     FailRestore(u8),
-    /// A client wants something of conversations.
+    /// A client queries conversations.
     Query(ConnectionId),
-    /// The log has looked something up.
+    /// The log answers a lookup.
     Find {
-        /// Whose log.
+        /// The log's user.
         user: u8,
-        /// Where it is among what is sought.
+        /// The index among the pending lookups.
         index: u8,
-        /// Whether a page has one entry, where there are more.
+        /// Whether the page has one entry although there are more.
         few: bool,
-        /// Whether the log has looked before the deletions that it has been told of since.
+        /// Whether the log read before the deletions that it has been told of since.
         outdated: bool,
     },
-    /// The log cannot look something up.
+    /// The log fails a lookup.
     NotFound {
-        /// Whose log.
+        /// The log's user.
         user: u8,
-        /// Where it is among what is sought.
+        /// The index among the pending lookups.
         index: u8,
     },
-    /// The log does the oldest write of a user that was given up.
+    /// The log executes a user's oldest abandoned write.
     Late(u8),
     /// The log grants a user to another owner.
     Fence(u8),
-    /// The log breaks its contract, in its next answer about a user.
+    /// The log breaks its contract in its next answer about a user.
     Breach(u8),
     /// A timer of the gateway fires.
     Expire(Place, Timer),
-    /// The process dies with so many writes of each user durable after all, and another takes its place.
+    /// The process crashes with this many pending writes of each user durable, and a new process starts.
     Crash(u8),
     /// The operator revokes all credentials of user 0.
     Revoke,
-    /// The embedding service has something for user 0.
+    /// The embedding service sends a notice to user 0.
     Notice,
-    /// User 0 deletes a thread, on a connection or by way of the embedding service.
+    /// User 0 deletes a thread, on a connection or through the embedding service.
     Delete(Option<ConnectionId>, ThreadId),
     /// The operator pins a mode.
     Pin(Mode),
-    /// The process is to end, and this is there for its clients.
+    /// The process is told to end, with this successor for its clients.
     Drain(Successor),
     /// The successor is gone.
     Abort,
 }
 
-/// What a peer says that does not wait for its verdict.
+/// What a peer sends before its verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Early {
-    /// Its token, again.
+    /// The same token again.
     Token,
-    /// A token of the other user.
+    /// The other user's token.
     Stranger,
-    /// A request, which waits for the verdict.
+    /// A ping, which waits for the verdict.
     Ping,
 }
 
-/// The run that the edge names when message `m` of a world arrives for the `n`th time.
+/// The run id that the edge assigns when message `m` of a world arrives for the `n`th time.
 pub fn run_id(message: u8, arrival: u8) -> RunId {
     RunId(u64::from(message) * 8 + u64::from(arrival))
 }
 
-/// The message whose arrival gave a run its id.
+/// The message whose arrival created a run id.
 pub(crate) fn message_of(run: RunId) -> u64 {
     run.0 / 8
 }
 
-/// Whether the event says that the message was received.
+/// Whether the event is the message's `message_received`.
 pub(super) fn is_received(kind: Kind, message: MessageId) -> bool {
     matches!(kind, Kind::Received(received) if received.message == message)
 }
 
-/// The id of the `n`th notice: higher than any run's.
+/// The id of the `n`th notice, above any run's.
 pub fn notice_id(n: u8) -> RunId {
     RunId(0x100 + u64::from(n))
 }
 
-/// The id of the `n`th deletion: higher than any notice's.
+/// The id of the `n`th deletion, above any notice's.
 pub fn deletion_id(n: u8) -> RunId {
     RunId(0x180 + u64::from(n))
 }
 
-/// The message that the `n`th send of a client carries.
+/// The message id of a client's `n`th send.
 pub fn message_id(peer: usize, n: u8) -> u8 {
     u8::try_from(peer).unwrap_or(u8::MAX) * 2 + n
 }
@@ -193,7 +193,7 @@ pub fn connection_id(peer: u8, socket: u32) -> ConnectionId {
 }
 
 impl World {
-    /// Everything that may happen now.
+    /// Lists every action that is possible now.
     pub fn actions(&self, setup: &Setup, out: &mut Vec<Action>) {
         if self.broken.is_some() {
             return;
@@ -296,9 +296,9 @@ impl World {
             let live = self.peers[usize::from(socket.peer)].client.is_ready();
             if live && self.left.cancels > 0 {
                 out.extend(self.agents.keys().map(|run| Action::Cancel(*id, *run)));
-                out.extend(self.unheard(*id).map(|run| Action::Cancel(*id, run)));
+                out.extend(self.runs_without_agent(*id).map(|run| Action::Cancel(*id, run)));
             } else if self.left.cancels > 0 {
-                out.extend(self.early(*id).map(|run| Action::Cancel(*id, run)));
+                out.extend(self.runs_not_restored(*id).map(|run| Action::Cancel(*id, run)));
             }
             if live && self.left.deletions > 0 && setup.clients[usize::from(socket.peer)].user == 0 {
                 out.extend(self.threads(setup).into_iter().map(|thread| Action::Delete(Some(*id), thread)));
@@ -316,9 +316,9 @@ impl World {
         }
     }
 
-    /// Runs of a connection's user without an agent: they have ended, which the log is still writing, or it is still writing
-    /// that they begin, and somebody guesses their ids.
-    fn unheard(&self, id: ConnectionId) -> impl Iterator<Item = RunId> {
+    /// Returns runs of a connection's user that have no agent: the log is still writing their end, or still writing
+    /// their beginning, and a client guesses their ids.
+    fn runs_without_agent(&self, id: ConnectionId) -> impl Iterator<Item = RunId> {
         let slot = self.gateway.user_of(id).and_then(|user| self.gateway.slots().get(&user));
         let runs = slot.into_iter().flat_map(|slot| {
             let ending = slot.session.unsettled().keys().filter(|run| !slot.session.runs().contains_key(run));
@@ -327,9 +327,9 @@ impl World {
         runs.copied().filter(|run| !self.agents.contains_key(run))
     }
 
-    /// Runs that a connection's user had under way when the process died, while the log has not given them back. Our client
-    /// says nothing so early; another may.
-    fn early(&self, id: ConnectionId) -> impl Iterator<Item = RunId> {
+    /// Returns runs that a connection's user had open when the process died, while the log has not restored them. Our
+    /// client sends nothing that early, but others may.
+    fn runs_not_restored(&self, id: ConnectionId) -> impl Iterator<Item = RunId> {
         let user = self.gateway.user_of(id).and_then(|user| usize::try_from(user.0).ok());
         user.filter(|user| self.is_restoring(*user)).into_iter().flat_map(|user| self.logs[user].under_way())
     }
@@ -407,16 +407,16 @@ impl World {
         }
     }
 
-    /// Whether the adversary may let an armed timer fire now. Some deadlines are longer than others, and the machines
-    /// rely on that: the header of each model says which.
+    /// Whether an armed timer may fire now. Some deadlines are longer than others, and the machines rely on that. The
+    /// header of each model says which.
     fn may_fire(&self, setup: &Setup, place: Place, timer: Timer) -> bool {
         match (place, timer) {
             (Place::Connection(id), Timer::Credential) => self.left.expiries > 0 && self.gateway.user_of(id).is_some(),
             (Place::Connection(id), Timer::Warning) => self.left.warnings > 0 && self.gateway.user_of(id).is_some(),
             (Place::Connection(_), Timer::Verification) => self.left.silences > 0,
-            // A log that is fair enough answers in time but so often.
+            // A log that is fair enough fails to answer in time only this often.
             (_, Timer::LogAnswer | Timer::Lookup) => self.left.unanswered > 0,
-            // A peer that is there is heard in time.
+            // A responsive peer is heard in time.
             (Place::Connection(id), Timer::Idle | Timer::Handshake) => {
                 let gone = |socket: &super::state::Socket| socket.cut || socket.client_gone;
                 (setup.idle && self.sockets.get(&id).is_none_or(gone)) || self.is_stuck(setup, id)
@@ -424,16 +424,17 @@ impl World {
             (Place::Connection(_), Timer::Close | Timer::Grace) => true,
             (Place::Session(..), Timer::Linger) => self.left.lingers > 0 || self.oracle.drained,
             (Place::Run(_, _, run), Timer::Silence) => self.agents.get(&run).is_none_or(|agent| agent.silent),
-            // It ends a run as silence does, and later; the model of one run has both.
+            // It ends a run as silence does, and later. The model of one run has both.
             (Place::Run(..), Timer::Deadline) => false,
             _ => true,
         }
     }
 
-    /// Whether a handshake cannot go on by itself: nothing was presented, nothing is being verified or restored.
+    /// Whether a handshake cannot proceed on its own: no credential was presented, and nothing is being verified or
+    /// restored.
     fn is_stuck(&self, setup: &Setup, id: ConnectionId) -> bool {
         let stuck = |state: &State<_>| matches!(state, State::Opening | State::Authenticating { .. });
-        // A log need not give a stream back.
+        // A log may never restore a stream.
         let attaching = |connection: &Connection<_>| matches!(connection.state(), State::Attaching { .. });
         if (setup.mute || self.left.unanswered > 0) && self.gateway.connection(id).is_some_and(attaching) {
             return true;
@@ -443,7 +444,7 @@ impl World {
         self.gateway.connection(id).is_some_and(|connection| stuck(connection.state())) && !verifying && !waiting
     }
 
-    /// Whose token it is: the high half of the byte.
+    /// The token's user: the high half of the byte.
     pub fn user_of_token(&self, token: u8) -> UserId {
         UserId(u64::from(token >> 4))
     }
@@ -453,7 +454,7 @@ impl World {
         !self.gateway.node().mode().awaits_runs()
     }
 
-    /// Whether a session is waiting for the log.
+    /// Whether a session waits for the log.
     pub fn is_restoring(&self, user: usize) -> bool {
         let user = UserId(user as u64);
         self.gateway

@@ -1,5 +1,5 @@
-//! The part of the oracle that looks at what sessions wait for and keep: a wait has a timer that ends it, what is kept
-//! is still needed, whoever is to be told is told. See [`oracle`](super::oracle).
+//! The part of the oracle that checks what sessions wait for and retain: each wait has a timer that ends it, retained
+//! data is still needed, and required notifications are made. See [`oracle`](super::oracle).
 
 use lockstep_model::auth::State as Credential;
 use lockstep_model::connection::State as Stage;
@@ -19,7 +19,7 @@ use super::state::{Payload, Slot, World};
 use super::turns::begun;
 
 impl World {
-    /// Everything that is to be seen in a state alone.
+    /// Checks everything that can be checked in a single state.
     pub(super) fn audit(&mut self) {
         self.overtake();
         let mut verdict = Ok(());
@@ -37,7 +37,7 @@ impl World {
         }
     }
 
-    /// A beginning that the tail has passed, or whose connection has left, tells nothing any more.
+    /// Drops beginnings that the tail has passed or whose connection has left, because they no longer imply anything.
     fn overtake(&mut self) {
         let Self { gateway, sockets, .. } = self;
         for (id, socket) in sockets.iter_mut() {
@@ -47,7 +47,7 @@ impl World {
         }
     }
 
-    /// SES-1, STR-2, LIM-1: nothing waits for ever for what only a timer brings.
+    /// SES-1, STR-2, LIM-1: whatever waits for a timer has it armed.
     fn audit_timers(&self, user: UserId, slot: &Slot) -> Result<(), &'static str> {
         let place = Place::Session(user, slot.generation);
         let armed = |timer| self.timers.binary_search(&(place, timer)).is_ok();
@@ -61,13 +61,13 @@ impl World {
         ensure(!waits(&slot.session, Timer::Breaker) || (armed(Timer::Breaker) && failed), "LIM-1")
     }
 
-    /// Whether the log was asked for a session's stream, and has not answered.
+    /// Whether the log was asked for a session's stream and has not answered.
     fn is_asked(&self, user: UserId, generation: Generation) -> bool {
         let log = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user));
         log.is_some_and(|log| log.restore.is_some_and(|(session, _)| session == generation))
     }
 
-    /// SES-1: no fence stands for verdicts that cannot come any more.
+    /// SES-1: no fence stands for verdicts that can no longer come.
     fn audit_fences(&self) -> Result<(), &'static str> {
         let up = self.gateway.slots().values().any(|slot| slot.session.fence().is_up());
         let verifying = |id: &ConnectionId| {
@@ -79,7 +79,7 @@ impl World {
         ensure(!up || self.sockets.keys().any(verifying), "SES-1")
     }
 
-    /// CONN-3, SES-1, LIVE-2: no timer runs for what is over.
+    /// CONN-3, SES-1, LIVE-2: no timer runs for something that is over.
     fn audit_armed(&self) -> Result<(), &'static str> {
         for (place, timer) in &self.timers {
             match place {
@@ -119,10 +119,10 @@ impl World {
         Ok(())
     }
 
-    /// RUN-2: what is remembered of a message becomes what the log has, and a message whose beginning can be read, or
-    /// is being written, is remembered. Of every other that the log ever took it is remembered that it ran. LIM-1: a
-    /// message is known for as long as that or until its run's end is durable, and the log keeps what is read or
-    /// needed, and no more.
+    /// RUN-2: the session's memory of a message agrees with the log. It remembers every message whose beginning can be
+    /// read or is being written, and of every other message that the log ever took it remembers that it ran. LIM-1: a
+    /// message is known while that holds or until its run's end is durable, and the log retains exactly what is
+    /// readable or needed.
     fn audit_memory(&self, user: UserId, slot: &Slot) -> Result<(), &'static str> {
         let session = &slot.session;
         let Some(stream) = session.stream() else { return Ok(()) };
@@ -153,7 +153,7 @@ impl World {
         ensure(log.trimmed == through.0, "LIM-1")
     }
 
-    /// CONN-1, STR-1: whoever has something to read was woken for it, the last frame of all included.
+    /// CONN-1, STR-1: every reader with something to read was woken for it, including the last frame.
     fn audit_wakes(&self) -> Result<(), &'static str> {
         let asleep = self.sockets.iter().filter(|(_, socket)| !socket.server_gone && !socket.woken);
         for (id, _) in asleep {
@@ -165,8 +165,8 @@ impl World {
         Ok(())
     }
 
-    /// NODE-1: the mode that a client is told last is the node's. NODE-2: once the node leaves, every client is told to
-    /// go, and none before. LIVE-4: a deadline runs for as long as a node is about to end.
+    /// NODE-1: the last mode that a client is told is the node's. NODE-2: once the node leaves, every client is told to
+    /// go, and none before. LIVE-4: a deadline runs while a node is about to end.
     fn audit_modes(&self) -> Result<(), &'static str> {
         let mode = self.gateway.node().mode();
         let members = || self.gateway.slots().values().flat_map(|slot| slot.session.members().values());
@@ -197,7 +197,7 @@ impl World {
         ensure(deadline.is_none_or(armed), "LIVE-4")
     }
 
-    /// NODE-1: a mode that has just changed is on its way to everybody who is ready.
+    /// NODE-1: a changed mode is on its way to every ready client.
     pub(super) fn check_told(&mut self, before: Mode) {
         let mode = self.gateway.node().mode();
         let mut slots = self.gateway.slots().values();
@@ -218,15 +218,15 @@ impl World {
         self.expect(timer != Timer::Grace || (ended && gone), "NODE-2");
     }
 
-    /// SES-1: whoever joins in place of an older connection finds it gone, and whoever is sent away leaves it where it
-    /// is. `older` was in the session before.
+    /// SES-1: a connection that replaces an older one finds it gone, and a refused connection leaves the older one in
+    /// place. `older` was in the session before.
     pub(super) fn check_replaced(&mut self, id: ConnectionId, older: Option<ConnectionId>) {
         let joined = self.gateway.user_of(id).is_some();
         let stays = older.is_some_and(|older| self.gateway.user_of(older).is_some());
         self.expect(older.is_none() || joined != stays, "SES-1");
     }
 
-    /// SES-1: what was meant for a session that has retired changes nothing in the next, which asks the log first.
+    /// SES-1: an input for a session that has retired changes nothing in the next session, which asks the log first.
     pub(super) fn check_successor(&mut self, setup: &Setup, user: UserId, session: Generation, attempt: Attempt) {
         if attempt == Attempt(1) {
             self.expect(session.0 > self.oracle.opened, "SES-1");
@@ -244,19 +244,19 @@ impl World {
         }
     }
 
-    /// SES-1: what a session orders is done for it, and for no other user's that was opened later.
+    /// SES-1: a session's outputs are executed for that session, and not for a later one of the same user.
     pub(super) fn check_address(&mut self, user: UserId, generation: Generation) {
         let own = self.gateway.slots().get(&user).is_none_or(|slot| slot.generation == generation);
         self.expect(own, "SES-1");
     }
 
-    /// RUN-3: an agent of a session that is over is told so, whether there is another or none.
+    /// RUN-3: an agent of a session that is over is told so, whether or not the user has a new session.
     pub(super) fn check_late_emit(&mut self, setup: &Setup, user: UserId, generation: Generation) {
         let input = session::Input::Run { run: RunId(0), input: run::Input::Think, payload: None };
         self.check_late(setup, user, generation, input, Err(Refusal::Retired), "RUN-3");
     }
 
-    /// What comes too late for its session has this answer, and changes nothing.
+    /// Checks that an input that comes too late for its session has this answer and changes nothing.
     fn check_late(
         &mut self,
         setup: &Setup,
@@ -271,8 +271,8 @@ impl World {
         self.expect(given == answer && outputs.list.is_empty() && gateway == self.gateway, property);
     }
 
-    /// A wait begins anew while it lasts only where it counts from the last of many: a sign of life, an emit, an
-    /// attempt. Any other would never be over.
+    /// A pending timer may be armed again only if it counts from the latest of several events: a sign of life, an emit,
+    /// an attempt. Any other timer would never fire.
     pub(super) fn check_again(&mut self, timer: Timer) {
         let property = match timer {
             Timer::Idle | Timer::Silence => return,
@@ -291,7 +291,7 @@ impl World {
         self.violated(property);
     }
 
-    /// What must come of a request, told before it is handled; `None` on a connection that is not ready.
+    /// Determines the required result of a request before it is handled; `None` on a connection that is not ready.
     pub(super) fn due(&self, setup: &Setup, id: ConnectionId, request: &Request<Payload>) -> Option<Due> {
         let user = self.gateway.user_of(id)?;
         let session = &self.gateway.slots().get(&user)?.session;
@@ -314,9 +314,9 @@ impl World {
         }
     }
 
-    /// RUN-2: nobody is told that a message failed that is in the stream or on its way there, and of a message that
-    /// comes again nothing but that it is forgotten, when nobody can know what became of it. RUN-3: a run that is
-    /// cancelled has ended, whatever the log does, and who cancels what is over is told.
+    /// RUN-2: a client is never told that a message failed if it is in the stream or on its way there. A repeated
+    /// message is refused as forgotten if its outcome can no longer be known. RUN-3: a cancelled run has ended,
+    /// whatever the log does, and a client that cancels a finished run is told so.
     pub(super) fn check_due(&mut self, id: ConnectionId, due: Option<Due>) {
         let Some(due) = due else { return };
         if let Due::Ended(user, run) = due {
@@ -352,28 +352,28 @@ impl World {
     }
 }
 
-/// What must come of a request.
+/// The required result of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Due {
-    /// The message is known already.
+    /// The message is already known.
     Kept(MessageId),
-    /// The message came before, and what became of it is trimmed.
+    /// The message came before, and its outcome is trimmed.
     Forgotten(MessageId),
     /// The run is open.
     Ended(UserId, RunId),
-    /// A thread is to be deleted.
+    /// A thread must be deleted.
     Deleted {
         user: UserId,
         thread: ThreadId,
         deletion: RunId,
-        /// Whether there is room for that.
+        /// Whether there is room for the deletion.
         fits: bool,
     },
     /// There is no such run, or it has ended.
     Unknown,
 }
 
-/// Whether a session waits for what only this timer brings.
+/// Whether a session waits for something that only this timer brings.
 fn waits(session: &Session<Payload>, timer: Timer) -> bool {
     match timer {
         Timer::Restore => matches!(session.state(), State::Restoring { request: Restore::Pausing, .. }),
@@ -394,13 +394,13 @@ fn waits(session: &Session<Payload>, timer: Timer) -> bool {
     }
 }
 
-/// The frames of a connection's own that wait to be read.
+/// A connection's own frames that wait to be pulled.
 fn waiting(connection: &Connection<Payload>) -> impl Iterator<Item = Frame<Payload>> {
     let mut connection = connection.clone();
     core::iter::from_fn(move || connection.pull())
 }
 
-/// Which mode a connection's client will be told last, of what waits to be read.
+/// The last mode among the frames that wait to be pulled.
 fn told(connection: &Connection<Payload>) -> Option<Mode> {
     if !connection.has_frame() {
         return None;

@@ -1,5 +1,5 @@
-//! RET-1, told from the log: from the moment at which a session is told that a deletion is durable, nothing that its thread had
-//! before is read. See [`oracle`](super::oracle).
+//! RET-1, checked against the log: from the moment at which a session learns that a deletion is durable, nothing that
+//! the thread had before is read. See [`oracle`](super::oracle).
 
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
@@ -12,33 +12,33 @@ use super::action::{deletion_id, is_received, message_of};
 use super::setup::Setup;
 use super::state::{Log, Payload, Scratch, World};
 
-/// What goes with the `n`th deletion.
+/// The payload of the `n`th deletion.
 pub(super) const fn deleted(n: u8) -> Payload {
     0x20 + n
 }
 
 impl Log {
-    /// Whether what is at an offset is gone with its thread.
+    /// Whether the entry at an offset is deleted with its thread.
     pub(super) fn is_deleted(&self, offset: u64) -> bool {
         let thread = self.at(offset).and_then(|event| event.thread);
         thread.is_some_and(|thread| self.deletions.iter().any(|(at, of)| *at > offset && *of == thread))
     }
 
-    /// A session knows of every deletion that the log has.
+    /// Marks every deletion in the log as known to a session.
     pub(super) fn tell_deletions(&mut self) {
         let found = (1..=self.head()).filter_map(|offset| Some((offset, self.at(offset)?)));
         let found = found.filter(|(_, event)| event.kind == Kind::Deleted);
         self.deletions = found.filter_map(|(offset, event)| Some((offset, event.thread?))).collect();
     }
 
-    /// Whether it has something left that it need not give back.
+    /// Whether the log has entries left that it need not return.
     pub(super) fn can_scrub(&self) -> bool {
         let mut log = self.clone();
         log.tell_deletions();
         (log.trimmed + 1..=log.head()).any(|offset| log.is_deleted(offset))
     }
 
-    /// What it gives back once it has no more of what was deleted than the ids of messages.
+    /// What a restore returns once the log retains only message ids of deleted entries.
     pub(super) fn scrubbed(&self) -> (Vec<MessageId>, Vec<Entry<Payload>>) {
         let mut log = self.clone();
         log.tell_deletions();
@@ -58,7 +58,7 @@ impl Log {
 }
 
 impl World {
-    /// The threads of messages that have come.
+    /// The threads of the messages that have arrived.
     pub(super) fn threads(&self, setup: &Setup) -> Vec<ThreadId> {
         let arrived = self.oracle.arrivals.iter().zip(0..).filter(|(arrivals, _)| **arrivals > 0);
         let mut threads: Vec<_> = arrived.map(|(_, message)| setup.threads.of(message)).collect();
@@ -74,7 +74,7 @@ impl World {
             .is_some_and(|slot| slot.session.members().values().any(|member| member.connection.is_reading()))
     }
 
-    /// User 0 deletes a thread, on a connection or by way of the embedding service.
+    /// User 0 deletes a thread, on a connection or through the embedding service.
     pub(super) fn delete(&mut self, setup: &Setup, by: Option<ConnectionId>, thread: ThreadId, scratch: &mut Scratch) {
         let number = setup.deletions - self.left.deletions;
         let (deletion, payload) = (deletion_id(number), deleted(number));
@@ -99,7 +99,7 @@ impl World {
         self.check_deletion(user, thread, deletion, answer.is_ok());
     }
 
-    /// A deletion that was accepted is on its way, and nothing of its thread goes on; one that was not changes nothing.
+    /// An accepted deletion is being written and no run of its thread goes on; a refused one changes nothing.
     pub(super) fn check_deletion(&mut self, user: UserId, thread: ThreadId, deletion: RunId, taken: bool) {
         let slot = self.gateway.slots().get(&user);
         let open = slot.is_some_and(|slot| slot.session.runs().values().any(|run| run.thread() == thread));
@@ -108,7 +108,7 @@ impl World {
         self.expect(there == taken && !(taken && open), "RET-1");
     }
 
-    /// What the log takes: each event is of its run's thread, and what was deleted has ended.
+    /// Checks an event that the log takes: it belongs to its run's thread, and runs of a deleted thread have ended.
     pub(super) fn check_thread(&mut self, setup: &Setup, user: usize, event: &Event<Payload>) {
         let of = |run: RunId| Some(setup.threads.of(message_of(run)));
         let right = match event.kind {
@@ -119,14 +119,14 @@ impl World {
         self.expect(right, "RET-1");
     }
 
-    /// The session is told that a deletion is durable.
+    /// Records that the session was told that a deletion is durable.
     pub(super) fn delete_from(&mut self, user: usize, offset: u64, event: &Event<Payload>) {
         if let (Kind::Deleted, Some(thread)) = (event.kind, event.thread) {
             self.log(user).deletions.push((offset, thread));
         }
     }
 
-    /// Nothing that is deleted is in a session's memory, where agents read what was said before.
+    /// Nothing deleted is in a session's memory, from which agents read the earlier conversation.
     pub(super) fn check_remains(&mut self) {
         let gone = |(user, session): (&UserId, &Session<Payload>)| {
             let log = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user));
@@ -142,7 +142,7 @@ impl World {
         self.expect(!remains, "RET-1");
     }
 
-    /// Whether the message was received in a thread that was deleted since.
+    /// Whether the message was received in a thread that has been deleted since.
     pub(super) fn is_message_deleted(&self, user: UserId, message: MessageId) -> bool {
         let log = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user));
         log.is_some_and(|log| {
@@ -152,7 +152,7 @@ impl World {
         })
     }
 
-    /// Whether all that is between two offsets is deleted.
+    /// Whether everything between two offsets is deleted.
     pub(super) fn is_nothing_between(&self, user: UserId, after: Offset, before: Offset) -> bool {
         let log = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user));
         log.is_some_and(|log| (after.0 + 1..before.0).all(|offset| log.is_deleted(offset)))

@@ -1,5 +1,5 @@
-//! A step of a world as arrows between lifelines: the step is done again on a copy, and what goes in and what comes out
-//! of the gateway is drawn.
+//! A step of a world as arrows between lifelines. The step is repeated on a copy, and the gateway's inputs and outputs
+//! are drawn.
 
 use lockstep_model::auth::Verdict;
 use lockstep_model::gateway::{Input, Output, SessionOutput};
@@ -33,14 +33,14 @@ fn arrow(from: Lifeline, to: Lifeline, label: impl Into<String>) -> Drawing {
     Drawing::Arrow { from, to, label: label.into(), lost: false }
 }
 
-/// What the gateway does not see of an action.
+/// Draws the parts of an action that the gateway does not see.
 fn prelude(world: &World, action: Action) -> Vec<Drawing> {
     match action {
         Action::Open(peer) => vec![arrow(Lifeline::Client, Lifeline::Socket, format!("client {peer} opens a socket"))],
         Action::Send(peer) => vec![note(Lifeline::Client, format!("user of client {peer} sends a message"))],
         Action::Backoff(peer) => vec![note(Lifeline::Client, format!("client {peer}'s pause is over"))],
         Action::Token(peer) => vec![note(Lifeline::Client, format!("client {peer} gets a new token"))],
-        Action::Cut(id) => vec![note(Lifeline::Socket, format!("{} is cut; nobody notices yet", name(id)))],
+        Action::Cut(id) => vec![note(Lifeline::Socket, format!("{} is cut; neither side has noticed", name(id)))],
         Action::ClientNotices(id) => vec![note(Lifeline::Client, format!("notices that {} is gone", name(id)))],
         Action::Cancel(id, run) => {
             vec![arrow(Lifeline::Client, Lifeline::Socket, format!("{}: cancel run {}", name(id), run.0))]
@@ -61,13 +61,13 @@ fn prelude(world: &World, action: Action) -> Vec<Drawing> {
         }
         Action::Agent(run, AgentStep::Hang) => vec![note(Lifeline::Agent, format!("run {} falls silent", run.0))],
         Action::Crash(kept) => {
-            vec![note(Lifeline::Node, format!("crash with {kept} of each user's writes durable after all; restart"))]
+            vec![note(Lifeline::Node, format!("crash with {kept} of each user's pending writes durable; restart"))]
         }
         Action::Fence(user) => vec![note(Lifeline::Log, format!("grants user {user} to another owner"))],
-        Action::Late(user) => vec![note(Lifeline::Log, format!("does late what was asked for user {user}"))],
+        Action::Late(user) => vec![note(Lifeline::Log, format!("executes an abandoned request of user {user} late"))],
         Action::Breach(user) => vec![note(Lifeline::Log, format!("breaks its contract for user {user}"))],
         Action::Query(id) => vec![arrow(Lifeline::Client, Lifeline::Socket, format!("{}: query", name(id)))],
-        Action::Find { outdated: true, .. } => vec![note(Lifeline::Log, "has looked before the deletion".into())],
+        Action::Find { outdated: true, .. } => vec![note(Lifeline::Log, "read before the deletion".into())],
         Action::Find { outdated: false, .. }
         | Action::NotFound { .. }
         | Action::Up(_)
@@ -89,7 +89,7 @@ fn prelude(world: &World, action: Action) -> Vec<Drawing> {
     }
 }
 
-/// What goes into the gateway.
+/// Draws an input of the gateway.
 pub fn input(input: &Input<Payload>) -> Drawing {
     match input {
         Input::Accept { connection } => {
@@ -169,7 +169,7 @@ fn session_input(input: &session::Input<Payload>) -> Drawing {
     }
 }
 
-/// What the gateway orders; `None` for what is not worth an arrow.
+/// Draws an output of the gateway; `None` if it is not worth an arrow.
 pub fn output(world: &World, output: &Output<Payload>) -> Option<Drawing> {
     match output {
         Output::Refused { connection, cause } => Some(arrow(
@@ -216,7 +216,7 @@ pub fn output(world: &World, output: &Output<Payload>) -> Option<Drawing> {
             Some(arrow(Lifeline::Session, Lifeline::Agent, format!("halt run {}", run.0)))
         }
         Output::Session { output: SessionOutput::Lose, .. } => {
-            Some(arrow(Lifeline::Session, Lifeline::Agent, "what is pending is lost"))
+            Some(arrow(Lifeline::Session, Lifeline::Agent, "pending events are lost"))
         }
         Output::Session { output: SessionOutput::Durable { .. } | SessionOutput::Relinquish { .. }, .. }
         | Output::Wake { .. }
@@ -252,8 +252,8 @@ fn request_label(request: &Request<Payload>) -> String {
 
 fn lookup_label(lookup: &Lookup<Payload>) -> String {
     match lookup {
-        Lookup::Page { after, through } => format!("look up what is behind {}, through {}", after.0, through.0),
-        Lookup::Query(_) => "look up what a query wants".into(),
+        Lookup::Page { after, through } => format!("look up entries after {}, through {}", after.0, through.0),
+        Lookup::Query(_) => "look up the answer to a query".into(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which actions of a world happen in the end if they can: what LIVE promises rest on.
+//! The weak-fairness classes of a world's actions, on which the LIVE promises rest.
 
 use lockstep_model::gateway::Place;
 use lockstep_model::{ConnectionId, Timer, UserId};
@@ -7,10 +7,10 @@ use super::action::{Action, AgentStep};
 use super::setup::Setup;
 
 impl Action {
-    /// Who must be served if it can be served for ever: the network, the verifier, the timers, the log, a live agent.
-    /// What users, operators and misfortune do need not happen.
+    /// The network, the verifier, the timers, the log and a live agent are served if they can be served forever.
+    /// Actions of users, operators and faults may never happen.
     pub fn fairness(&self, setup: &Setup) -> Option<u8> {
-        // Sockets of one client are numbered from one; four are as many as any setup has at once.
+        // A client's sockets are numbered from one, and no setup has more than four at once.
         let connection = |id: &ConnectionId| u8::try_from((id.0 / 16 * 3 + id.0 % 16) % 8).unwrap_or(0);
         let user = |user: &UserId| u8::try_from(user.0 % 2).unwrap_or(0);
         match self {

@@ -1,5 +1,5 @@
-//! What the log of a world looks up: a page for a reader that catches up, or the answer to a query. It takes any time and has any
-//! size; what it has looked up before a deletion may come after it.
+//! Lookups in a world's log: pages for readers that catch up, and answers to queries. A lookup takes any time and
+//! returns any number of entries. A page that was read before a deletion may arrive after it.
 
 use std::collections::VecDeque;
 
@@ -12,11 +12,11 @@ use super::action::Action;
 use super::setup::Setup;
 use super::state::{Log, Payload, Scratch, Sought, World};
 
-/// What a client wants.
+/// A query.
 pub(super) const QUERY: Payload = 0x30;
 
 impl Log {
-    /// What is readable behind a place, through another, as far as these first deletions leave it.
+    /// The readable entries after one offset and through another, as far as these first deletions leave them.
     fn page(&self, after: Offset, through: Offset, deletions: usize, few: bool) -> Page<Payload> {
         let known = &self.deletions[..deletions.min(self.deletions.len())];
         let deleted = |offset: u64, thread| known.iter().any(|(at, of)| *at > offset && Some(*of) == thread);
@@ -33,7 +33,7 @@ impl Log {
         Page { trimmed: after, entries, through: last }
     }
 
-    /// How many of its newest entries are to stay readable, at least.
+    /// The number of newest entries that must stay readable, at least.
     pub(super) fn retained(&self, bounds: &Bounds) -> u64 {
         let (mut turns, mut bytes) = (0, 0);
         let fits = |event: &&lockstep_model::Event<Payload>| {
@@ -81,7 +81,7 @@ impl World {
         }
     }
 
-    /// The log answers. RET-1: what it has looked up before a deletion that is readable is not taken.
+    /// The log answers. RET-1: a page that was read before a deletion became durable is not used.
     pub(super) fn find(
         &mut self,
         setup: &Setup,
@@ -119,7 +119,7 @@ impl World {
         member.is_some_and(|member| member.lookups.open().iter().any(|(open, _)| *open == attempt))
     }
 
-    /// What is looked up for a connection that is gone comes to nothing, whenever it comes.
+    /// A lookup for a connection that is gone has no effect, whenever it is answered.
     pub(super) fn prune_lookups(&mut self) {
         for user in 0..self.logs.len() {
             let gone = |world: &Self, sought: &Sought| {
@@ -132,19 +132,20 @@ impl World {
         }
     }
 
-    /// Whether a connection waits for something that is looked up.
+    /// Whether a connection waits for a lookup.
     pub(super) fn has_lookup(&self, id: ConnectionId) -> bool {
         let slot = self.gateway.user_of(id).and_then(|user| self.gateway.slots().get(&user));
         let member = slot.and_then(|slot| slot.session.members().get(&id));
         member.is_some_and(|member| !member.lookups.open().is_empty())
     }
 
-    /// Whether a lookup came to nothing.
+    /// Whether a lookup failed.
     pub(super) fn has_failed_lookup(&self, setup: &Setup) -> bool {
         setup.lookup_failures > self.left.lookup_failures || setup.unanswered > self.left.unanswered
     }
 
-    /// STR-3: what a connection waits for was ordered, for whatever place its reader is at. LIVE-4: and is given up in time.
+    /// STR-3: a waiting connection's lookup was emitted, for its reader's current position. LIVE-4: the wait is given
+    /// up in time.
     pub(super) fn audit_lookups(&self) -> Result<(), &'static str> {
         for (user, slot) in self.gateway.slots() {
             let Some(log) = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user)) else { continue };
@@ -168,7 +169,7 @@ impl World {
         Ok(())
     }
 
-    /// A query has an answer.
+    /// A query is answered.
     pub(super) fn check_answered(&mut self, id: ConnectionId) {
         let Some(socket) = self.socket(id) else { return };
         let asked = socket.observed.queries > 0;
@@ -177,7 +178,7 @@ impl World {
         self.expect(asked && ready, "CONN-2");
     }
 
-    /// Whether what is at an offset is not in its user's window.
+    /// Whether the entry at an offset is outside its user's window.
     pub(super) fn is_trimmed(&self, user: UserId, offset: Offset) -> bool {
         let stream = self.gateway.slots().get(&user).and_then(|slot| slot.session.stream());
         stream.map(Stream::tail).is_some_and(|tail| offset <= tail)

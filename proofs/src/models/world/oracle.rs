@@ -1,5 +1,5 @@
-//! What is right and what is wrong, told from outside: from what was presented, written and sent, and never from a
-//! machine's own opinion of itself. The first broken property ends a run.
+//! The oracle: it decides from outside whether a step is correct, from what was presented, written and sent, and never
+//! from a machine's own state. The first violation ends a run.
 
 use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::run::Kind;
@@ -16,7 +16,7 @@ use super::storage::recorded;
 use super::turns::begun;
 
 impl World {
-    /// Whose message a run answers: each client has two message ids of its own. Notices go to user 0.
+    /// The user whose message a run answers: each client has two message ids of its own. Notices go to user 0.
     fn user_of_run(&self, setup: &Setup, run: RunId) -> Option<UserId> {
         if run >= notice_id(0) {
             return Some(UserId(0));
@@ -25,7 +25,8 @@ impl World {
         setup.clients.get(peer).map(|client| UserId(u64::from(client.user)))
     }
 
-    /// AUTH-1, AUTH-3: only the newest attempt's verdict counts, and not if it was revoked meanwhile, nor after the end.
+    /// AUTH-1, AUTH-3: only the newest attempt's verdict counts, unless it was revoked meanwhile or the connection has
+    /// ended.
     pub fn check_verdict(&mut self, asked: &Verification, verdict: Verdict) {
         let generation = self.oracle.generation;
         if self.gateway.connection(asked.connection).is_none_or(lockstep_model::Connection::is_closing) {
@@ -47,12 +48,12 @@ impl World {
         };
     }
 
-    /// AUTH-1: nothing is valid after its expiry.
+    /// AUTH-1: no credential is valid after its expiry.
     pub fn check_expiry(&mut self, id: ConnectionId, timer: Timer) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         match timer {
             Timer::Credential => socket.observed.valid = None,
-            // A peer that is gone says nothing, whatever is probed.
+            // A peer that is gone sends nothing, even if it is probed.
             Timer::Idle if socket.cut || socket.client_gone => {
                 socket.observed.quiet = (socket.observed.quiet + 1).min(2)
             }
@@ -62,7 +63,7 @@ impl World {
         }
     }
 
-    /// AUTH-1: nothing is valid after its revocation.
+    /// AUTH-1: no credential is valid after its revocation.
     pub fn check_revocation(&mut self, user: UserId, oldest: RevocationGeneration) {
         for socket in self.sockets.iter_mut().map(|(_, socket)| socket) {
             if socket.observed.valid.is_some_and(|grant| grant.user == user && grant.generation < oldest) {
@@ -71,13 +72,13 @@ impl World {
         }
     }
 
-    /// CONN-1, CONN-2, AUTH-1, AUTH-2, ISO-1, STR-1, STR-2: everything that leaves on a socket.
+    /// CONN-1, CONN-2, AUTH-1, AUTH-2, ISO-1, STR-1, STR-2: every frame that leaves on a socket.
     pub fn check_frame(&mut self, setup: &Setup, id: ConnectionId, frame: &Frame<Payload>) {
         let Some(socket) = self.sockets.get(&id) else { return self.violated("CONN-1") };
         if socket.server_gone || socket.observed.closing {
             return self.violated("CONN-1");
         }
-        let Some(valid) = socket.observed.valid.or_else(|| (!frame.is_application()).then_some(NOBODY)) else {
+        let Some(valid) = socket.observed.valid.or_else(|| (!frame.is_application()).then_some(NO_GRANT)) else {
             return self.violated("AUTH-1");
         };
         match frame {
@@ -94,7 +95,7 @@ impl World {
                 self.check_ready(setup, id, *offset, *resumed);
             }
             Frame::Control(Control::StreamReset { from, to }) => {
-                // What is kept is read, however long ago it was.
+                // Entries that the log keeps can be read, however old they are.
                 self.expect(!setup.keeps, "STR-3");
                 self.check_reset(id, valid, *from, *to);
             }
@@ -115,7 +116,7 @@ impl World {
         }
     }
 
-    /// ISO-1, SES-1: nobody is closed for what another user's operator, token or tabs did.
+    /// ISO-1, SES-1: no connection is closed because of another user's operator, token or connections.
     fn check_cause(&mut self, setup: &Setup, id: ConnectionId, cause: Cause) {
         let peer = usize::from(self.socket_at(id).peer);
         let user = usize::from(setup.clients[peer].user);
@@ -140,8 +141,8 @@ impl World {
         self.expect(deserved, "CONN-1");
     }
 
-    /// ISO-1: nobody is refused for what another user's runs did. NODE-1: nor for a mode that the node is not in. RUN-2: nor
-    /// for what is forgotten, while all that followed the place where its connection began can be read.
+    /// ISO-1: no message is refused because of another user's runs. NODE-1: nor for a mode that the node is not in.
+    /// RUN-2: nor as forgotten, while everything after the position where its connection began can be read.
     fn check_refusal(&mut self, setup: &Setup, id: ConnectionId, user: UserId, code: Code) {
         let index = usize::try_from(user.0).unwrap_or(0);
         let slot = self.gateway.slots().get(&user);
@@ -159,7 +160,7 @@ impl World {
         }
     }
 
-    /// How a run ended, for the breaker of its user and nobody else's.
+    /// Records how a run ended, for its user's breaker alone.
     pub fn check_end(&mut self, setup: &Setup, user: UserId, failed: bool) {
         let failures = &mut self.oracle.failures[usize::try_from(user.0).unwrap_or(0)];
         if *failures < setup.bounds.failures {
@@ -167,7 +168,7 @@ impl World {
         }
     }
 
-    /// A breaker whose time is over begins anew.
+    /// A breaker whose time is over starts over.
     pub fn check_rest(&mut self, user: UserId, timer: Timer) {
         if timer == Timer::Breaker {
             self.oracle.failures[usize::try_from(user.0).unwrap_or(0)] = 0;
@@ -179,13 +180,13 @@ impl World {
         let wanted = self.peers[usize::from(socket.peer)].client.position();
         let second = socket.observed.seen.is_some();
         self.expect(!second, "CONN-2");
-        // A client that let go meanwhile may have moved on; nobody reads what is said to it.
+        // A client that has let go of the socket may have moved on, and does not read this frame.
         let there = !self.socket_at(id).client_gone;
         let right = wanted.is_none_or(|wanted| !resumed || wanted.offset == offset) && (resumed || !setup.keeps);
         self.expect(!there || right, "STR-1");
         let client = setup.clients[usize::from(self.socket_at(id).peer)];
         let unread = !client.earliest && wanted.is_none();
-        // What no reader was sent is not passed over.
+        // Entries that no reader was sent are not skipped.
         self.expect(!unread || !resumed || offset.0 <= self.oracle.pulled[usize::from(client.user)], "STR-1");
         if let Some(socket) = self.sockets.get_mut(&id) {
             (socket.observed.seen, socket.observed.began) =
@@ -210,7 +211,7 @@ impl World {
         self.expect(right && to.0 <= end, "STR-1");
     }
 
-    /// STR-3: of a part, what the log has from where the reader was to where it is now, in one piece.
+    /// STR-3: a frame of a part is exactly what the log has between the reader's old and new position.
     fn check_pieces(&mut self, id: ConnectionId, valid: Grant, entry: &Entry<Payload>) -> bool {
         let socket = self.socket_at(id);
         let (seen, began) = (socket.observed.seen.map_or(0, |seen| seen.0), socket.observed.began);
@@ -283,7 +284,7 @@ impl World {
         self.expect(right, "STR-1");
     }
 
-    /// STR-2: the log may give up neither what is retained nor what an open run will need.
+    /// STR-2: the log may drop neither retained entries nor those that an open run will need.
     pub fn check_trim(&mut self, setup: &Setup, user: usize, through: Offset) {
         let log = &self.logs[user];
         let kept = log.head().saturating_sub(log.retained(&setup.bounds));
@@ -305,7 +306,8 @@ impl World {
         log.deletions.retain(|(at, _)| setup.keeps || *at > trimmed);
     }
 
-    /// RUN-2: an agent is launched once a message, for a message that is durable, for its user. RUN-3: it is told that message.
+    /// RUN-2: an agent is launched once per message, for a durable message of its user. RUN-3: it is given that
+    /// message.
     pub fn check_launch(&mut self, setup: &Setup, user: UserId, run: RunId, payload: Option<Payload>) {
         let message = message_of(run);
         let bit = 1 << message;
@@ -319,7 +321,8 @@ impl World {
         self.oracle.launched |= bit;
     }
 
-    /// STR-2, RUN-1: what the agent is told is durable is in the log, and its end is told as such.
+    /// STR-2, RUN-1: an event that is reported durable to the agent is in the log, and the run's end is reported as
+    /// such.
     pub fn check_durable(&mut self, user: usize, run: RunId, offset: Offset, last: bool) {
         let event = self.written(UserId(user as u64), offset).filter(|event| event.run == run);
         let (right, ends) = (event.is_some(), event.is_some_and(|event| event.kind.is_terminal()));
@@ -327,7 +330,7 @@ impl World {
         self.expect(ends == last, "RUN-1");
     }
 
-    /// How many events of a user are in the log or on their way.
+    /// The number of a user's events that are in the log or being written.
     pub fn appended(&self, user: UserId) -> u64 {
         self.gateway
             .slots()
@@ -336,14 +339,16 @@ impl World {
             .map_or(0, |stream| stream.head().0 + stream.pending().len() as u64)
     }
 
-    /// How many events a user's stream takes beside the ends of open runs, for which it keeps room; `None` without a stream.
+    /// The number of events for which a user's stream has room, apart from the room reserved for the ends of open runs;
+    /// `None` without a stream.
     pub(super) fn room(&self, setup: &Setup, user: UserId) -> Option<usize> {
         let session = &self.gateway.slots().get(&user)?.session;
         let reserve: usize = session.runs().values().map(Run::reserve).sum();
         Some(setup.bounds.pending.saturating_sub(session.stream()?.pending().len() + reserve))
     }
 
-    /// RUN-3: an accepted emit is in the stream, and a refused one is not. It is refused for want of room if there is none.
+    /// RUN-3: an accepted emit is in the stream, and a refused one is not. It is refused for lack of room only if there
+    /// is none.
     pub fn check_emit(
         &mut self,
         user: UserId,
@@ -363,7 +368,7 @@ impl World {
         self.expect(right, "RUN-3");
     }
 
-    /// RUN-3: a notice that was taken is in the stream, and a refused one is not.
+    /// RUN-3: an accepted notice is in the stream, and a refused one is not.
     pub fn check_notice(&mut self, before: u64, answer: Result<(), Refusal>) {
         let after = self.appended(UserId(0));
         self.expect(after == before + u64::from(answer.is_ok()), "RUN-3");
@@ -375,12 +380,12 @@ impl World {
         self.expect(durable, "RUN-3");
     }
 
-    /// Open runs of all users.
+    /// The number of open runs of all users.
     pub fn open_runs(&self) -> usize {
         self.gateway.slots().values().map(|slot| slot.session.runs().len()).sum()
     }
 
-    /// NODE-1, NODE-2: no run begins while the mode does not admit any. LIM-1: nor while its user's breaker is open.
+    /// NODE-1, NODE-2: no run begins while the mode admits none. LIM-1: nor while its user's breaker is open.
     pub fn check_admission(&mut self, setup: &Setup, peer: usize, before: usize) {
         let grew = self.open_runs() > before;
         let failures = self.oracle.failures[usize::from(setup.clients[peer].user)];
@@ -394,7 +399,7 @@ impl World {
         self.expect(!grew || !self.oracle.drained, "NODE-2");
     }
 
-    /// NODE-1, NODE-2: no connection is admitted while the mode does not admit any.
+    /// NODE-1, NODE-2: no connection is admitted while the mode admits none.
     pub fn check_accept(&mut self, id: ConnectionId, before: Mode) {
         if self.gateway.connection(id).is_some() {
             self.expect(before != Mode::Emergency, "NODE-1");
@@ -403,7 +408,7 @@ impl World {
         }
     }
 
-    /// SES-1: nobody is buried alive. AUTH-2: a member is who its credential says.
+    /// SES-1: no session retires while it is needed. AUTH-2: a member's user is its credential's.
     pub fn check_state(&mut self, setup: &Setup) {
         let slots = self.gateway.slots();
         let alive =
@@ -423,6 +428,6 @@ impl World {
     }
 }
 
-/// Stands for the credential of a close frame, which needs none.
-const NOBODY: Grant =
+/// Stands in for the credential of a close frame, which needs none.
+const NO_GRANT: Grant =
     Grant { user: UserId(u64::MAX), credential: lockstep_model::CredentialId(0), generation: RevocationGeneration(0) };

@@ -1,4 +1,4 @@
-//! What is done with the orders of the gateway and of the clients.
+//! Dispatches the outputs of the gateway and of the clients.
 
 use lockstep_model::gateway::{self, Place, SessionOutput};
 use lockstep_model::{
@@ -10,7 +10,7 @@ use super::setup::{Setup, Wire};
 use super::state::{Agent, Payload, Scratch, Socket, Verification, World, Write};
 
 impl World {
-    /// A frame reaches the client.
+    /// Delivers a frame to the client.
     pub(super) fn deliver(&mut self, setup: &Setup, id: ConnectionId, frame: Frame<Payload>, scratch: &mut Scratch) {
         let Some(socket) = self.sockets.get(&id).filter(|socket| !socket.client_gone && !socket.cut) else { return };
         let (peer, generation) = (usize::from(socket.peer), socket.generation);
@@ -21,7 +21,7 @@ impl World {
         self.client(setup, peer, input, scratch);
     }
 
-    /// Feeds a client and does what it orders.
+    /// Feeds a client and dispatches its outputs.
     pub fn client(&mut self, setup: &Setup, peer: usize, input: client::Input<Payload>, scratch: &mut Scratch) {
         let mut outputs = std::mem::take(&mut scratch.client);
         let _ = self.peers[peer].client.step(&setup.bounds, input, &mut outputs);
@@ -59,7 +59,7 @@ impl World {
         }
     }
 
-    /// What the gateway's edge makes of a message: the id of its run, its thread, and what it replaces there.
+    /// Prepares a message as the gateway's edge does: assigns its run id, its thread, and what it replaces there.
     pub(super) fn edge(&mut self, setup: &Setup, id: ConnectionId, request: &mut Request<Payload>) {
         let user = usize::from(setup.clients[usize::from(self.socket_at(id).peer)].user);
         let first = self.logs[user].first_turn().filter(|_| setup.replacing);
@@ -79,7 +79,7 @@ impl World {
         }
     }
 
-    /// A connection that is closing, and whose peer is gone.
+    /// Returns a closing connection whose peer is gone.
     pub(super) fn leftover(&self) -> Option<ConnectionId> {
         let closing =
             |id: ConnectionId| self.gateway.unattached().get(&id).is_some_and(lockstep_model::Connection::is_closing);
@@ -110,7 +110,7 @@ impl World {
         self.client(setup, peer, input, scratch);
     }
 
-    /// The client lets go of a socket: what was on its way to it is lost, what it has written still arrives.
+    /// The client lets go of a socket: frames on their way to it are lost, requests that it has written still arrive.
     pub(super) fn let_go(&mut self, id: ConnectionId) {
         if let Some(socket) = self.socket(id) {
             socket.client_gone = true;
@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    /// Does what the gateway orders.
+    /// Dispatches an output of the gateway.
     pub(super) fn dispatch(&mut self, setup: &Setup, output: gateway::Output<Payload>, scratch: &mut Scratch) {
         match output {
             gateway::Output::Refused { connection, cause } => {

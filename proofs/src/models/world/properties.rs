@@ -1,5 +1,5 @@
-//! What is claimed of every world: the properties that hold, the premises that show that they are not empty, and the
-//! promises of liveness.
+//! The properties of every world: the `always` properties, the premises that show that they are not vacuous, and the
+//! liveness promises.
 
 use lockstep_model::connection::State;
 use lockstep_model::run::{Kind, Reason};
@@ -10,9 +10,9 @@ use super::setup::Threads;
 use super::state::{Peer, Slot};
 use super::{Explored, Setup, World};
 use crate::engine::proof::Promise;
-use crate::models::harness::judged;
+use crate::models::harness::checked;
 
-/// Every `always`, and those of the premises that a world of this setup can reach.
+/// Every `always`, and the premises that a world of this setup can reach.
 pub fn properties(setup: &Setup) -> Vec<Property<Explored>> {
     let mut all = unbroken();
     all.extend(
@@ -24,20 +24,20 @@ pub fn properties(setup: &Setup) -> Vec<Property<Explored>> {
     all
 }
 
-judged![
+checked![
     Explored, World;
     "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "ISO-1", "STR-1", "STR-2", "STR-3", "RUN-1", "RUN-2", "RUN-3", "RUN-4",
     "RET-1", "LIM-1", "SES-1", "NODE-1", "NODE-2", "OWN-1", "LIVE-2", "LIVE-4", "LIVE-6",
 ];
 
-/// A premise: something that a world with enough budget reaches.
+/// A premise: a state that a world with sufficient budget reaches.
 struct Premise {
     name: &'static str,
     within: fn(&Setup) -> bool,
     reached: fn(&Explored, &World) -> bool,
 }
 
-/// Whether runs of a thread meet.
+/// Whether runs can share a thread.
 fn shares(setup: &Setup) -> bool {
     setup.threads == Threads::Shared && setup.bounds.queued > 0
 }
@@ -308,8 +308,8 @@ fn wrote(world: &World, kind: Kind) -> bool {
     world.logs.iter().any(|log| log.entries.iter().any(|event| event.kind == kind))
 }
 
-/// The promises: what is pending, and is not for ever. Of a log that may be mute, what waits for it alone is not promised: that
-/// a run ends, that a reader reaches the head, that a session retires that has something to write.
+/// The liveness promises. If the log may be mute, nothing is promised that depends on the log alone: that a run ends,
+/// that a reader reaches the head, or that a session with something to write retires.
 pub fn promises(setup: &Setup) -> Vec<Promise<Explored>> {
     let whatever = |promise: &Promise<_>| matches!(promise.id, "LIVE-1" | "LIVE-4");
     let mut all: Vec<Promise<Explored>> = vec![
@@ -336,7 +336,7 @@ fn is_opening(world: &World) -> bool {
         || sessions.any(|session| session.members().values().any(|member| attaching(&member.connection)))
 }
 
-/// A client that is connected, and waits for what becomes of a message that it has written.
+/// A client that is connected and waits for the result of a message that it has written.
 fn is_unsettled(world: &World) -> bool {
     world.sockets.values().any(|socket| {
         let client = &world.peers[usize::from(socket.peer)].client;
@@ -346,7 +346,7 @@ fn is_unsettled(world: &World) -> bool {
     })
 }
 
-/// A client that is connected, and wants something of conversations.
+/// A client that is connected and waits for the answer to a query.
 fn is_unanswered(world: &World) -> bool {
     world.sockets.values().any(|socket| {
         let there = !socket.cut && !socket.client_gone && !socket.server_gone && !socket.observed.closing;
@@ -354,7 +354,7 @@ fn is_unanswered(world: &World) -> bool {
     })
 }
 
-/// A client that is connected, and has not seen what its user's log has.
+/// A client that is connected and has not read everything in its user's log.
 fn is_behind(world: &World) -> bool {
     world.sockets.iter().any(|(id, socket)| {
         let live = world.peers[usize::from(socket.peer)].client.is_ready();
@@ -365,7 +365,7 @@ fn is_behind(world: &World) -> bool {
     })
 }
 
-/// A drain that has not ended, a dead peer that was not found, a credential that is over on an open connection.
+/// A drain that has not ended, a dead peer that was not detected, or an expired credential on an open connection.
 fn is_left_behind(world: &World) -> bool {
     let dead = |socket: &super::state::Socket| {
         let unnoticed = (socket.cut || socket.client_gone) && !socket.server_gone;
@@ -378,7 +378,7 @@ fn is_left_behind(world: &World) -> bool {
         || world.sockets.iter().any(|(_, socket)| dead(socket) || over(socket))
 }
 
-/// A session that nobody needs and that does not retire, as long as its user may still leave.
+/// An unneeded session that does not retire, as long as its user may still leave.
 fn is_zombie(world: &World) -> bool {
     let vacant = |slot: &Slot| slot.session.state() == session::State::Vacant;
     world.left.lingers > 0 && world.gateway.slots().values().any(vacant)

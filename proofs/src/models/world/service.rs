@@ -1,4 +1,4 @@
-//! What the operator and the embedding service ask of the gateway.
+//! Requests of the operator and the embedding service to the gateway.
 
 use lockstep_model::gateway::Input;
 use lockstep_model::{Cause, Mode, Refusal, RevocationGeneration, Successor, UserId, node, session};

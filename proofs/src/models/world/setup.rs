@@ -1,100 +1,100 @@
-//! How large a world is, and what its adversary may do.
+//! The size of a world, and the adversary's budgets.
 
 use lockstep_model::Bounds;
 
 use super::mistake::Mistake;
 
-/// One client machine and the user who sits at it.
+/// A client and its user.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientSetup {
     /// The user whose token it holds.
     pub user: u8,
-    /// Messages that the user will send.
+    /// Messages that the user sends.
     pub messages: u8,
     /// Sockets that it may open: one more than its reconnects.
     pub sockets: u8,
-    /// Whether it begins with all that is retained, or with what happens from now on.
+    /// Whether it begins with everything retained, or with what happens from now on.
     pub earliest: bool,
-    /// Whether it reads whatever there is at once. No step looks at two cursors, so one reader that lags is enough.
+    /// Whether it reads everything immediately. No step involves two cursors, so one lagging reader is enough.
     pub fast: bool,
 }
 
 /// How frames reach the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
-    /// What is sent is handled in the same step, both ways, and what concerns one client alone is not interleaved with
-    /// anything: see the header of [`world`](crate::models::world).
+    /// Frames are handled in the step that sends them, in both directions, and steps that concern one client alone are
+    /// not interleaved with others. See the header of [`world`](crate::models::world).
     Instant,
-    /// At most so many pulled frames are in flight, in order, on each connection.
+    /// At most this many pulled frames are in flight on each connection, in order.
     Queued(usize),
 }
 
-/// Which thread a message belongs to.
+/// The threads of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
-    /// Each to one of its own, so that no run waits for another.
+    /// A thread for each message, so that no run waits for another.
     Own,
-    /// All to one.
+    /// One thread for all.
     Shared,
 }
 
-/// A world and its adversary. Every count is a budget for a whole run.
+/// A world and its adversary. Every count is a budget for one whole run.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The model's name.
     pub name: &'static str,
-    /// What is explored, in a sentence.
+    /// One sentence on what is explored.
     pub about: &'static str,
     /// The machines' bounds.
     pub bounds: Bounds,
     /// The clients.
     pub clients: Vec<ClientSetup>,
-    /// In which threads messages are.
+    /// The threads of messages.
     pub threads: Threads,
-    /// Whether each message replaces the turn of its user's first, as far as the log has that.
+    /// Whether each message replaces the turn of its user's first message, once the log has that.
     pub replacing: bool,
     /// How frames travel.
     pub wire: Wire,
-    /// Frames that one pull asks for.
+    /// The number of frames that one pull requests.
     pub pull: usize,
-    /// `agent_thinking` events that one run may emit.
+    /// `agent_thinking` events per run.
     pub thinking: u8,
-    /// `agent_delta` events, all of one part, that one run may emit: at most 7.
+    /// `agent_delta` events per run, all of one part: at most 7.
     pub pieces: u8,
     /// Tools that one run may call.
     pub tools: u8,
-    /// Runs that may fall silent, be abandoned, or fail.
+    /// Runs whose agent may fall silent, vanish, or fail.
     pub deaths: u8,
     /// Cancels.
     pub cancels: u8,
-    /// Connections that are cut with all that is in flight on them. Only those of clients that can come back are: one
-    /// that cannot is, to the gateway, a reader that lags for ever.
+    /// Connections that are cut with everything in flight. Only connections of clients that can come back are cut: to
+    /// the gateway, a client that cannot is a reader that lags forever.
     pub cuts: u8,
     /// Crashes, each followed by a restart from the durable prefix.
     pub crashes: u8,
     /// Batches that the log refuses.
     pub log_failures: u8,
-    /// Whether a writer goes on pulling after a cut, for nobody.
+    /// Whether a writer goes on pulling after a cut.
     pub void: bool,
-    /// Whether an idle timer may find a dead peer, where otherwise only the transport's own error does.
+    /// Whether an idle timer may detect a dead peer. Otherwise only the transport's own error does.
     pub idle: bool,
-    /// Whether a refused batch may have been written in part, without our knowing.
+    /// Whether a refused batch may be written in part without the gateway's knowledge.
     pub torn: bool,
-    /// Restores that the log does not answer well.
+    /// Restores that the log fails.
     pub restore_failures: u8,
-    /// Askings of the log, to append or to restore, that it does not answer in time. It may do later what it was asked.
+    /// Requests to append or to restore that the log does not answer in time. It may still execute them later.
     pub unanswered: u8,
-    /// Times that the log grants a user to another owner, or forgets the user.
+    /// How often the log grants a user to another owner, or forgets the user.
     pub fences: u8,
     /// Answers of the log that break its contract.
     pub breaches: u8,
-    /// Whether nothing is assumed of the log: it need not answer, ever, and what the world promises holds all the same.
+    /// Whether nothing is assumed of the log: it may never answer, and the world's promises still hold.
     pub mute: bool,
     /// Verdicts other than valid.
     pub rejections: u8,
     /// Verifications that are never answered, so that their timer fires.
     pub silences: u8,
-    /// Credentials that expire. As many warnings are given, each of which leads to a refresh.
+    /// Credentials that expire. The same number of warnings is given, each of which leads to a refresh.
     pub expiries: u8,
     /// Revocations of all credentials of user 0.
     pub revocations: u8,
@@ -102,9 +102,9 @@ pub struct Setup {
     pub notices: u8,
     /// Deletions of threads of user 0.
     pub deletions: u8,
-    /// Whether the log keeps what is trimmed, for readers that catch up.
+    /// Whether the log keeps trimmed entries for readers that catch up.
     pub keeps: bool,
-    /// What clients want of conversations.
+    /// Queries of conversations by clients.
     pub queries: u8,
     /// Lookups that the log fails.
     pub lookup_failures: u8,
@@ -112,25 +112,25 @@ pub struct Setup {
     pub pins: u8,
     /// Drains without a successor.
     pub drains: u8,
-    /// Drains with a successor that waits, and may give up.
+    /// Drains with a waiting successor, which may give up.
     pub handovers: u8,
-    /// Sessions that retire for nobody was there.
+    /// Sessions that retire because no connection was there.
     pub lingers: u8,
-    /// Requests that make no sense, from any client.
+    /// Invalid requests, from any client.
     pub garbage: u8,
-    /// Requests of a peer whose verdict is not there yet, which our client does not make: the token again, or a ping.
+    /// Requests before the verdict, which our client does not make: the token again, or a ping.
     pub eager: u8,
-    /// Whether such a peer may present a token of the other user, too.
+    /// Whether such a peer may also present a token of the other user.
     pub strangers: bool,
-    /// Whether the oracle waits for what comes of a connection that stays although it is known to be gone. It otherwise
-    /// ends the run there, so that nothing is found out about those of its rules that would be broken later.
+    /// Whether the oracle lets the run continue when a connection stays although it is known to be gone. Otherwise it
+    /// ends the run there, and misses violations that would only follow later.
     pub lenient: bool,
-    /// The mistake that is put back, if any.
+    /// The mistake, if any.
     pub mistake: Option<Mistake>,
 }
 
 impl Setup {
-    /// One user, one quiet client, nobody who means harm.
+    /// One user, one quiet client, no faults.
     pub fn calm(name: &'static str, about: &'static str) -> Self {
         Self {
             name,
@@ -178,17 +178,17 @@ impl Setup {
         }
     }
 
-    /// Whether the verifier answers at once and truly, for nothing that happens meanwhile could matter.
+    /// Whether the verifier answers immediately and truthfully, because nothing that happens meanwhile could matter.
     pub fn verifies_at_once(&self) -> bool {
         self.wire == Wire::Instant && self.rejections + self.silences + self.expiries + self.revocations == 0
     }
 
-    /// How many users there are.
+    /// The number of users.
     pub fn users(&self) -> usize {
         self.clients.iter().map(|client| usize::from(client.user) + 1).max().unwrap_or(1)
     }
 
-    /// The bounds as a report prints them.
+    /// The bounds as text, for reports.
     pub fn describe(&self) -> Vec<(&'static str, String)> {
         let clients = self
             .clients
@@ -208,7 +208,7 @@ impl Setup {
             ("pending", self.bounds.pending.to_string()),
         ];
         if self.keeps {
-            bounds.push(("keeps", "what is trimmed".to_owned()));
+            bounds.push(("keeps", "trimmed entries".to_owned()));
         }
         if self.replacing {
             bounds.push(("replacing", "the first turn".to_owned()));
@@ -249,7 +249,7 @@ impl Setup {
     }
 }
 
-/// Bounds as small as they can be while each is still reached.
+/// Bounds as small as possible while each is still reached.
 pub fn small() -> Bounds {
     Bounds {
         connections: 2,

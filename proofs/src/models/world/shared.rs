@@ -1,7 +1,7 @@
-//! Parts of a world that most of its successors have in common with it.
+//! Parts of a world that are shared with most of its successors.
 //!
-//! A step changes little. A part that it leaves alone is shared, and known by 128 bits that were made when it changed
-//! (`digest_wide`), so that neither copying nor hashing a world looks into it.
+//! A step changes little. A part that it does not change is shared, and identified by 128 bits that are computed once
+//! after a change (`digest_wide`). Copying or hashing a world therefore does not traverse it.
 
 use std::cell::RefCell;
 use std::hash::{Hash, Hasher};
@@ -14,7 +14,7 @@ use lockstep_model::{Bounds, Handled, Refusal, Session, Violation};
 
 use crate::engine::digest::{Wide, digest_wide};
 
-/// The checked instantiation: a payload is one byte.
+/// The payload of the checked instantiation: one byte.
 pub type Payload = u8;
 
 /// A part, shared until it is changed.
@@ -23,20 +23,20 @@ pub struct Shared<T>(Arc<Known<T>>);
 
 #[derive(Clone, Debug)]
 struct Known<T> {
-    /// Made when it is asked for after a change.
+    /// Computed on first use after a change.
     digest: OnceLock<Wide>,
     part: T,
 }
 
 impl<T: Hash> Shared<T> {
-    /// A part that nobody shares yet.
+    /// Creates a part that is not shared yet.
     pub fn new(part: T) -> Self {
         let shared = Self(Arc::new(Known { digest: OnceLock::new(), part }));
         shared.digest();
         shared
     }
 
-    /// What it is known by.
+    /// Returns the digest that identifies the part.
     pub(super) fn digest(&self) -> Wide {
         *self.0.digest.get_or_init(|| digest_wide(&self.0.part))
     }
@@ -72,15 +72,15 @@ impl<T: Hash> Hash for Shared<T> {
     }
 }
 
-/// A production session whose steps are remembered.
+/// A production session with memoised steps.
 ///
-/// A step of a session is a function of the session and its input: the lints of `model` see to that. In a model the same
-/// session meets the same input again and again, with something else around it. So each thread keeps the answers that it
-/// had last; another one is worked out by the production step. An answer is found by the 128 bits of session and input.
+/// A session's step is a function of the session and its input, which the lints of `model` ensure. In a model the same
+/// session receives the same input again and again in different surroundings. Each thread therefore caches its recent
+/// answers, and the production step computes the others. An answer is found by the 128-bit digest of session and input.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Remembered(Shared<Examined>);
 
-/// A session, and what its own check says of it within the bounds with which it was stepped last.
+/// A session, and the result of its own check within the bounds of its last step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Examined {
     session: Session<Payload>,
@@ -89,7 +89,7 @@ struct Examined {
 
 impl Hash for Examined {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        // The verdict follows from the session.
+        // The check's result follows from the session.
         self.session.hash(hasher);
     }
 }
@@ -114,7 +114,7 @@ impl From<Session<Payload>> for Remembered {
     }
 }
 
-/// One answer of the production step.
+/// An answer of the production step.
 struct Answer {
     key: Wide,
     next: Remembered,
@@ -122,16 +122,16 @@ struct Answer {
     outputs: Box<[Output<Payload>]>,
 }
 
-/// The answers that a thread keeps: the latest of those whose keys end alike.
+/// A thread's cached answers: for each slot the latest answer whose key maps to it.
 #[derive(Default)]
 struct Answers {
-    /// The bounds of all of them.
+    /// The bounds of all the answers.
     bounds: Option<Bounds>,
     slots: Vec<Option<Answer>>,
 }
 
-/// Answers that a thread keeps: so few that they stay in its processor's cache. With 32 times as many `session` takes a
-/// third longer, because to replace an answer is to free memory that was last touched long ago.
+/// The number of answers that a thread caches: few enough to stay in the processor's cache. With 32 times as many,
+/// `session` takes a third longer, because replacing an answer frees memory that was last touched long ago.
 const SLOTS: usize = 1 << 10;
 
 thread_local! {

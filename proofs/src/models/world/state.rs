@@ -1,5 +1,5 @@
-//! What a world consists of: the production gateway and the production clients, and around them a network, a
-//! verifier, a log, agents and timers, each as small as it can be.
+//! The state of a world: the production gateway and the production clients, and around them a network, a verifier, a
+//! log, agents and timers, each as small as possible.
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
@@ -17,9 +17,9 @@ use lockstep_model::{
 pub use super::shared::Payload;
 use super::shared::{Remembered, Shared};
 
-/// The production composition, whose sessions' steps are remembered.
+/// The production composition, with memoised sessions.
 pub type CheckedGateway = Gateway<Payload, Remembered>;
-/// One user's session in it.
+/// A user's session slot in it.
 pub type Slot = gateway::Slot<Remembered>;
 
 /// A state.
@@ -27,7 +27,7 @@ pub type Slot = gateway::Slot<Remembered>;
 pub struct World {
     /// The production machines.
     pub gateway: CheckedGateway,
-    /// The client machines and what surrounds them.
+    /// The client machines and their surroundings.
     pub peers: Vec<Peer>,
     /// The sockets that either side still holds.
     pub sockets: LiteMap<ConnectionId, Socket>,
@@ -35,15 +35,15 @@ pub struct World {
     pub verifier: Vec<Verification>,
     /// Each user's log.
     pub logs: Vec<Shared<Log>>,
-    /// Each run's agent, as long as anybody could hear it.
+    /// Each run's agent, while its emits could still be received.
     pub agents: LiteMap<RunId, Agent>,
     /// Timers of the gateway that are armed, sorted.
     pub timers: Vec<(Place, Timer)>,
-    /// What the adversary may still do.
+    /// The adversary's remaining budgets.
     pub left: Left,
     /// What the oracle remembers.
     pub oracle: Oracle,
-    /// The property that was broken, if any. Nothing happens after that.
+    /// The violated property, if any. Nothing happens after a violation.
     pub broken: Option<&'static str>,
 }
 
@@ -56,9 +56,9 @@ pub struct Peer {
     pub sent: u8,
     /// Whether it waits for its socket to open.
     pub opening: bool,
-    /// Whether it waits before it opens its next socket: a pause, or what a gateway told that goes away.
+    /// Whether it waits before it opens its next socket: a backoff pause, or one that a leaving gateway requested.
     pub backoff: bool,
-    /// The token that it was last given, as a number within its user.
+    /// The last token that it was given, as a number within its user.
     pub token: u8,
     /// Whether it wants a new token.
     pub wants_token: bool,
@@ -67,7 +67,7 @@ pub struct Peer {
 /// One socket. It is dropped when neither side holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Socket {
-    /// Whose it is.
+    /// The socket's client.
     pub peer: u8,
     /// The client's name for it.
     pub generation: SocketId,
@@ -75,7 +75,7 @@ pub struct Socket {
     pub up: VecDeque<Request<Payload>>,
     /// From the gateway to the client.
     pub down: VecDeque<Frame<Payload>>,
-    /// Whether it was cut: nothing passes, and each side has yet to notice.
+    /// Whether it was cut: nothing passes, and neither side may have noticed yet.
     pub cut: bool,
     /// Whether the client has let go of it.
     pub client_gone: bool,
@@ -83,117 +83,119 @@ pub struct Socket {
     pub server_gone: bool,
     /// Whether its writer was woken.
     pub woken: bool,
-    /// Whether the gateway was told that the peer is gone, and has not closed it.
+    /// Whether the gateway was told that the peer is gone and has not closed the socket.
     pub told: bool,
-    /// What the oracle has seen on it.
+    /// The oracle's observations of it.
     pub observed: Observed,
 }
 
-/// What the oracle remembers of one socket, and neither the gateway nor the adversary knows.
+/// What the oracle remembers of one socket. Neither the gateway nor the adversary knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Observed {
-    /// The oracle's own view of the credential: what makes frames on it legitimate.
+    /// The oracle's own view of the credential that makes frames on the socket legitimate.
     pub valid: Option<Grant>,
     /// The newest attempt that the gateway asked about.
     pub newest: Attempt,
-    /// How far the oracle has seen the stream on it; `None` before `connection_ready`.
+    /// The oracle's position in the stream on it; `None` before `connection_ready`.
     pub seen: Option<Offset>,
-    /// Where `connection_ready` said that it resumed, as long as it is ready and all that follows can still be read.
+    /// The position at which `connection_ready` resumed it, while it is ready and everything after that can still be
+    /// read.
     pub began: Option<Offset>,
-    /// Whether `connection_ready` said that the place asked for is gone, and the gap was not yet named.
+    /// Whether `connection_ready` announced a gap that has not been specified yet.
     pub owes_reset: bool,
-    /// Whether a gap was named on it.
+    /// Whether a gap was specified on it.
     pub reset: bool,
-    /// Whether its user's places were all taken when it came for one.
+    /// Whether all its user's places were taken when it needed one.
     pub full: bool,
-    /// Whether the close frame was sent: nothing may follow.
+    /// Whether the close frame was sent. Nothing may follow it.
     pub closing: bool,
-    /// Queries that came on it and have no answer.
+    /// Queries that were received on it and not answered.
     pub queries: u8,
-    /// Idle deadlines, at most two, that have passed on a connection whose peer is gone.
+    /// Idle deadlines, at most two, that have passed since the peer was gone.
     pub quiet: u8,
 }
 
 /// A verification under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Verification {
-    /// For which connection.
+    /// The connection.
     pub connection: ConnectionId,
-    /// Which attempt.
+    /// The attempt.
     pub attempt: Attempt,
-    /// What was presented.
+    /// The presented token.
     pub token: Payload,
-    /// How often the user's credentials were revoked when the verification began.
+    /// How often the user's credentials had been revoked when the verification began.
     pub generation: RevocationGeneration,
-    /// What the gateway says of that.
+    /// The gateway's value for `generation`.
     pub mark: RevocationGeneration,
 }
 
 /// One user's log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Log {
-    /// How many entries were given up.
+    /// The number of trimmed entries.
     pub trimmed: u64,
-    /// How far readers have come, as it was told.
+    /// The position of readers, as the log was told.
     pub read: u64,
     /// The messages that began at or before `trimmed`, oldest first.
     pub past: Vec<MessageId>,
-    /// Deletions that a session was told of: where each is, and its thread.
+    /// Deletions that a session was told of: the offset and thread of each.
     pub deletions: Vec<(u64, ThreadId)>,
-    /// What was given up, from the first, if it is kept.
+    /// The trimmed entries from the first, if the log keeps them.
     pub kept: Vec<Event<Payload>>,
-    /// The others. Offset `trimmed + n` is entry `n - 1`.
+    /// The entries that are not trimmed. Offset `trimmed + n` is entry `n - 1`.
     pub entries: VecDeque<Event<Payload>>,
-    /// What it is to look up, and has not answered.
+    /// Lookups that are not answered.
     pub lookups: Vec<Sought>,
-    /// Writes that are ordered and not answered.
+    /// Writes that are not answered.
     pub writes: VecDeque<Write>,
-    /// Writes that were given up, and that it may still do.
+    /// Abandoned writes that the log may still execute.
     pub late: VecDeque<Write>,
     /// The newest fencing token that it has granted.
     pub token: FencingToken,
-    /// Which session it was granted to, and the token.
+    /// The session to which it was granted, and the token.
     pub granted: (Generation, FencingToken),
-    /// A restore that is ordered and not answered.
+    /// A restore that is not answered.
     pub restore: Option<(Generation, Attempt)>,
 }
 
-/// Something to look up.
+/// A lookup.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Sought {
-    /// Whose session ordered it.
+    /// The session that emitted it.
     pub session: Generation,
-    /// For which connection.
+    /// The connection that waits for it.
     pub connection: ConnectionId,
-    /// Which one.
+    /// The attempt.
     pub attempt: Attempt,
-    /// What.
+    /// The lookup.
     pub lookup: Lookup<Payload>,
-    /// How many deletions the log had when it was ordered: as many as it may know of when it looks.
+    /// The number of deletions in the log when the lookup was emitted. The log may read at a time when it knows only
+    /// these.
     pub deletions: usize,
 }
 
-/// One ordered write.
+/// A write.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Write {
-    /// Whose session ordered it.
+    /// The session that emitted it.
     pub session: Generation,
-    /// By which right.
+    /// The fencing token under which it is written.
     pub owner: FencingToken,
-    /// Which batch.
+    /// The batch.
     pub batch: BatchId,
-    /// Where it belongs: behind the batch's predecessor and the batch's earlier writes.
+    /// The preceding offset: after the batch's predecessor and the batch's earlier writes.
     pub at: u64,
-    /// What to write.
+    /// The event.
     pub event: Event<Payload>,
 }
 
 /// One run's agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Agent {
-    /// Whose run.
+    /// The run's user.
     pub user: UserId,
-    /// Which session launched it.
+    /// The session that launched it.
     pub session: Generation,
     /// `agent_thinking` events that it may still emit.
     pub thinking: u8,
@@ -201,11 +203,11 @@ pub struct Agent {
     pub pieces: u8,
     /// Tools that it may still call.
     pub tools: u8,
-    /// It will say nothing more by itself.
+    /// Whether it emits nothing more on its own.
     pub silent: bool,
 }
 
-/// What is left of the adversary's budgets.
+/// The adversary's remaining budgets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the budget of the same name in the setup")]
 pub struct Left {
@@ -235,36 +237,36 @@ pub struct Left {
     pub eager: u8,
 }
 
-/// What the oracle must remember to tell right from wrong, and nothing else.
+/// What the oracle must remember to detect violations, and nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Oracle {
-    /// Messages whose agent was launched: at most once each, whatever crashes.
+    /// Messages whose agent was launched: at most once each, across crashes.
     pub launched: u16,
     /// Messages whose `message_received` was ever durable.
     pub received: u16,
-    /// Arrivals of each message, so that the edge gives each a run id of its own.
+    /// The number of arrivals of each message, from which the edge assigns run ids.
     pub arrivals: [u8; 4],
     /// Each user's credential generation.
     pub generation: [u32; 2],
     /// How far each user's readers were sent the stream, or told that it is gone.
     pub pulled: [u64; 2],
-    /// Failed runs in a row of each user.
+    /// Each user's number of consecutive failed runs.
     pub failures: [u8; 2],
     /// The newest session that was opened.
     pub opened: u32,
-    /// Whether the process is to end.
+    /// Whether the process was told to end.
     pub drained: bool,
     /// Whether a reader was sent several pieces in one frame.
     pub joined: bool,
-    /// Whether a reader that came back inside a part was sent what followed.
+    /// Whether a reader that resumed inside a part was sent the rest.
     pub inside: bool,
-    /// Whether a reader was sent something that follows what was deleted when it had read it.
+    /// Whether a reader was sent an entry that follows deleted ones which it had read.
     pub passed: bool,
-    /// Whether a reader was sent what was not in the window any more.
+    /// Whether a reader was sent an entry that was no longer in the window.
     pub caught_up: bool,
-    /// Whether something that was looked up before a deletion came after it.
+    /// Whether a page that was read before a deletion arrived after it.
     pub outdated: bool,
-    /// What was there for its clients when that was last said.
+    /// The last announced successor.
     pub successor: Option<Successor>,
     /// Whether the time for open runs is over.
     pub overdue: bool,
@@ -272,22 +274,22 @@ pub struct Oracle {
     pub released: bool,
 }
 
-/// Buffers of one step. They are no part of the state.
+/// Buffers of one step. They are not part of the state.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// The gateway's orders.
+    /// The gateway's outputs.
     pub outputs: gateway::Outputs<Payload>,
-    /// A client's orders.
+    /// A client's outputs.
     pub client: Vec<lockstep_model::client::Output<Payload>>,
-    /// What goes into the gateway and what comes out, if it is to be drawn.
+    /// The gateway's inputs and outputs, if the step is to be drawn.
     pub drawings: Option<Vec<crate::engine::proof::Drawing>>,
-    /// Runs whose agents were told to stop in this step.
+    /// Runs whose agents were halted in this step.
     pub halted: Vec<(UserId, Generation, RunId)>,
-    /// Of which users the agents were told in this step that what is pending is lost.
+    /// The users whose agents were told in this step that pending events are lost.
     pub lost: [bool; 2],
-    /// Of which users a session ended in this step.
+    /// The users of whom a session ended in this step.
     pub ended: [bool; 2],
-    /// What agents were told in this step: a launch, or where an event is.
+    /// What agents were told in this step: a launch, or an event's offset.
     pub told: Vec<(RunId, Option<Offset>)>,
 }
 
@@ -318,12 +320,12 @@ impl Socket {
         }
     }
 
-    /// Whether the gateway can know that nobody is there.
+    /// Whether the gateway can know that the peer is gone.
     pub fn is_known_dead(&self) -> bool {
         self.told || self.observed.quiet > 1
     }
 
-    /// The gateway's side dies: nothing more is read, what is in flight is lost.
+    /// The gateway's side dies: it reads nothing more, and frames in flight are lost.
     pub(super) fn crash(&mut self) {
         self.server_gone = true;
         self.up.clear();

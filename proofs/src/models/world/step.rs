@@ -1,4 +1,4 @@
-//! What an action does: inputs to the production machines, and the world's answers to what they order.
+//! Executes an action: feeds the production machines and dispatches their outputs.
 
 use litemap::LiteMap;
 use lockstep_model::auth::{Grant, Verdict};
@@ -14,13 +14,13 @@ use super::lookup::QUERY;
 use super::setup::{Setup, Wire};
 use super::shared::Shared;
 use super::state::{Left, Log, Oracle, Payload, Peer, Scratch, Socket, World};
-use super::storage::spoken;
+use super::storage::agent_payload;
 use crate::models::harness::lifetime;
 
 type Input = gateway::Input<Payload>;
 
 impl World {
-    /// The node serves, and every client has been told to connect.
+    /// Creates a world in which the node serves and every client has been told to connect.
     pub fn new(setup: &Setup) -> Self {
         let mut world = Self {
             gateway: Gateway::hosting(),
@@ -82,7 +82,7 @@ impl World {
         world
     }
 
-    /// Does one action.
+    /// Executes one action.
     pub fn act(&mut self, setup: &Setup, action: Action, scratch: &mut Scratch) {
         match action {
             Action::Open(peer) => self.open(setup, peer, scratch),
@@ -182,7 +182,7 @@ impl World {
             Action::Abort => self.abort(setup, scratch),
         }
         if setup.wire == Wire::Instant {
-            self.rush(setup, scratch);
+            self.handle_instantly(setup, scratch);
         }
         self.prune_lookups();
         self.check_state(setup);
@@ -192,8 +192,8 @@ impl World {
         }
     }
 
-    /// Does at once what concerns one client and its gateway's side alone.
-    fn rush(&mut self, setup: &Setup, scratch: &mut Scratch) {
+    /// Handles immediately whatever concerns only one client and its connection.
+    fn handle_instantly(&mut self, setup: &Setup, scratch: &mut Scratch) {
         while self.broken.is_none() {
             let up = self.sockets.iter().find(|(_, socket)| !socket.server_gone && !socket.up.is_empty());
             let gone = self.sockets.iter().find(|(_, socket)| socket.server_gone && !socket.client_gone && !socket.cut);
@@ -219,7 +219,7 @@ impl World {
         sockets.find(|(_, socket)| fast(socket) && socket.woken && !socket.server_gone).map(|(id, _)| *id)
     }
 
-    /// A socket that an action or an order has just named.
+    /// Returns a socket that an action or an output has just named.
     pub fn socket_at(&self, id: ConnectionId) -> &Socket {
         self.sockets.get(&id).unwrap_or_else(|| unreachable!("{id:?} has no socket"))
     }
@@ -228,7 +228,7 @@ impl World {
         self.sockets.get_mut(&id)
     }
 
-    /// A user's log, to be changed.
+    /// Returns a user's log for modification.
     pub fn log(&mut self, user: usize) -> &mut Log {
         &mut self.logs[user]
     }
@@ -332,7 +332,7 @@ impl World {
         let next = setup.pieces - self.agents.get(&run).map_or(0, |agent| agent.pieces);
         let payload = match step {
             AgentStep::Say => Some(piece::pieces(next, next + 1)),
-            _ => step.event().and_then(spoken),
+            _ => step.event().and_then(agent_payload),
         };
         let full = self.room(setup, user).is_some_and(|room| run::Run::needs(&input) > room);
         let input = session::Input::Run { run, input, payload };
@@ -384,7 +384,7 @@ impl World {
             Place::Connection(id) => {
                 self.check_expiry(id, timer);
                 self.connection(setup, id, connection::Input::Expired(timer), scratch);
-                // LIVE-4: what was not looked up in time is not waited for.
+                // LIVE-4: a lookup that was not answered in time is no longer waited for.
                 let waits = timer == Timer::Lookup && self.has_lookup(id);
                 self.expect(!waits, "LIVE-4");
             }
@@ -424,7 +424,7 @@ impl World {
         self.answer(setup, Input::Session { user, generation, input }, scratch).map(|_| ())
     }
 
-    /// Feeds the gateway; returns how many frames it sent.
+    /// Feeds the gateway. Returns the number of frames that it sent.
     pub(super) fn feed(&mut self, setup: &Setup, input: Input, scratch: &mut Scratch) -> usize {
         self.answer(setup, input, scratch).unwrap_or(0)
     }
@@ -442,7 +442,7 @@ impl World {
             }
         };
         for (user, generation, run) in std::mem::take(&mut scratch.halted) {
-            // The agent does not know yet: whatever it still says must be refused.
+            // The agent does not know yet. Its further emits must be refused.
             let input = session::Input::Run { run, input: run::Input::Think, payload: None };
             let answer = self.session(setup, user, generation, input, scratch);
             if !matches!(answer, Err(Refusal::RunEnded | Refusal::Retired)) {
@@ -452,7 +452,7 @@ impl World {
         answer
     }
 
-    /// One step of the gateway, and what it orders; returns how many frames it sent.
+    /// Takes one step of the gateway and dispatches its outputs. Returns the number of frames that it sent.
     fn step(&mut self, setup: &Setup, input: Input, scratch: &mut Scratch) -> Result<usize, Refusal> {
         if let Some(drawings) = &mut scratch.drawings {
             drawings.push(draw::input(&input));

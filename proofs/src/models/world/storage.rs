@@ -1,4 +1,4 @@
-//! The log of a world: late, failing, failing after having written, and with a form of its own for what it keeps.
+//! The log of a world: late, failing, failing after having written, and storing payloads in its own form.
 
 use lockstep_model::piece;
 use lockstep_model::run::{Kind, Reason, Schedule, ToolEnd};
@@ -13,12 +13,12 @@ use super::deletion::deleted;
 use super::setup::Setup;
 use super::state::{Log, Payload, Scratch, World, Write};
 
-/// What an agent gives with an event of this kind.
-pub(super) const fn spoken(kind: Kind) -> Option<Payload> {
+/// The payload that an agent passes with an event of this kind.
+pub(super) const fn agent_payload(kind: Kind) -> Option<Payload> {
     match kind {
         Kind::Started => Some(0x10),
         Kind::Thinking => Some(0x11),
-        // Which piece it is, the agent knows.
+        // The agent knows which piece it is.
         Kind::Delta(_) => None,
         Kind::ToolExecuting(_) => Some(0x12),
         Kind::ToolCompleted(_, ToolEnd::Success | ToolEnd::Failure) => Some(0x13),
@@ -34,23 +34,23 @@ pub(super) const fn spoken(kind: Kind) -> Option<Payload> {
     }
 }
 
-/// What an event says: the user's message, the agent's words, the notice, or nothing where the gateway speaks for itself.
-fn said(event: &Event<Payload>) -> Option<Payload> {
+/// The content of an event: the user's message, the agent's words, the notice, or nothing for the gateway's own events.
+fn content_of(event: &Event<Payload>) -> Option<Payload> {
     match event.kind {
         Kind::Received(_) => u8::try_from(message_of(event.run)).ok(),
         Kind::Notice => event.run.0.checked_sub(notice_id(0).0).and_then(|notice| u8::try_from(notice).ok()),
         Kind::Deleted => event.run.0.checked_sub(deletion_id(0).0).and_then(|n| u8::try_from(n).ok()).map(deleted),
-        kind => spoken(kind),
+        kind => agent_payload(kind),
     }
 }
 
-/// The form in which the log keeps it, and in which it is read from then on.
+/// The form in which the log stores a payload, and in which it is read from then on.
 pub(crate) fn recorded(payload: Option<Payload>) -> Payload {
     payload.map_or(0xff, |payload| payload | 0x80)
 }
 
 impl World {
-    /// The log takes a write and confirms it. A write that it has already is confirmed again, not written twice.
+    /// The log takes a write and confirms it. A write that it already has is confirmed again and not written twice.
     pub(super) fn persist(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
         let Some(Write { owner, session, .. }) = self.logs[user].writes.front() else { return };
         if *owner != self.logs[user].token {
@@ -83,7 +83,7 @@ impl World {
         for write in writes.iter().take(usize::from(written)) {
             self.store(setup, user, write);
         }
-        // What it says that it has not done, it may do yet.
+        // The log may still execute a write that it reported as not done.
         if setup.unanswered > 0 {
             self.log(user).late.extend(writes.iter().skip(usize::from(written)).cloned());
         }
@@ -93,8 +93,8 @@ impl World {
         }
     }
 
-    /// LIVE-2: what was under way when the process died is interrupted before anything else happens to it. RUN-4: what was
-    /// queued is not lost.
+    /// LIVE-2: runs that were open when the process died are interrupted before anything else happens to them. RUN-4:
+    /// queued runs are not lost.
     pub(super) fn restore(&mut self, setup: &Setup, user: usize, scrubbed: bool, scratch: &mut Scratch) {
         let log = self.log(user);
         let Some((generation, attempt)) = log.restore.take() else { return };
@@ -122,7 +122,7 @@ impl World {
         self.expect(kept || !waits || !self.is_serving(), "RUN-4");
     }
 
-    /// The process dies with `kept` writes of each user durable after all, and another takes its place.
+    /// The process crashes with `kept` pending writes of each user durable, and a new process starts.
     pub(super) fn crash(&mut self, setup: &Setup, kept: usize, scratch: &mut Scratch) {
         self.left.crashes -= 1;
         for user in 0..self.logs.len() {
@@ -144,13 +144,13 @@ impl World {
             socket.crash();
         }
         self.sockets.retain(|_, socket| !socket.client_gone);
-        // Whatever was to end with the old process has ended; the new one serves.
+        // The old process's drain ended with it. The new process serves.
         (self.oracle.drained, self.oracle.successor) = (false, None);
         (self.oracle.overdue, self.oracle.released) = (false, false);
         self.feed(setup, gateway::Input::Node(node::Input::Started), scratch);
     }
 
-    /// What was asked last is given up: the log may do it later, or never.
+    /// The last request is abandoned: the log may execute it later, or never.
     pub(super) fn abandon(&mut self, user: usize) {
         let log = self.log(user);
         log.restore = None;
@@ -158,7 +158,7 @@ impl World {
         log.late.extend(writes);
     }
 
-    /// The log does late what it was asked to do, and says so to who asked.
+    /// The log executes an abandoned request late, and answers the session that made it.
     pub(super) fn late(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
         let Some(write) = self.log(user).late.pop_front() else { return };
         self.store(setup, user, &write);
@@ -167,13 +167,13 @@ impl World {
         let _ = self.session(setup, UserId(user as u64), write.session, input, scratch);
     }
 
-    /// OWN-1: a session writes by the right that it was granted, and by no other.
+    /// OWN-1: a session writes under the fencing token that it was granted, and no other.
     pub(super) fn check_owner(&mut self, user: usize, session: Generation, tenure: Tenure) {
         let granted = self.logs[user].granted;
         self.expect(granted == (session, tenure.token), "OWN-1");
     }
 
-    /// How much of what each user's session has accepted is not confirmed, by this input either.
+    /// The number of accepted events of each user's session that are unconfirmed, even after this input.
     pub(super) fn unconfirmed(&self, input: &gateway::Input<Payload>) -> [usize; 2] {
         [0, 1].map(UserId).map(|of| {
             let slot = self.gateway.slots().get(&of);
@@ -190,7 +190,7 @@ impl World {
         })
     }
 
-    /// RUN-3: what a session that ends has accepted and the log has not confirmed is told to be lost.
+    /// RUN-3: when a session ends, its agents are told that its unconfirmed events are lost.
     pub(super) fn check_losses(&mut self, waiting: [usize; 2], scratch: &mut Scratch) {
         let (ended, lost) = (std::mem::take(&mut scratch.ended), std::mem::take(&mut scratch.lost));
         let told = (0..2).all(|user| !ended[user] || lost[user] || waiting[user] == 0);
@@ -220,7 +220,7 @@ impl World {
         }
     }
 
-    /// OWN-1, LIVE-6: a session that has lost its user holds no connection and no run, and has told its agents so.
+    /// OWN-1, LIVE-6: a session that has lost its user has no connection and no run, and has told its agents.
     fn end(&mut self, setup: &Setup, user: usize, session: Generation, input: Input<Payload>, scratch: &mut Scratch) {
         let of = UserId(user as u64);
         let waiting = |world: &Self| {
@@ -237,8 +237,9 @@ impl World {
         self.expect(scratch.told.is_empty(), "OWN-1");
     }
 
-    /// The log takes a write: what it has already must be the same (STR-2), what is new must follow what it has
-    /// (STR-2) and the grammar of its run (RUN-1) and say what was said (RUN-3), and a message runs once (RUN-2).
+    /// The log takes a write. An entry that it already has must be equal (STR-2). A new one must follow the existing
+    /// entries (STR-2) and the grammar of its run (RUN-1) and have the emitted content (RUN-3), and a message runs once
+    /// (RUN-2).
     pub(super) fn store(&mut self, setup: &Setup, user: usize, write: &Write) {
         let log = &self.logs[user];
         if write.owner != log.token || write.at <= log.trimmed {
@@ -260,9 +261,9 @@ impl World {
                 let next = u8::try_from(log.entries.iter().filter(of_part).count()).unwrap_or(u8::MAX);
                 write.event.payload == Some(piece::pieces(next, next + 1))
             }
-            // Of a run that was queued the session says it.
+            // For a run that was queued, the session writes its beginning.
             Kind::Started if log.is_queued(event.run) => write.event.payload.is_none(),
-            _ => write.event.payload == said(&event),
+            _ => write.event.payload == content_of(&event),
         };
         let kind = event.kind;
         self.expect(grammatical, "RUN-1");
@@ -284,7 +285,7 @@ impl Log {
         self.trimmed + self.entries.len() as u64
     }
 
-    /// The entry at an offset, unless it was given up and is not kept.
+    /// The entry at an offset, unless it was trimmed and is not kept.
     pub fn at(&self, offset: u64) -> Option<&Event<Payload>> {
         if offset <= self.trimmed {
             return self.kept.get(usize::try_from(offset.checked_sub(1)?).ok()?);
@@ -296,7 +297,7 @@ impl Log {
         (self.trimmed + 1..).zip(&self.entries)
     }
 
-    /// The messages that it ever took, also those whose beginning was given up.
+    /// Every message that it ever took, including those whose beginning was trimmed.
     pub fn messages(&self) -> impl Iterator<Item = MessageId> {
         let begun = |event: &Event<Payload>| match event.kind {
             Kind::Received(received) => Some(received.message),
@@ -305,14 +306,14 @@ impl Log {
         self.past.iter().copied().chain(self.entries.iter().filter_map(begun))
     }
 
-    /// The entries that were not given up, as a restore returns them.
+    /// The entries that are not trimmed, as a restore returns them.
     pub fn readable(&self) -> Vec<Entry<Payload>> {
         self.numbered()
             .map(|(offset, event)| Entry { offset: Offset(offset), previous: Offset(offset - 1), event: event.clone() })
             .collect()
     }
 
-    /// Offsets at which runs begin that have not ended.
+    /// The offsets at which open runs begin.
     pub fn open_runs(&self) -> impl Iterator<Item = u64> {
         self.numbered().filter_map(|(offset, first)| {
             let ended = || self.entries.iter().any(|event| event.run == first.run && event.kind.is_terminal());
@@ -320,7 +321,7 @@ impl Log {
         })
     }
 
-    /// Runs that begin in it and have not ended.
+    /// The open runs that begin in it.
     pub fn under_way(&self) -> impl Iterator<Item = RunId> {
         self.open_runs().filter_map(|offset| self.at(offset)).map(|event| event.run)
     }

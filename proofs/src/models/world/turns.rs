@@ -1,5 +1,5 @@
-//! RUN-4, told from the log and from what agents are given: in a thread that queues, runs do not overlap and keep the order
-//! of their messages, and one that is queued begins once, or is taken back. See [`oracle`](super::oracle).
+//! RUN-4, checked against the log and against what agents are given: in a thread that queues, runs do not overlap and
+//! keep the order of their messages, and a queued run begins once or is taken back. See [`oracle`](super::oracle).
 
 use lockstep_model::bounds::Concurrency;
 use lockstep_model::run::{Kind, Reason, Received, Schedule};
@@ -20,7 +20,7 @@ impl Threads {
     }
 }
 
-/// How many of a session's runs have begun.
+/// The number of a session's runs that have begun.
 pub(super) fn begun(session: &Session<Payload>) -> usize {
     session.runs().values().filter(|run| !run.is_queued()).count()
 }
@@ -50,20 +50,20 @@ impl Log {
         self.is_queued(run) && cancelled && !self.has(run, |kind| kind == Kind::Started)
     }
 
-    /// Where the first turn is that it has.
+    /// The position of the first turn in the log.
     pub(super) fn first_turn(&self) -> Option<Offset> {
         let begins = |event: &Event<Payload>| matches!(event.kind, Kind::Received(_));
         (self.trimmed + 1..=self.head()).find(|offset| self.at(*offset).is_some_and(begins)).map(Offset)
     }
 
-    /// Whether something is open in the thread that has begun at that place or behind it.
+    /// Whether the thread has an open run that began at or after this position.
     fn is_open_from(&self, threads: Threads, run: RunId, from: Offset) -> bool {
         let thread = |run| threads.of(message_of(run));
         let open = self.open_runs().filter(|offset| *offset >= from.0).filter_map(|offset| self.at(offset));
         open.map(|event| event.run).any(|open| open != run && thread(open) == thread(run))
     }
 
-    /// Whether a run before this one in its thread has not ended.
+    /// Whether an earlier run of its thread is open.
     fn is_behind(&self, threads: Threads, run: RunId) -> bool {
         let thread = |run| threads.of(message_of(run));
         self.under_way().take_while(|earlier| *earlier != run).any(|earlier| thread(earlier) == thread(run))
@@ -71,8 +71,9 @@ impl Log {
 }
 
 impl World {
-    /// RUN-4: what the log has of a thread. What a message replaces has ended before it is received. A message waits if a run before it is open, and only then; a run begins when those
-    /// before it have ended; one that is queued ends before it begins only because it is taken back.
+    /// RUN-4: checks a thread in the log. A message's replaced turns have ended before it is received. A message waits
+    /// if and only if an earlier run is open. A run begins once the earlier ones have ended. A queued run ends before
+    /// it begins only if it is taken back.
     pub(super) fn check_turn(&mut self, setup: &Setup, user: usize, event: &Event<Payload>) {
         let log = &self.logs[user];
         let behind = log.is_behind(setup.threads, event.run);
@@ -90,8 +91,8 @@ impl World {
         self.expect(right && replaced, "RUN-4");
     }
 
-    /// RUN-4: an agent is launched once those before it in its thread have ended, and one that was queued once the log says
-    /// that it begins, once. RET-1: and none for a message that is deleted.
+    /// RUN-4: an agent is launched once the earlier runs of its thread have ended, and a queued run's agent once the
+    /// log has its beginning, and only once. RET-1: no agent is launched for a deleted message.
     pub(super) fn check_begin(&mut self, setup: &Setup, user: usize, run: RunId) {
         let log = &self.logs[user];
         let again = log.is_queued(run) && self.oracle.launched & (1 << message_of(run)) != 0;
@@ -110,7 +111,7 @@ impl World {
         self.expect(self.is_serving() || self.begun_runs() <= before, "NODE-2");
     }
 
-    /// Open runs of all users that are not queued.
+    /// The number of open runs of all users that are not queued.
     pub(super) fn begun_runs(&self) -> usize {
         self.gateway.slots().values().map(|slot| begun(&slot.session)).sum()
     }
@@ -125,7 +126,7 @@ impl World {
         self.logs.iter().any(|log| log.entries.iter().any(|event| log.is_taken_back(event.run)))
     }
 
-    /// Whether a queued run began behind one that a crash has interrupted.
+    /// Whether a queued run began after a run that a crash interrupted.
     pub(super) fn has_resumed(&self) -> bool {
         self.logs.iter().any(|log| {
             let interrupted = |event: &Event<Payload>| event.kind == Kind::Error(Reason::Interrupted);

@@ -1,4 +1,4 @@
-//! Two connections of one user who may have one: each looks whether there is room, and joins.
+//! Two connections of one user who may have one: each checks whether there is room, then joins.
 
 use lockstep_model::{Bounds, Mode, Session, session};
 use stateright::{Model, Property};
@@ -12,7 +12,7 @@ pub(super) fn rows() -> Vec<Row> {
     vec![alone!(
         "A8",
         "checked, awaited, taken",
-        "whether there is room is asked in one step, and the room is taken in another",
+        "whether there is room is checked in one step, and the place is taken in another",
         ["LIM-1", "SH-1"],
         Admission { split: true },
         Admission { split: false }
@@ -25,11 +25,11 @@ struct Admission {
     split: bool,
 }
 
-/// Where a newcomer is.
+/// How far a joining connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Newcomer {
     Waiting,
-    /// There was room when it looked.
+    /// There was room when it checked.
     Passed,
     Answered,
 }
@@ -42,7 +42,7 @@ struct AdmissionState {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// Looks whether there is room.
+    /// Checks whether there is room.
     Look(usize),
     /// Joins.
     Join(usize),
@@ -78,7 +78,7 @@ impl Model for Admission {
                 state.newcomers[index] = if room { Newcomer::Passed } else { Newcomer::Answered };
             }
             Step::Join(index) => {
-                // Whoever has looked does not look again.
+                // A connection that has checked does not check again.
                 let connections = if self.split { usize::MAX } else { bounds().connections };
                 let bounds = Bounds { connections, ..bounds() };
                 let connection = verified(&bounds, index as u64 + 1);

@@ -1,6 +1,6 @@
-//! One session, one that publishes and two that read, of whom one may never read on. Each takes the locks it needs.
+//! One session, a publisher and two readers, of which one may stop reading. Each takes the locks that it needs.
 //!
-//! The sound order of locks is the hub's, then the buffer's, and neither is held while a socket is awaited.
+//! The sound lock order is the hub's, then the buffer's. Neither is held while a socket is awaited.
 
 use lockstep_model::{
     BatchId, Bounds, ConnectionId, Frame, MessageId, Mode, Offset, Request, RunId, Session, ThreadId, session,
@@ -18,15 +18,15 @@ pub(super) fn rows() -> Vec<Row> {
         alone!(
             "A26",
             "awaited under the lock",
-            "a socket that does not take its frames is awaited while the user's lock is held",
+            "a blocked socket is awaited while the user's lock is held",
             ["LIVE-3", "SH-3"],
             Hub { mistake: Some(Mistake::AwaitUnderLock) },
             Hub { mistake: None }
         ),
         alone!(
             "B11",
-            "two locks in two orders",
-            "publishing takes the hub's lock and then the buffer's, and a recovering reader takes them the other way round",
+            "two lock orders",
+            "publishing locks the hub and then the buffer, and a recovering reader locks them in the other order",
             ["LIVE-3", "SH-3"],
             Hub { mistake: Some(Mistake::TwoOrders) },
             Hub { mistake: None }
@@ -55,7 +55,7 @@ struct Hub {
     mistake: Option<Mistake>,
 }
 
-/// How far somebody is.
+/// How far a participant is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum At {
     Idle,
@@ -70,13 +70,13 @@ enum At {
 /// What can happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// Somebody takes its next lock, or does what it holds them for.
+    /// A participant takes its next lock, or does the work that it holds them for.
     Go(Who),
     /// A reader's socket takes what was pulled.
     Take(Who),
 }
 
-/// Who does something. The first reader's socket may stop taking frames.
+/// A participant. The first reader's socket may stop taking frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Who {
     Publisher,
@@ -151,7 +151,7 @@ impl Model for Hub {
         for id in [Who::Slow, Who::Reader].map(|who| who as u64) {
             let join = session::Input::Join { connection: verified(&bounds, id), mode: Mode::Ready };
             step(&mut session, &bounds, join);
-            // Takes `connection_ready` and parks.
+            // Pulls `connection_ready` and parks.
             step(&mut session, &bounds, session::Input::Pull { connection: ConnectionId(id), budget: 8 });
         }
         let message = Request::Message {

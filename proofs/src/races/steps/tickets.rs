@@ -30,7 +30,7 @@ struct Tickets {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Store {
     ticket: bool,
-    /// What each lookup found, while its answer is on the way.
+    /// The result of each lookup, while its answer is in flight.
     found: [Option<bool>; 2],
     sockets: [Connection<u8>; 2],
 }
@@ -39,7 +39,7 @@ struct Store {
 enum Step {
     /// Looks the ticket up.
     Look(usize),
-    /// Deletes it and answers what was found.
+    /// Deletes it and answers with the result of the lookup.
     Redeem(usize),
 }
 

@@ -14,14 +14,14 @@ pub(super) fn rows() -> Vec<Row> {
         alone!(
             "B8",
             "half of the keys",
-            "while the keys are loaded anew, a token is verified against those that are there so far",
+            "while the keys are being reloaded, a token is verified against those loaded so far",
             ["AUTH-3"],
             Verdicts { mistake: Some(Mistake::HalfReloaded) },
             Verdicts { mistake: None }
         ),
         alone!(
             "X2",
-            "a late verdict counts",
+            "late verdict counts",
             "the answer to an older attempt is taken for the answer to the newest",
             ["AUTH-3"],
             Verdicts { mistake: Some(Mistake::AnyAttempt) },
@@ -42,7 +42,7 @@ struct Verdicts {
     mistake: Option<Mistake>,
 }
 
-/// How far the keys are reloaded. The key of every token is among the old ones and among the new.
+/// The progress of a key reload. The key of every token is both among the old ones and among the new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Keys {
     Old,
@@ -55,20 +55,20 @@ struct Verifier {
     auth: Auth,
     keys: Keys,
     presented: u32,
-    /// Attempts that are not answered, with what was found.
+    /// Unanswered attempts, with their results.
     found: Vec<(Attempt, Option<Verdict>)>,
     broken: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// A token is presented. Every one is good.
+    /// A token is presented. Every token is good.
     Present,
-    /// The keys are loaded anew.
+    /// The keys are reloaded.
     Reload,
-    /// The token of the attempt at this place is verified.
+    /// The token of the attempt at this index is verified.
     Verify(usize),
-    /// The verdict at this place arrives.
+    /// The verdict at this index arrives.
     Answer(usize),
 }
 
@@ -151,12 +151,18 @@ impl Proof for Verdicts {
                 arrow(Lifeline::Connection, Lifeline::Verifier, format!("token {}, a good one", after.auth.newest().0))
             }
             Step::Reload => {
-                let text =
-                    if after.keys == Keys::Half { "the old keys are gone, the new ones not there" } else { "new keys" };
+                let text = if after.keys == Keys::Half {
+                    "the old keys are gone, the new ones not loaded"
+                } else {
+                    "new keys"
+                };
                 vec![Drawing::note(Lifeline::Verifier, text.into())]
             }
             Step::Verify(place) => {
-                vec![Drawing::note(Lifeline::Verifier, format!("token {} is held against the keys", attempt(*place)))]
+                vec![Drawing::note(
+                    Lifeline::Verifier,
+                    format!("token {} is checked against the keys", attempt(*place)),
+                )]
             }
             Step::Answer(place) => {
                 arrow(Lifeline::Verifier, Lifeline::Connection, format!("the verdict on token {}", attempt(*place)))

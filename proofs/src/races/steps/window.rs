@@ -1,8 +1,9 @@
-//! One session whose log trims, and a client that repeats any of its messages at any moment: also one that is older than what
-//! can be read, on a connection that goes on where the last one ended, and without saying that it is a repetition. The process
-//! may be restarted in between.
+//! One session whose log trims, and a client that repeats any of its messages at any moment, including one that can no
+//! longer be read, on a connection that resumes where the last one ended, and without marking it as a repetition. The
+//! process may restart in between.
 //!
-//! What a session remembers of such an id is bounded by [`MAX_PAST`](lockstep_model::session::MAX_PAST), far beyond this model.
+//! The number of ids that a session remembers is bounded by [`MAX_PAST`](lockstep_model::session::MAX_PAST), far beyond
+//! this model.
 
 use std::collections::VecDeque;
 
@@ -26,8 +27,8 @@ pub(super) fn rows() -> Vec<Row> {
     vec![
         alone!(
             "X61",
-            "known while it can be read",
-            "a message id is remembered for as long as its run can be read, and is new again after that",
+            "forgotten with its events",
+            "a message id is remembered while its run can be read, and counts as new after that",
             ["RUN-2"],
             Window { mistake: Some(Mistake::KnownWhileReadable) },
             Window { mistake: None }
@@ -35,7 +36,7 @@ pub(super) fn rows() -> Vec<Row> {
         alone!(
             "X82",
             "forgotten at a restart",
-            "the ids of messages that can no longer be read are kept in memory only: a restart makes them new",
+            "the ids of messages that can no longer be read are kept in memory only: after a restart they count as new",
             ["RUN-2"],
             Window { mistake: Some(Mistake::ForgottenAtRestart) },
             Window { mistake: None }
@@ -61,7 +62,7 @@ const MESSAGES: u64 = 3;
 const CONNECTIONS: u64 = 3;
 /// Restarts of the process.
 const RESTARTS: u32 = 1;
-/// What marks an id that is taken for another.
+/// Marks an id that is taken for another.
 const OTHER: u64 = 8;
 
 /// The window holds one run.
@@ -69,24 +70,24 @@ fn bounds() -> Bounds {
     Bounds { retained: 3, requests: 0, ..setup::small() }
 }
 
-/// What can happen.
+/// A step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// A connection goes on after this offset.
+    /// A connection resumes after this offset.
     Resume(u64),
     /// The connection is lost.
     Cut,
     /// The next message is sent.
     Send,
-    /// A message comes again, as a repetition or as if it were new.
+    /// A message is repeated, marked as a repetition or as if it were new.
     Again(u64, Saying),
     /// The oldest run is answered.
     Answer,
-    /// The process dies, and another takes its place.
+    /// The process dies, and a new one starts.
     Restart,
 }
 
-/// What a client says of a message that it sends again.
+/// How a client marks a message that it resends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Saying {
     Repeated,
@@ -96,19 +97,19 @@ enum Saying {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct WindowState {
     session: Session<u8>,
-    /// What the log has not trimmed, in order.
+    /// The entries that the log has not trimmed, in order.
     log: VecDeque<Entry<u8>>,
     /// The messages that it has trimmed, oldest first.
     trimmed: Vec<MessageId>,
     restarts: u32,
-    /// The connection that is there, and whether everything after the place that it named could be read.
+    /// The current connection, and whether everything after the position that it named could be read.
     here: Option<(ConnectionId, bool)>,
     connections: u64,
     sent: u64,
     runs: u64,
     /// The open runs, oldest first, each with its message.
     open: Vec<(RunId, u64)>,
-    /// How often an agent was given each message.
+    /// How often an agent was launched for each message.
     launched: [u8; MESSAGES as usize],
     /// Whether a message was refused as forgotten on a connection that had resumed.
     forgotten: bool,
@@ -171,7 +172,7 @@ impl WindowState {
         self.feed(Input::Restored { attempt: Attempt(1), snapshot });
     }
 
-    /// The client writes a message; its run would be a new one.
+    /// The client writes a message. Its run, if any, is new.
     fn write(&mut self, message: u64, id: MessageId, saying: Saying) {
         let Some((connection, _)) = self.here else { return };
         self.runs += 1;
@@ -186,7 +187,7 @@ impl WindowState {
             replaces: None,
         };
         self.feed(Input::Connection { connection, input: connection::Input::Received(request) });
-        // One that was not begun.
+        // The run was not begun.
         if !self.session.runs().contains_key(&run) {
             self.open.retain(|(open, _)| *open != run);
             self.runs -= 1;
@@ -300,7 +301,7 @@ impl Proof for Window {
     }
 
     fn about(&self) -> &'static str {
-        "messages that come again when their runs cannot be read any more"
+        "messages that are repeated when their runs can no longer be read"
     }
 
     fn bounds(&self) -> Vec<(&'static str, String)> {
