@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -114,12 +115,33 @@ pub(crate) async fn threads(log: &dyn Log, user: UserId, limit: usize) -> Vec<(S
     }
 }
 
+/// Copies a directory as it is at one moment: files that a log writes or removes meanwhile make it begin again.
 pub(crate) fn copy(from: &Path, to: &Path) {
+    let files = || -> io::Result<BTreeMap<_, _>> {
+        let mut files = BTreeMap::new();
+        for file in fs::read_dir(from)? {
+            let file = file?;
+            let metadata = file.metadata()?;
+            if metadata.is_file() && file.file_name() != "lock" {
+                files.insert(file.file_name(), (metadata.len(), metadata.modified()?));
+            }
+        }
+        Ok(files)
+    };
+    let attempt = || -> io::Result<bool> {
+        let before = files()?;
+        for name in before.keys() {
+            fs::copy(from.join(name), to.join(name))?;
+        }
+        Ok(files()? == before)
+    };
     fs::create_dir_all(to).expect("a directory");
-    for file in fs::read_dir(from).expect("a directory") {
-        let file = file.expect("a file");
-        if file.path().is_file() && file.file_name() != "lock" {
-            fs::copy(file.path(), to.join(file.file_name())).expect("a copy");
+    while !matches!(attempt(), Ok(true)) {
+        for file in fs::read_dir(to).expect("a directory") {
+            let path = file.expect("a file").path();
+            if path.is_file() {
+                fs::remove_file(path).expect("a file");
+            }
         }
     }
 }
