@@ -14,7 +14,7 @@ pub(crate) use run::Progress;
 pub use run::{EmitError, Run, Speaker, ToolError};
 
 pub mod builtin;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "openai")]
 pub mod openai;
 pub mod testing;
 pub mod tools;

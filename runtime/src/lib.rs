@@ -42,10 +42,13 @@
 //!
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
-//! | `gateway` | yes | the ready-made gateway and its binary, logs on disk, JSON Web Tokens, OpenAI-compatible models |
-//! | `jemalloc` | yes | the allocator of the binary; needs `make` beside a C compiler |
+//! | `disk` | no | [`DiskLog`](log::DiskLog), a log on disk |
+//! | `kept` | no | [`KeptLog`](log::KeptLog), a log on disk that also keeps conversations; builds SQLite |
+//! | `jwt` | no | [`JwtVerifier`](verify::jwt::JwtVerifier): JSON Web Tokens, keys from a file or over HTTP |
+//! | `openai` | no | [`OpenAi`](agent::openai::OpenAi): models behind an OpenAI-compatible API |
 //!
-//! Without `gateway`, what remains is the session layer itself, with [`MemoryLog`](log::MemoryLog).
+//! Without any, what remains is the session layer itself, with [`MemoryLog`](log::MemoryLog). The ready-made gateway is
+//! the crate `lockstep-gateway`, which enables all of them.
 //!
 //! # Modules
 //!
@@ -72,9 +75,9 @@
 pub mod agent;
 pub mod core;
 mod driver;
-#[cfg(feature = "gateway")]
-pub mod gateway;
 pub mod guide;
+#[doc(hidden)]
+pub mod internal;
 pub mod legacy;
 pub mod log;
 pub mod manager;
@@ -109,7 +112,7 @@ pub(crate) fn random() -> Result<u64, String> {
 /// # Errors
 ///
 /// A sentence, if there is none.
-pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], String> {
+pub fn random_bytes<const N: usize>() -> Result<[u8; N], String> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| format!("the system has no randomness: {error}"))?;
     Ok(bytes)

@@ -26,20 +26,20 @@ use crate::verify::BoxFuture;
 
 pub mod conversations;
 mod deletions;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "disk")]
 pub mod disk;
 pub(crate) mod guarded;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "kept")]
 pub mod kept;
 pub mod memory;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "kept")]
 mod pages;
 mod retention;
 
 pub use conversations::Conversations;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "disk")]
 pub use disk::DiskLog;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "kept")]
 pub use kept::KeptLog;
 pub use memory::MemoryLog;
 

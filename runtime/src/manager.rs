@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::agent::Agent;
-use crate::driver::{Core, Driver, End, notices, revocations};
+use crate::driver::{Core, Driver, notices, revocations};
 use crate::log::conversations::Retention;
 use crate::log::{Log, MemoryLog};
 use crate::seam::ask;
@@ -22,10 +22,12 @@ use crate::transport::{Limits, Socket};
 use crate::upgrade::Redeem;
 use crate::verify::{Revocation, Verifier};
 
+pub use crate::driver::Phase;
 pub use crate::driver::connection::Opening;
 pub use crate::driver::notices::NotSent;
 pub use user::User;
 
+mod process;
 mod retention;
 mod user;
 
@@ -325,9 +327,7 @@ impl Manager {
     pub async fn drain(&self) {
         self.inner.draining.send_replace(true);
         let _ = self.inner.core.steer(node::Input::Drain { successor: Successor::Absent });
-        let mut end = self.inner.core.effects().end();
-        // The driver owns the sender, and this handle keeps the driver alive.
-        let _ = end.wait_for(|end| *end == End::Stopped).await;
+        self.reached(Phase::Stopped).await;
     }
 
     /// Closes one connection, in any state and however full its inbox is. Returns false if no connection has this id.

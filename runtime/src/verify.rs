@@ -13,18 +13,18 @@ use sha2::{Digest, Sha256};
 use crate::payload::Token;
 use crate::seldom::Seldom;
 
-#[cfg(feature = "gateway")]
+#[cfg(feature = "jwt")]
 pub mod clock;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "jwt")]
 pub mod jwks;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "jwt")]
 pub mod jwt;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "jwt")]
 pub mod keys;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "jwt")]
 pub mod revoked;
 
-#[cfg(feature = "gateway")]
+#[cfg(feature = "jwt")]
 pub(crate) mod journal;
 
 /// A boxed future, so that this crate's traits can be used as trait objects.
@@ -63,14 +63,18 @@ pub enum Revocation {
 /// Counts credentials that were not verified, and logs why for the operator: each reason at once, then once a minute
 /// with the number of times that it has occurred since. Bad credentials are free to present, so they must not fill a
 /// log.
-pub(crate) struct Reports(Seldom<&'static str>);
+#[derive(Debug)]
+pub struct Reports(Seldom<&'static str>);
 
 impl Reports {
-    pub(crate) const fn new() -> Self {
+    /// Returns a counter that has logged nothing yet.
+    #[must_use]
+    pub const fn new() -> Self {
         Self(Seldom::new(Duration::from_mins(1)))
     }
 
-    pub(crate) fn take(&self, not: &NotVerified) {
+    /// Counts one credential, and logs it if its line is due.
+    pub fn take(&self, not: &NotVerified) {
         match not {
             NotVerified::Rejected(reason) => {
                 metrics::counter!("lockstep_credentials_rejected_total", "reason" => *reason).increment(1);
@@ -86,6 +90,12 @@ impl Reports {
                 }
             }
         }
+    }
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

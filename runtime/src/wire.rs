@@ -51,9 +51,10 @@ mod query;
 pub mod schema;
 mod v1;
 
-#[cfg(feature = "gateway")]
-pub(crate) use conversation::{Answer, limit, offset_of, place, title_of};
+pub(crate) use conversation::Answer;
 pub use conversation::{MAX_PAGE, MAX_TITLE, Query, Wanted};
+#[doc(hidden)]
+pub use conversation::{limit, offset_of, place, title_of};
 pub(crate) use event::Delta;
 pub use event::{data_of, data_of_abandoned, data_of_piece};
 pub use hex::{Hex, hex};

@@ -160,6 +160,7 @@ struct Shared {
     commit_us: AtomicU64,
     epoch: Epoch,
     /// Distinguishes this log from others.
+    #[cfg_attr(not(feature = "kept"), expect(dead_code))]
     id: u64,
 }
 
@@ -250,6 +251,7 @@ pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<s
 }
 
 /// For the conversations that are kept beside the log.
+#[cfg(feature = "kept")]
 impl DiskLog {
     pub(super) fn id(&self) -> u64 {
         self.shared.id

@@ -177,7 +177,7 @@ impl JwtVerifier {
     }
 
     /// A verifier of the tokens that this gateway issues. It has no leeway, because both sides share one clock.
-    pub(crate) fn own(
+    pub fn own(
         secret: Secret,
         name: &str,
         max_lifetime: Duration,

@@ -44,11 +44,12 @@ const MAX_WAITING: usize = 4096;
 /// Lines that are appended before the file is replaced, unless it needs more for its current content.
 const MIN_LINES: usize = 512;
 /// How long a request waits for the disk.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+pub const DEADLINE: Duration = Duration::from_secs(5);
 /// The pause between two attempts at a failing disk.
 const REST: Duration = Duration::from_secs(1);
 
-pub(crate) type Subject = Arc<str>;
+/// A user's name at its issuer.
+pub type Subject = Arc<str>;
 
 /// Revocations and logins, shared by all issuers and verifiers.
 pub struct Revocations {
@@ -56,7 +57,7 @@ pub struct Revocations {
 }
 
 /// Called when a login has ended, before any request is answered.
-pub(crate) type Ended = Box<dyn Fn(Subject, CredentialId, Why) + Send + Sync>;
+pub type Ended = Box<dyn Fn(Subject, CredentialId, Why) + Send + Sync>;
 
 struct Core {
     state: Mutex<State>,
@@ -172,7 +173,7 @@ impl Revocations {
     }
 
     /// Checks another issuer's token against the revocations, and remembers when it was issued.
-    pub(crate) fn judge(&self, subject: &str, credential: CredentialId, issued: Issued) -> Result<(), NotGood> {
+    pub fn judge(&self, subject: &str, credential: CredentialId, issued: Issued) -> Result<(), NotGood> {
         let judged = lock(&self.core.state).machine.revoked().judge(&Arc::from(subject), credential, issued);
         if let (Ok(()), Some(issued)) = (judged, issued.at) {
             self.core.drive(Input::Seen { issued });
@@ -181,30 +182,30 @@ impl Revocations {
     }
 
     /// Whether a login's tokens are valid.
-    pub(crate) fn standing(&self, subject: &str, login: CredentialId) -> Standing {
+    pub fn standing(&self, subject: &str, login: CredentialId) -> Standing {
         lock(&self.core.state).machine.standing(&Arc::from(subject), login)
     }
 
     /// Enables the gateway's own login, with these limits on the lifetime of logins.
-    pub(crate) fn serve(&self, idle: Duration, longest: Duration) {
+    pub fn serve(&self, idle: Duration, longest: Duration) {
         let mut state = lock(&self.core.state);
         state.own = true;
         (state.limits.idle, state.limits.longest) = (millis(idle), millis(longest));
     }
 
     /// Calls `ended` for every login that ends, before any request is answered. Only the first call has an effect.
-    pub(crate) fn on_end(&self, ended: Ended) {
+    pub fn on_end(&self, ended: Ended) {
         let _ = self.core.ended.set(ended);
     }
 
     /// Reports that the accounts were read.
-    pub(crate) fn looked(&self, accounts: BTreeMap<Subject, u64>) {
+    pub fn looked(&self, accounts: BTreeMap<Subject, u64>) {
         self.core.drive(Input::Looked(accounts));
     }
 
     /// Sends a request to the machine, and waits for its answer, for [`DEADLINE`] at most. If the caller stops waiting,
     /// the request is given up.
-    pub(crate) async fn ask(&self, input: impl FnOnce(Ask, Now) -> Input<Subject>) -> Answer<Subject> {
+    pub async fn ask(&self, input: impl FnOnce(Ask, Now) -> Input<Subject>) -> Answer<Subject> {
         let (sender, answer) = oneshot::channel();
         let ask = {
             let mut state = lock(&self.core.state);
@@ -225,7 +226,7 @@ impl Revocations {
 
     /// Returns when all earlier writes are on the disk or have failed, and the file is closed, so that another process
     /// may open it. Later requests are unavailable.
-    pub(crate) async fn close(&self) {
+    pub async fn close(&self) {
         let (closed, done) = oneshot::channel();
         let writer = self.core.writer.as_ref();
         if writer.is_some_and(|writer| writer.send(Job::Close(closed)).is_ok()) {
@@ -234,7 +235,7 @@ impl Revocations {
     }
 
     /// Why a request was unavailable, for the operator.
-    pub(crate) fn failure(&self) -> String {
+    pub fn failure(&self) -> String {
         let said = lock(&self.core.state).failure.clone();
         let silent = || format!("{FILE}: the disk has not answered within {} s", DEADLINE.as_secs());
         if said.is_empty() { silent() } else { said }

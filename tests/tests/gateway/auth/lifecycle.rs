@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep::gateway::accounts::{Accounts, Cost, FILE as ACCOUNTS, MAX_HASHING, MAX_WAITING};
-use lockstep::gateway::login::{Login, LoginConfig, Rate, routes};
 use lockstep::verify::Verifier;
 use lockstep::verify::revoked::{FILE, Revocations};
+use lockstep_gateway::accounts::{Accounts, Cost, FILE as ACCOUNTS, MAX_HASHING, MAX_WAITING};
+use lockstep_gateway::login::{Login, LoginConfig, Rate, routes};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
