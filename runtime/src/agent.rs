@@ -16,6 +16,7 @@ pub use run::{EmitError, Run, Speaker, ToolError};
 pub mod builtin;
 #[cfg(feature = "openai")]
 pub mod openai;
+#[cfg(feature = "testing")]
 pub mod testing;
 pub mod tools;
 

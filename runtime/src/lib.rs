@@ -46,9 +46,11 @@
 //! | `kept` | no | [`KeptLog`](log::KeptLog), a log on disk that also keeps conversations; builds SQLite |
 //! | `jwt` | no | [`JwtVerifier`](verify::jwt::JwtVerifier): JSON Web Tokens, keys from a file or over HTTP |
 //! | `openai` | no | [`OpenAi`](agent::openai::OpenAi): models behind an OpenAI-compatible API |
+//! | `testing` | no | [`testing`] and [`agent::testing`], for tests |
+//! | `legacy` | no | [`legacy`] |
 //!
 //! Without any, what remains is the session layer itself, with [`MemoryLog`](log::MemoryLog). The ready-made gateway is
-//! the crate `lockstep-gateway`, which enables all of them.
+//! the crate `lockstep-gateway`, which enables what it needs.
 //!
 //! # Modules
 //!
@@ -78,6 +80,7 @@ mod driver;
 pub mod guide;
 #[doc(hidden)]
 pub mod internal;
+#[cfg(feature = "legacy")]
 pub mod legacy;
 pub mod log;
 pub mod manager;
@@ -87,6 +90,7 @@ mod private;
 mod seam;
 mod seldom;
 mod sync;
+#[cfg(feature = "testing")]
 pub mod testing;
 mod timers;
 pub mod trace;
