@@ -58,3 +58,9 @@ pub trait Agent: Send + Sync + 'static {
     /// Answers a message.
     fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()>;
 }
+
+impl<A: Agent + ?Sized> Agent for Arc<A> {
+    fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
+        (**self).answer(message, run)
+    }
+}

@@ -35,6 +35,7 @@ pub mod memory;
 #[cfg(feature = "kept")]
 mod pages;
 mod retention;
+mod shared;
 
 pub use conversations::Conversations;
 #[cfg(feature = "disk")]

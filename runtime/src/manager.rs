@@ -83,45 +83,24 @@ impl fmt::Display for NotBuilt {
 impl core::error::Error for NotBuilt {}
 
 impl Builder {
-    /// Sets the verifier, which determines whose a credential is.
+    /// Sets the verifier, which determines whose a credential is. A shared one is an [`Arc`].
     #[must_use]
     pub fn verifier(mut self, verifier: impl Verifier) -> Self {
         self.verifier = Some(Arc::new(verifier));
         self
     }
 
-    /// Like [`Builder::verifier`], but shared.
-    #[must_use]
-    pub fn shared_verifier(mut self, verifier: Arc<dyn Verifier>) -> Self {
-        self.verifier = Some(verifier);
-        self
-    }
-
-    /// Sets the agent, which answers messages.
+    /// Sets the agent, which answers messages. A shared one is an [`Arc`].
     #[must_use]
     pub fn agent(mut self, agent: impl Agent) -> Self {
         self.agent = Some(Arc::new(agent));
         self
     }
 
-    /// Like [`Builder::agent`], but shared.
-    #[must_use]
-    pub fn shared_agent(mut self, agent: Arc<dyn Agent>) -> Self {
-        self.agent = Some(agent);
-        self
-    }
-
-    /// Sets the log, which stores streams. The default is [`MemoryLog`].
+    /// Sets the log, which stores streams. A shared one is an [`Arc`]. The default is [`MemoryLog`].
     #[must_use]
     pub fn log(mut self, log: impl Log) -> Self {
         self.log = Arc::new(log);
-        self
-    }
-
-    /// Like [`Builder::log`], but shared.
-    #[must_use]
-    pub fn shared_log(mut self, log: Arc<dyn Log>) -> Self {
-        self.log = log;
         self
     }
 

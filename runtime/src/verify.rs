@@ -123,6 +123,20 @@ pub trait Verifier: Send + Sync + 'static {
     }
 }
 
+impl<V: Verifier + ?Sized> Verifier for Arc<V> {
+    fn verify<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<Identity, NotVerified>> {
+        (**self).verify(token)
+    }
+
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+        (**self).revoke(revocation)
+    }
+
+    fn record<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+        (**self).record(revocation)
+    }
+}
+
 /// The id of a credential: the first 64 bits of the SHA-256 digest of its name (`jti`), or of the token itself.
 #[must_use]
 pub fn credential_id(name: &str) -> CredentialId {

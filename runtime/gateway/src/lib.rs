@@ -152,9 +152,9 @@ pub fn manager(
     redeem: Option<lockstep::upgrade::Redeem>,
 ) -> Result<Manager, String> {
     let builder = Manager::builder()
-        .shared_verifier(verifier)
-        .shared_agent(agent)
-        .shared_log(log(config)?)
+        .verifier(verifier)
+        .agent(agent)
+        .log(log(config)?)
         .bounds((&config.bounds).into())
         .limits(config.limits.socket())
         .origins(config.origins.clone());

@@ -82,9 +82,9 @@ impl Gateway {
         let mut record = Record::of_manager(&bounds, parts.history);
         let manager = Manager::builder()
             .trace(record.trace())
-            .shared_verifier(parts.verifier)
+            .verifier(parts.verifier)
             .agent(agent)
-            .shared_log(parts.log)
+            .log(parts.log)
             .bounds(bounds)
             .limits(config.limits.socket())
             .origins(config.origins.clone())

@@ -109,7 +109,7 @@ async fn a_reader_without_a_position_gets_the_unread_events_once() {
 #[tokio::test(start_paused = true)]
 async fn how_far_a_user_has_read_survives_the_process() {
     let (log, history) = (Arc::new(MemoryLog::new()), History::in_memory());
-    let manager = || Watched::with(Echo, history.clone(), |builder| builder.shared_log(Arc::clone(&log) as _));
+    let manager = || Watched::with(Echo, history.clone(), |builder| builder.log(Arc::clone(&log)));
     let before = manager();
     before.user("ada").send(&json!({ "text": "read" })).await.expect("sent");
     let (mut ada, _) = live(&before, "ada", Value::Null).await;
@@ -142,7 +142,7 @@ async fn what_was_unread_and_is_gone_is_told() {
 #[tokio::test(start_paused = true)]
 async fn a_notice_survives_the_process() {
     let (log, history) = (Arc::new(MemoryLog::new()), History::in_memory());
-    let manager = || Watched::with(Echo, history.clone(), |builder| builder.shared_log(Arc::clone(&log) as _));
+    let manager = || Watched::with(Echo, history.clone(), |builder| builder.log(Arc::clone(&log)));
     manager().user("ada").send(&json!({ "text": "kept" })).await.expect("sent");
     let manager = manager();
     let (mut ada, _) = live(&manager, "ada", json!("earliest")).await;
@@ -284,7 +284,7 @@ async fn a_message_older_than_the_window_is_forgotten_and_not_run_again() {
 #[tokio::test(start_paused = true)]
 async fn a_message_older_than_the_window_is_not_run_again_by_the_next_session() {
     let (log, history) = (Arc::new(MemoryLog::new()), History::in_memory());
-    let manager = || Watched::with(Echo, history.clone(), |builder| builder.shared_log(Arc::clone(&log) as _));
+    let manager = || Watched::with(Echo, history.clone(), |builder| builder.log(Arc::clone(&log)));
     let before = manager();
     run_old(&before).await;
     while before.health().sessions > 0 {

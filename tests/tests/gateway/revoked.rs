@@ -56,7 +56,7 @@ async fn code(mut peer: Peer) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn a_revocation_closes_at_once_while_the_log_does_not_answer() {
     let log = Remote::new();
-    let manager = Watched::with(Echo, History::in_memory(), |builder| builder.shared_log(Arc::clone(&log) as _));
+    let manager = Watched::with(Echo, History::in_memory(), |builder| builder.log(Arc::clone(&log)));
     let (ada, _) = manager.live("ada", json!("latest")).await;
     let (one, _) = manager.live("ada", json!("latest")).await;
     let (mut bob, _) = manager.live("bob", json!("latest")).await;
@@ -76,7 +76,7 @@ async fn a_revocation_closes_at_once_while_the_log_does_not_answer() {
 #[tokio::test(start_paused = true)]
 async fn a_verification_that_waits_for_the_log_meets_the_revocation_that_came_meanwhile() {
     let log = Remote::new();
-    let manager = Watched::with(Echo, History::in_memory(), |builder| builder.shared_log(Arc::clone(&log) as _));
+    let manager = Watched::with(Echo, History::in_memory(), |builder| builder.log(Arc::clone(&log)));
     log.reachable.send_replace(false);
     let [ada, mut bob] = ["ada", "bob"].map(|name| {
         let peer = manager.connect();

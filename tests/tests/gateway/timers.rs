@@ -202,7 +202,7 @@ impl Conversations for Mute {
 
 fn logging(bounds: &Bounds, log: Late) -> (Watched, Arc<Faked<Late>>) {
     let log = Arc::new(Faked(log));
-    (gateway(bounds, Echo, |builder| builder.shared_log(Arc::clone(&log) as Arc<dyn Log>)), log)
+    (gateway(bounds, Echo, |builder| builder.log(Arc::clone(&log))), log)
 }
 
 async fn handshake() {
