@@ -89,6 +89,7 @@ pub mod pool;
 mod private;
 mod seam;
 mod seldom;
+mod sentence;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -107,7 +108,7 @@ pub use manager::Manager;
 struct Readme;
 
 /// 64 bits of the system's randomness.
-pub(crate) fn random() -> Result<u64, String> {
+pub(crate) fn random() -> Result<u64, NoRandomness> {
     random_bytes().map(u64::from_ne_bytes)
 }
 
@@ -115,9 +116,27 @@ pub(crate) fn random() -> Result<u64, String> {
 ///
 /// # Errors
 ///
-/// A sentence, if there is none.
-pub fn random_bytes<const N: usize>() -> Result<[u8; N], String> {
+/// [`NoRandomness`].
+pub fn random_bytes<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| format!("the system has no randomness: {error}"))?;
+    getrandom::fill(&mut bytes).map_err(NoRandomness)?;
     Ok(bytes)
+}
+
+/// The system has no randomness.
+#[derive(Clone, Copy, Debug)]
+pub struct NoRandomness(getrandom::Error);
+
+impl std::fmt::Display for NoRandomness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the system has no randomness: {}", self.0)
+    }
+}
+
+impl std::error::Error for NoRandomness {}
+
+impl From<NoRandomness> for String {
+    fn from(error: NoRandomness) -> Self {
+        error.to_string()
+    }
 }

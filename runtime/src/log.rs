@@ -44,6 +44,12 @@ pub use disk::DiskLog;
 pub use kept::KeptLog;
 pub use memory::MemoryLog;
 
+#[cfg(feature = "disk")]
+crate::sentence::sentence! {
+    /// Why a log on disk cannot be opened, with its path and what to do: a sentence for the operator.
+    NotOpened
+}
+
 /// One event, as the log stores it.
 #[derive(Clone, Debug)]
 pub struct Written {

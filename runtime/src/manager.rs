@@ -20,7 +20,7 @@ use crate::seam::ask;
 use crate::trace::Trace;
 use crate::transport::{Limits, Socket};
 use crate::upgrade::Redeem;
-use crate::verify::{Revocation, Verifier};
+use crate::verify::{NotRevoked, Revocation, Verifier};
 
 pub use crate::driver::Phase;
 pub use crate::driver::connection::Opening;
@@ -215,7 +215,7 @@ pub struct Broadcast {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotRecorded {
     /// The verifier's error.
-    pub why: String,
+    pub why: NotRevoked,
     /// Whether the revocation is retried until the verifier has recorded it. If not, the caller must revoke again.
     pub repeated: bool,
 }
@@ -326,7 +326,7 @@ impl Manager {
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), NotRecorded> {
         let (core, revocation) = (Arc::clone(&self.inner.core), revocation.clone());
         let done = self.inner.core.effects().spawn(async move { revoke(&core, revocation).await });
-        let ends = |_| Err(NotRecorded { why: "the process ends".to_owned(), repeated: false });
+        let ends = |_| Err(NotRecorded { why: "the process ends".into(), repeated: false });
         done.await.unwrap_or_else(ends)
     }
 
@@ -386,7 +386,7 @@ async fn revoke(core: &Arc<Core>, revocation: Revocation) -> Result<(), NotRecor
     let driver = core.effects();
     // Live connections must not wait for a disk.
     revocations::apply(core, &revocation);
-    let panicked = || Err("the verifier panicked".to_owned());
+    let panicked = || Err("the verifier panicked".into());
     let written = ask(|| driver.verifier.revoke(&revocation)).await.unwrap_or_else(panicked);
     // This covers what was verified before the verifier knew of the revocation. The verifier rejects anything later.
     revocations::apply(core, &revocation);

@@ -112,7 +112,7 @@ impl Manager {
             ));
         }
         let in_header = bearer(headers).map(Token::new);
-        let resume = resume_from_query(query).map_err(bad)?;
+        let resume = resume_from_query(query).map_err(|wrong| bad(wrong.reason()))?;
         let mut tickets =
             query.split('&').filter_map(|pair| (pair == "ticket").then_some("").or(pair.strip_prefix("ticket=")));
         let ticket = tickets.next();

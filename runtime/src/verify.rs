@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::payload::Token;
 use crate::seldom::Seldom;
+use crate::sentence::sentence;
 
 #[cfg(feature = "jwt")]
 pub mod clock;
@@ -49,6 +50,11 @@ pub enum NotVerified {
     Rejected(&'static str),
     /// The verifier could not decide. The client is not admitted, and is not told that its credential is bad.
     Unavailable(String),
+}
+
+sentence! {
+    /// Why a verifier could not record a revocation: a sentence for the operator.
+    NotRevoked
 }
 
 /// What a revocation covers.
@@ -109,8 +115,8 @@ pub trait Verifier: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// A sentence for the operator, if the revocation could not be recorded.
-    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>>;
+    /// [`NotRevoked`], if the revocation could not be recorded.
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>>;
 
     /// Records a revocation that [`Verifier::revoke`] failed to record, with its original instant: credentials issued
     /// since then stay valid. Called again until it succeeds. A verifier that cannot tell the two apart revokes again.
@@ -118,7 +124,7 @@ pub trait Verifier: Send + Sync + 'static {
     /// # Errors
     ///
     /// As [`Verifier::revoke`].
-    fn record<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+    fn record<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         self.revoke(revocation)
     }
 }
@@ -128,11 +134,11 @@ impl<V: Verifier + ?Sized> Verifier for Arc<V> {
         (**self).verify(token)
     }
 
-    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         (**self).revoke(revocation)
     }
 
-    fn record<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+    fn record<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         (**self).record(revocation)
     }
 }

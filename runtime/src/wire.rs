@@ -61,7 +61,7 @@ pub use hex::{Hex, hex};
 pub use members::{MAX_DEPTH, MAX_INTEGER, MAX_MEMBERS};
 pub(crate) use message::deleted;
 pub use message::{MAX_ECHO, MAX_NAME, MAX_NAMES};
-pub use query::resume_from_query;
+pub use query::{InvalidQuery, resume_from_query};
 pub(crate) use v1::Past;
 
 use message::Names;

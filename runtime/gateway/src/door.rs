@@ -123,7 +123,8 @@ fn tickets(verifier: &Arc<dyn Verifier>, config: &Config) -> (Arc<TicketDesk>, R
 }
 
 fn revocations(directory: &Path, retention: Duration) -> Result<Arc<Revocations>, String> {
-    Ok(Arc::new(Revocations::open(directory, retention, Clock::system())?))
+    let revocations = Revocations::open(directory, retention, Clock::system());
+    Ok(Arc::new(revocations.map_err(|error| error.to_string())?))
 }
 
 /// How long revocations from before the built-in login was in use are remembered. Our own tokens end with their login.

@@ -130,7 +130,7 @@ pub fn log(config: &Config) -> Result<Arc<dyn Log>, String> {
             earlier.display()
         ));
     }
-    Ok(Arc::new(KeptLog::open(&config.data_dir.join("log"), &config.log.options())?))
+    Ok(Arc::new(KeptLog::open(&config.data_dir.join("log"), &config.log.options()).map_err(|error| error.to_string())?))
 }
 
 /// Starts the trace that the configuration asks for.

@@ -67,7 +67,7 @@ use lockstep_model::{Epoch, MessageId, Offset, Tenure, UserId};
 use tokio::sync::oneshot;
 
 use super::deletions;
-use super::{Acquired, Held, Log, LogError, Written};
+use super::{Acquired, Held, Log, LogError, NotOpened, Written};
 use crate::sync::lock;
 use crate::verify::BoxFuture;
 
@@ -176,8 +176,8 @@ impl DiskLog {
     ///
     /// # Errors
     ///
-    /// A message with the path and what to do, for a log that is in use, damaged, or cannot be read or written.
-    pub fn open(path: &Path, durability: Durability) -> Result<Self, String> {
+    /// [`NotOpened`], for a log that is in use, damaged, or cannot be read or written.
+    pub fn open(path: &Path, durability: Durability) -> Result<Self, NotOpened> {
         Self::open_with(path, &Options::new(durability))
     }
 
@@ -185,18 +185,18 @@ impl DiskLog {
     ///
     /// # Errors
     ///
-    /// A message with the path and what to do, for a log that is in use, damaged, or cannot be read or written.
-    pub fn open_with(path: &Path, options: &Options) -> Result<Self, String> {
+    /// [`NotOpened`], for a log that is in use, damaged, or cannot be read or written.
+    pub fn open_with(path: &Path, options: &Options) -> Result<Self, NotOpened> {
         let opened = Files::open(path).and_then(|files| Self::on(Arc::new(files), options));
-        opened.map_err(|error| format!("cannot open the log {}: {error}", path.display()))
+        opened.map_err(|error| format!("cannot open the log {}: {error}", path.display()).into())
     }
 
     /// Opens the log on that storage, or creates one.
     ///
     /// # Errors
     ///
-    /// A message, for a log that is damaged, or cannot be read or written.
-    pub fn on(storage: Arc<dyn Storage>, options: &Options) -> Result<Self, String> {
+    /// [`NotOpened`], for a log that is damaged, or cannot be read or written.
+    pub fn on(storage: Arc<dyn Storage>, options: &Options) -> Result<Self, NotOpened> {
         let found = recover::recover(&*storage, options.repair)?;
         let epoch = Epoch(found.manifest.epoch);
         let id = found.manifest.id;

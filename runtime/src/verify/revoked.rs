@@ -22,9 +22,10 @@ use lockstep_model::login::{Answer, Ask, Input, Limits, Logins, Now, Output, Rec
 use lockstep_model::{CredentialId, Handled};
 use tokio::sync::oneshot;
 
-use super::Revocation;
 use super::clock::{Clock, millis};
 use super::journal::Journal;
+use super::{NotRevoked, Revocation};
+use crate::sentence::sentence;
 use crate::sync::lock;
 
 mod file;
@@ -50,6 +51,11 @@ const REST: Duration = Duration::from_secs(1);
 
 /// A user's name at its issuer.
 pub type Subject = Arc<str>;
+
+sentence! {
+    /// Why the file of revocations and logins cannot be opened, with its path: a sentence for the operator.
+    NotOpened
+}
 
 /// Revocations and logins, shared by all issuers and verifiers.
 pub struct Revocations {
@@ -94,8 +100,8 @@ impl Revocations {
     ///
     /// # Errors
     ///
-    /// A sentence that names the file and the invalid line.
-    pub fn open(directory: &Path, retention: Duration, clock: Clock) -> Result<Self, String> {
+    /// [`NotOpened`], with the file and the invalid line.
+    pub fn open(directory: &Path, retention: Duration, clock: Clock) -> Result<Self, NotOpened> {
         let mut machine = Logins::new();
         let mut journal = file::open(directory, &mut machine)?;
         let limits = limits(retention);
@@ -127,9 +133,9 @@ impl Revocations {
     ///
     /// # Errors
     ///
-    /// A sentence for the operator, if it is not on the disk yet. It is in effect all the same, and is written as soon
+    /// [`NotRevoked`], if it is not on the disk yet. It is in effect all the same, and is written as soon
     /// as possible; a crash before that undoes it.
-    pub async fn revoke(&self, revocation: &Revocation) -> Result<(), String> {
+    pub async fn revoke(&self, revocation: &Revocation) -> Result<(), NotRevoked> {
         let (subject, credential) = match revocation {
             Revocation::Subject(subject) => (Arc::clone(subject), None),
             Revocation::Credential(subject, credential) => (Arc::clone(subject), Some(*credential)),
@@ -144,7 +150,7 @@ impl Revocations {
         });
         match answer.await {
             Answer::Ended => Ok(()),
-            Answer::Unavailable | Answer::Refused | Answer::Admitted { .. } => Err(self.failure()),
+            Answer::Unavailable | Answer::Refused | Answer::Admitted { .. } => Err(self.failure().into()),
         }
     }
 
@@ -154,9 +160,9 @@ impl Revocations {
     /// # Errors
     ///
     /// As [`Revocations::revoke`], while it is not.
-    pub fn record(&self) -> Result<(), String> {
+    pub fn record(&self) -> Result<(), NotRevoked> {
         let written = lock(&self.core.state).machine.is_written();
-        if written { Ok(()) } else { Err(self.failure()) }
+        if written { Ok(()) } else { Err(self.failure().into()) }
     }
 
     /// The instant up to which this subject's credentials are revoked. `None` if the subject was never revoked as a

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use lockstep::manager::Opening;
 use lockstep::payload::Token;
 use lockstep::testing::{AnyToken, Echo, Peer};
-use lockstep::verify::{BoxFuture, Identity, NotVerified, Revocation, Verifier};
+use lockstep::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation, Verifier};
 use lockstep::wire::{Codec, resume_from_query};
 use lockstep_tests::history::History;
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ impl Verifier for Slow {
         })
     }
 
-    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         AnyToken.revoke(revocation)
     }
 }

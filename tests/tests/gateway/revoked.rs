@@ -8,7 +8,7 @@ use lockstep::log::{Log, MemoryLog};
 use lockstep::payload::Token;
 use lockstep::testing::{AnyToken, Echo, Peer};
 use lockstep::trace::{Settings, Trace};
-use lockstep::verify::{BoxFuture, Identity, NotVerified, Revocation, Verifier, credential_id};
+use lockstep::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation, Verifier, credential_id};
 use lockstep::{Manager, manager::NotRecorded};
 use lockstep_model::{Bounds, UserId};
 use lockstep_tests::history::History;
@@ -131,9 +131,9 @@ struct Full {
 }
 
 impl Full {
-    fn written(&self) -> BoxFuture<'static, Result<(), String>> {
+    fn written(&self) -> BoxFuture<'static, Result<(), NotRevoked>> {
         let full = self.full.load(Ordering::SeqCst);
-        Box::pin(core::future::ready(if full { Err("no space left on device".to_owned()) } else { Ok(()) }))
+        Box::pin(core::future::ready(if full { Err("no space left on device".into()) } else { Ok(()) }))
     }
 }
 
@@ -144,11 +144,11 @@ impl Verifier for OnDisk {
         AnyToken.verify(token)
     }
 
-    fn revoke<'a>(&'a self, _: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+    fn revoke<'a>(&'a self, _: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         self.0.written()
     }
 
-    fn record<'a>(&'a self, _: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+    fn record<'a>(&'a self, _: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         self.0.records.fetch_add(1, Ordering::SeqCst);
         self.0.recorded.notify_one();
         self.0.written()
@@ -164,7 +164,7 @@ async fn a_revocation_that_is_not_written_down_is_in_effect_and_is_repeated_unti
     let (ada, _) = manager.live("ada", json!("latest")).await;
     disk.full.store(true, Ordering::SeqCst);
     let told = manager.user("ada").revoke().await;
-    assert_eq!(told, Err(NotRecorded { why: "no space left on device".to_owned(), repeated: true }));
+    assert_eq!(told, Err(NotRecorded { why: "no space left on device".into(), repeated: true }));
     let said = told.expect_err("it is full").to_string();
     assert!(said.contains("in effect") && said.contains("not written down") && said.contains("no space"), "{said}");
     assert_eq!(code(ada).await, 4502);

@@ -113,7 +113,7 @@ async fn a_log_of_one_segment_an_event_does_what_every_log_must() {
 fn a_directory_has_one_log_at_a_time() {
     let folder = Folder::new("lock");
     let held = DiskLog::open(&folder.0, Durability::Always).expect("a log");
-    let refused = DiskLog::open(&folder.0, Durability::Always).expect_err("it is in use");
+    let refused = DiskLog::open(&folder.0, Durability::Always).expect_err("it is in use").to_string();
     assert!(refused.contains("another process writes it"), "{refused}");
     drop(held);
     DiskLog::open(&folder.0, Durability::Always).expect("a log that is free again");

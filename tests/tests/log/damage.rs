@@ -48,7 +48,7 @@ async fn filled(options: &Options, closed: bool) -> (Files, Epoch) {
 
 /// What the users read from it; `Err` if the log does not open.
 async fn reading(files: &Files, options: &Options) -> Result<(Epoch, Vec<Result<Held, LogError>>), String> {
-    let log = DiskLog::on(Arc::new(Disk::with(files)), options)?;
+    let log = DiskLog::on(Arc::new(Disk::with(files)), options).map_err(|error| error.to_string())?;
     let (mut epoch, mut all) = (Epoch(0), Vec::new());
     for name in USERS {
         let user = log.user(name).await.expect("a number");

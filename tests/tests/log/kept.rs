@@ -382,12 +382,12 @@ async fn the_conversations_of_another_log_are_not_read() {
     drop(log);
     // A different log is refused.
     fs::remove_dir_all(folder.0.join("log")).expect("removed");
-    let refused = KeptLog::open(&folder.0.join("log"), &EAGER).expect_err("refused");
+    let refused = KeptLog::open(&folder.0.join("log"), &EAGER).expect_err("refused").to_string();
     assert!(refused.contains("conversations.db") && refused.contains("another log"), "{refused}");
     fs::write(folder.0.join("conversations.db"), b"no database at all, but some bytes that are in its place")
         .expect("written");
     fs::remove_dir_all(folder.0.join("log")).expect("removed");
-    let refused = KeptLog::open(&folder.0.join("log"), &EAGER).expect_err("refused");
+    let refused = KeptLog::open(&folder.0.join("log"), &EAGER).expect_err("refused").to_string();
     assert!(refused.contains("conversations.db"), "{refused}");
 }
 

@@ -86,6 +86,7 @@ impl Issuer {
         // One second more, because the dates of a token are rounded.
         let longest = self.lifetime.saturating_add(Duration::from_secs(1));
         JwtVerifier::own(self.secret.clone(), NAME, longest, Arc::clone(&self.revocations), self.clock.clone())
+            .map_err(|error| error.to_string())
     }
 
     /// Issues a token for a user, from the login with that id.

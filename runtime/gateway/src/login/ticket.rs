@@ -74,7 +74,7 @@ impl TicketDesk {
     async fn issue(&self, headers: &HeaderMap) -> Result<Response, Problem> {
         let (token, identity) = self.bearer.identify(headers).await?;
         self.limiter.take(&identity.subject).map_err(Problem::too_often)?;
-        let bytes = random_bytes::<TICKET>().map_err(|reason| Problem::unavailable(&reason))?;
+        let bytes = random_bytes::<TICKET>().map_err(|reason| Problem::unavailable(&reason.to_string()))?;
         let now = self.clock.now();
         let expires = now.saturating_add(millis(LIFETIME.min(identity.lifetime)));
         self.tickets

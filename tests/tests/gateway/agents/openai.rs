@@ -2,7 +2,7 @@
 
 use lockstep::agent::openai::{ApiKey, Config, ConfigError, OpenAi};
 use lockstep::agent::testing::{Event, Recorder};
-use lockstep::agent::tools::{Invocation, Tool, Tools};
+use lockstep::agent::tools::{CallError, Invocation, Tool, Tools};
 use lockstep::agent::{Agent, End, Step as Told, ToolCall, Turn};
 use lockstep::verify::BoxFuture;
 use lockstep_model::run::{Kind, Reason, ToolEnd};
@@ -30,7 +30,7 @@ impl Tool for Meeting {
         json!({ "type": "object", "properties": { "who": { "type": "string" } } })
     }
 
-    fn call(&self, invocation: Invocation) -> BoxFuture<'_, Result<Value, String>> {
+    fn call(&self, invocation: Invocation) -> BoxFuture<'_, Result<Value, CallError>> {
         Box::pin(async move {
             self.0.wait().await;
             Ok(json!({ "met": invocation.arguments["who"] }))

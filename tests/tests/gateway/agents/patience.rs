@@ -5,7 +5,7 @@ use core::time::Duration;
 use lockstep::agent::Agent;
 use lockstep::agent::openai::{Config, OpenAi};
 use lockstep::agent::testing::{Event, Recorder};
-use lockstep::agent::tools::{Invocation, Tool, Tools};
+use lockstep::agent::tools::{CallError, Invocation, Tool, Tools};
 use lockstep::verify::BoxFuture;
 use lockstep_model::Bounds;
 use lockstep_model::run::{Kind, Reason};
@@ -70,7 +70,7 @@ impl Tool for Slow {
         json!({ "type": "object" })
     }
 
-    fn call(&self, _: Invocation) -> BoxFuture<'_, Result<Value, String>> {
+    fn call(&self, _: Invocation) -> BoxFuture<'_, Result<Value, CallError>> {
         Box::pin(async {
             pause(SECOND * 300).await;
             Ok(json!("done"))

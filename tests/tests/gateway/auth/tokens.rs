@@ -108,7 +108,9 @@ async fn a_public_key_is_not_a_secret_neither_in_a_token_nor_in_the_configuratio
 fn refused(config: JwtConfig) -> String {
     let hands = Hands::new();
     let revocations = lockstep::verify::revoked::Revocations::in_memory(MONTH, hands.clock());
-    JwtVerifier::new(config, revocations.into(), hands.clock()).expect_err("a configuration that is refused")
+    JwtVerifier::new(config, revocations.into(), hands.clock())
+        .expect_err("a configuration that is refused")
+        .to_string()
 }
 
 #[test]
