@@ -61,6 +61,7 @@ pub struct Builder {
 
 /// Why a [`Manager`] cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NotBuilt {
     /// No [`Verifier`] was given. There is no default that admits everyone.
     NoVerifier,
@@ -187,6 +188,7 @@ impl Builder {
 
 /// A process's current state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Health {
     /// What the node admits.
     pub mode: Mode,
@@ -204,6 +206,7 @@ pub struct Health {
 
 /// How many users a broadcast reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Broadcast {
     /// Users whose streams have the notice.
     pub sent: usize,
@@ -213,6 +216,7 @@ pub struct Broadcast {
 
 /// Why a revocation is in effect but may not outlive the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NotRecorded {
     /// The verifier's error.
     pub why: NotRevoked,

@@ -30,6 +30,7 @@ pub type Redeem = Arc<dyn Fn(&str) -> Option<Token> + Send + Sync>;
 
 /// Why a request is not upgraded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NotUpgraded {
     /// The status of the response.
     pub status: StatusCode,

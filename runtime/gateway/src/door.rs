@@ -92,13 +92,14 @@ fn foreign_tokens(config: &Config) -> Result<JwtConfig, String> {
     let auth = &config.auth;
     let keys = match (&auth.key_file, &auth.jwks_url) {
         (Some(path), _) => Keys::File(path.clone()),
-        (None, Some(url)) => Keys::Url(KeyUrl {
-            max_age: Duration::from_secs(auth.jwks_max_age_seconds),
-            grace: Duration::from_secs(auth.jwks_grace_seconds),
-            min_interval: Duration::from_secs(auth.jwks_min_interval_seconds),
-            timeout: Duration::from_millis(auth.jwks_timeout_ms),
-            ..KeyUrl::new(url)
-        }),
+        (None, Some(url)) => {
+            let mut url = KeyUrl::new(url);
+            url.max_age = Duration::from_secs(auth.jwks_max_age_seconds);
+            url.grace = Duration::from_secs(auth.jwks_grace_seconds);
+            url.min_interval = Duration::from_secs(auth.jwks_min_interval_seconds);
+            url.timeout = Duration::from_millis(auth.jwks_timeout_ms);
+            Keys::Url(url)
+        }
         (None, None) => return Err("`auth` needs either `key_file` or `jwks_url`".to_owned()),
     };
     let mut jwt = JwtConfig::new(keys);
@@ -205,26 +206,24 @@ pub(super) fn agent(config: &Config) -> Result<Arc<dyn Agent>, String> {
             };
             let seconds = Duration::from_secs;
             let agent = config.agent.clone();
-            let mut settings = openai::Config {
-                system: agent.system,
-                temperature: agent.temperature.as_ref().and_then(Number::as_f64),
-                max_tokens: agent.max_tokens,
-                max_tokens_field: agent.max_tokens_field,
-                usage: agent.usage,
-                omit: agent.omit,
-                extra_body: agent.extra_body,
-                headers: agent.headers.into_iter().collect(),
-                api_key_header: agent.api_key_header,
-                connect_timeout: seconds(agent.connect_seconds),
-                first_byte_timeout: seconds(agent.first_byte_seconds),
-                idle_timeout: seconds(agent.idle_seconds),
-                tool_timeout: seconds(agent.tool_seconds),
-                retries: agent.retries,
-                max_rounds: agent.max_rounds,
-                max_turns: agent.max_turns,
-                max_history_bytes: agent.max_history_bytes,
-                ..openai::Config::new(base_url, model)
-            };
+            let mut settings = openai::Config::new(base_url, model);
+            settings.system = agent.system;
+            settings.temperature = agent.temperature.as_ref().and_then(Number::as_f64);
+            settings.max_tokens = agent.max_tokens;
+            settings.max_tokens_field = agent.max_tokens_field;
+            settings.usage = agent.usage;
+            settings.omit = agent.omit;
+            settings.extra_body = agent.extra_body;
+            settings.headers = agent.headers.into_iter().collect();
+            settings.api_key_header = agent.api_key_header;
+            settings.connect_timeout = seconds(agent.connect_seconds);
+            settings.first_byte_timeout = seconds(agent.first_byte_seconds);
+            settings.idle_timeout = seconds(agent.idle_seconds);
+            settings.tool_timeout = seconds(agent.tool_seconds);
+            settings.retries = agent.retries;
+            settings.max_rounds = agent.max_rounds;
+            settings.max_turns = agent.max_turns;
+            settings.max_history_bytes = agent.max_history_bytes;
             settings.api_key = match &config.agent.api_key_file {
                 Some(path) => Some(
                     openai::ApiKey::from_file(path)

@@ -39,7 +39,7 @@ use futures_util::future::join_all;
 use lockstep::Manager;
 use lockstep::internal::private;
 use lockstep::log::LogError;
-use lockstep::manager::{Broadcast, NotRecorded, NotSent};
+use lockstep::manager::{NotRecorded, NotSent};
 use lockstep::payload::Payload;
 use lockstep::upgrade::bearer;
 use lockstep::verify::Revocation;
@@ -349,25 +349,26 @@ async fn notice(
     let told = match (subject, thread) {
         (Some(subject), Some(thread)) => one(manager.user(&subject).send_to_thread(&thread, &data).await),
         (Some(subject), None) => one(manager.user(&subject).send(&data).await),
-        (None, None) => manager.broadcast(&data).await,
+        (None, None) => manager.broadcast(&data).await.map(|told| (told.sent, told.failed)),
         (None, Some(_)) => {
             let wrong = "a `thread` is one user's: name the `subject` too";
             return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_field", wrong));
         }
     };
     match told {
-        Ok(Broadcast { sent, failed }) => Ok((Extension(about), Json(json!({ "sent": sent, "failed": failed })))),
+        Ok((sent, failed)) => Ok((Extension(about), Json(json!({ "sent": sent, "failed": failed })))),
         Err(NotSent::NotJson) => {
             Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_field", "`data` must be a JSON object"))
         }
-        Err(why @ (NotSent::Unavailable(_) | NotSent::Draining | NotSent::Lost)) => {
+        Err(why @ (NotSent::Unavailable(_) | NotSent::Draining | NotSent::Lost | _)) => {
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_sent", why.to_string()))
         }
     }
 }
 
-fn one(sent: Result<(), NotSent>) -> Result<Broadcast, NotSent> {
-    sent.map(|()| Broadcast { sent: 1, failed: 0 })
+/// How many users were told, and for how many it failed.
+fn one(sent: Result<(), NotSent>) -> Result<(usize, usize), NotSent> {
+    sent.map(|()| (1, 0))
 }
 
 #[derive(Deserialize)]

@@ -17,11 +17,20 @@ pub mod search;
 
 /// A tool call.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Invocation {
     /// The user on whose behalf it is called: their name at the issuer.
     pub subject: Arc<str>,
     /// The arguments, an object that the model has written.
     pub arguments: Value,
+}
+
+impl Invocation {
+    /// A call for this user, with these arguments.
+    #[must_use]
+    pub const fn new(subject: Arc<str>, arguments: Value) -> Self {
+        Self { subject, arguments }
+    }
 }
 
 /// One capability of an agent.

@@ -125,6 +125,7 @@ pub enum Durability {
 
 /// How to open a log.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Options {
     /// When an append is acknowledged.
     pub durability: Durability,
@@ -141,6 +142,34 @@ impl Options {
     #[must_use]
     pub const fn new(durability: Durability) -> Self {
         Self { durability, repair: false, segment_bytes: SEGMENT_BYTES, upkeep: UPKEEP }
+    }
+
+    /// Sets when an append is acknowledged.
+    #[must_use]
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Sets whether a damaged log is repaired.
+    #[must_use]
+    pub const fn repair(mut self, repair: bool) -> Self {
+        self.repair = repair;
+        self
+    }
+
+    /// Sets the size of a segment.
+    #[must_use]
+    pub const fn segment_bytes(mut self, segment_bytes: u64) -> Self {
+        self.segment_bytes = segment_bytes;
+        self
+    }
+
+    /// Sets how long deferrable work may wait.
+    #[must_use]
+    pub const fn upkeep(mut self, upkeep: Duration) -> Self {
+        self.upkeep = upkeep;
+        self
     }
 }
 

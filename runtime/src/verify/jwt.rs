@@ -53,6 +53,7 @@ sentence! {
 
 /// Which tokens are accepted.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct JwtConfig {
     /// The allowed algorithms, each with keys of its own type only.
     pub algorithms: Vec<Algorithm>,

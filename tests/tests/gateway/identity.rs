@@ -113,7 +113,9 @@ async fn a_verdict_on_an_older_credential_that_comes_after_ready_changes_nothing
 
 fn opening(query: &str, credential: Option<&str>) -> Opening {
     let resume = resume_from_query(query).expect("a place");
-    Opening { codec: Codec::V1, credential: credential.map(Token::new), resume }
+    let mut opening = Opening::new(Codec::V1);
+    (opening.credential, opening.resume) = (credential.map(Token::new), resume);
+    opening
 }
 
 /// A manager whose user ada has one earlier notice.

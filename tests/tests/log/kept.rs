@@ -21,11 +21,8 @@ use serde_json::value::to_raw_value;
 
 use crate::contract::{Folder, gives_back_trimmed_messages, trimmed};
 
-pub(crate) const EAGER: Options = Options {
-    upkeep: Duration::ZERO,
-    segment_bytes: 4_096,
-    ..Options::new(Durability::Interval(Duration::from_secs(1)))
-};
+pub(crate) const EAGER: Options =
+    Options::new(Durability::Interval(Duration::from_secs(1))).upkeep(Duration::ZERO).segment_bytes(4_096);
 
 pub(crate) fn open(folder: &Folder) -> KeptLog {
     fs::create_dir_all(&folder.0).expect("a directory");
@@ -129,7 +126,7 @@ async fn a_log_with_conversations_does_what_every_log_must_and_lasts() {
     for upkeep in [Duration::ZERO, Duration::from_secs(1)] {
         let folder = Folder::new(&format!("kept-contract-{}", upkeep.as_secs()));
         fs::create_dir_all(&folder.0).expect("a directory");
-        let options = Options { upkeep, ..Options::new(Durability::Always) };
+        let options = Options::new(Durability::Always).upkeep(upkeep);
         let open = || Arc::new(KeptLog::open(&folder.0.join("log"), &options).expect("a log"));
         contract(&*open()).await;
         lasting(|| open()).await;

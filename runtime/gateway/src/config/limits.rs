@@ -45,12 +45,12 @@ impl Limits {
     /// The limits of the sockets.
     #[must_use]
     pub const fn socket(&self) -> transport::Limits {
-        transport::Limits {
-            message: self.message_bytes,
-            frame: self.frame_bytes,
-            read_buffer: self.read_buffer_bytes,
-            write_buffer: self.write_buffer_bytes,
-        }
+        let mut limits = transport::Limits::DEFAULT;
+        limits.message = self.message_bytes;
+        limits.frame = self.frame_bytes;
+        limits.read_buffer = self.read_buffer_bytes;
+        limits.write_buffer = self.write_buffer_bytes;
+        limits
     }
 
     /// The most time for a request's header.

@@ -51,7 +51,7 @@ impl Log {
             SyncLevel::Interval => Durability::Interval(Duration::from_millis(self.sync_ms)),
             SyncLevel::Never => Durability::Never,
         };
-        Options { repair: self.repair, ..Options::new(durability) }
+        Options::new(durability).repair(self.repair)
     }
 
     /// The retention rules and the interval between their checks; `None` if all conversations are kept.
@@ -59,7 +59,8 @@ impl Log {
     pub fn retention(&self) -> Option<(Retention, Duration)> {
         let some = |most: u64| (most > 0).then_some(most);
         let age = some(self.keep_days).map(|days| Duration::from_secs(days.saturating_mul(24 * 60 * 60)));
-        let retention = Retention { age, turns: some(self.keep_turns), bytes: some(self.keep_bytes) };
+        let mut retention = Retention::default();
+        (retention.age, retention.turns, retention.bytes) = (age, some(self.keep_turns), some(self.keep_bytes));
         (retention != Retention::default()).then_some((retention, Duration::from_secs(self.keep_look_s)))
     }
 
@@ -137,7 +138,7 @@ impl Trace {
     #[must_use]
     pub fn settings(&self) -> Option<trace::Settings> {
         let settings = trace::Settings::new(self.directory.as_deref()?);
-        Some(trace::Settings { file_bytes: self.file_bytes, files: self.files, ..settings })
+        Some(settings.file_bytes(self.file_bytes).files(self.files))
     }
 
     pub(super) fn validate(&self) -> Result<(), Broken> {

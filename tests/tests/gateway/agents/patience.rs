@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use lockstep::agent::Agent;
-use lockstep::agent::openai::{Config, OpenAi};
+use lockstep::agent::openai::OpenAi;
 use lockstep::agent::testing::{Event, Recorder};
 use lockstep::agent::tools::{CallError, Invocation, Tool, Tools};
 use lockstep::verify::BoxFuture;
@@ -85,7 +85,8 @@ async fn a_tool_that_executes_is_no_silence_and_has_a_time_out_of_its_own() {
     let agent = OpenAi::new(server.config(), Tools::none().with(Slow)).expect("a configuration");
     assert_eq!(completed(&watched(&agent).await), "done");
     let server = Server::start(vec![asks(), Script::text("too slow")]).await;
-    let config = Config { tool_timeout: SECOND * 200, ..server.config() };
+    let mut config = server.config();
+    config.tool_timeout = SECOND * 200;
     let agent = OpenAi::new(config, Tools::none().with(Slow)).expect("a configuration");
     let events = watched(&agent).await;
     assert_eq!(

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Folder;
 
 fn invoked(arguments: Value) -> Invocation {
-    Invocation { subject: Arc::from("ada"), arguments }
+    Invocation::new(Arc::from("ada"), arguments)
 }
 
 #[test]

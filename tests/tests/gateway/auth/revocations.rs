@@ -21,8 +21,9 @@ const EVERYTHING: &str = "everything of this subject was revoked";
 fn opened(directory: &Directory, hands: &Hands) -> JwtVerifier {
     let revocations = Revocations::open(directory.path(), DAY, hands.clock()).expect("revocations");
     let keys = Keys::Secret(Secret::new(SECRET));
-    let config =
-        JwtConfig { leeway: Duration::from_secs(1), max_lifetime: Duration::from_secs(3600), ..JwtConfig::new(keys) };
+    let mut config = JwtConfig::new(keys);
+    config.leeway = Duration::from_secs(1);
+    config.max_lifetime = Duration::from_secs(3600);
     JwtVerifier::new(config, Arc::new(revocations), hands.clock()).expect("a verifier")
 }
 
