@@ -5,6 +5,7 @@ pub mod private {
     pub use crate::private::{options, replace, write};
 }
 
+pub use crate::core::{TicketDigest, Tickets};
 pub use crate::seldom::Seldom;
 pub use crate::sync::lock;
 #[cfg(feature = "jwt")]

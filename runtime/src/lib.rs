@@ -48,6 +48,7 @@
 //! | `openai` | no | [`OpenAi`](agent::openai::OpenAi): models behind an OpenAI-compatible API |
 //! | `testing` | no | [`testing`] and [`agent::testing`], for tests |
 //! | `legacy` | no | [`legacy`] |
+//! | `core` | no | [`core`], for a driver of your own |
 //!
 //! Without any, what remains is the session layer itself, with [`MemoryLog`](log::MemoryLog). The ready-made gateway is
 //! the crate `lockstep-gateway`, which enables what it needs.
@@ -70,12 +71,19 @@
 //! | [`testing`] | the real machines over an in-memory socket |
 //! | [`legacy`] | names of an earlier API, deprecated and counted |
 //!
+//! The types of [`lockstep_model`] that signatures name are here too, and all of them are in [`model`].
+//!
 //! Counters and histograms go to the recorder of the crate `metrics` that is installed when a [`Manager`] is built.
 
 #![forbid(unsafe_code)]
 
 pub mod agent;
+#[cfg(feature = "core")]
 pub mod core;
+// The driver uses a part of it.
+#[cfg(not(feature = "core"))]
+#[allow(dead_code, unreachable_pub, unused_imports)]
+mod core;
 mod driver;
 pub mod guide;
 #[doc(hidden)]
@@ -100,6 +108,12 @@ pub mod upgrade;
 pub mod verify;
 pub mod wire;
 
+pub use lockstep_model as model;
+#[doc(no_inline)]
+pub use lockstep_model::{
+    Bounds, Cause, ConnectionId, CredentialId, FencingToken, Generation, MessageId, Mode, Offset, Refusal, RunId,
+    Tenure, UserId, health::Trouble,
+};
 pub use manager::Manager;
 
 /// The examples of the README, compiled.
