@@ -175,7 +175,7 @@ fn a_session_that_refuses_what_an_earlier_one_ran_replays() {
 #[test]
 fn a_trace_of_many_files_replays_and_its_rest_replays_from_checkpoints() {
     let directory = Directory::new("rotated");
-    let settings = Settings { file_bytes: 20_000, files: 1_000, ..Settings::new(&directory.0) };
+    let settings = Settings::new(&directory.0).file_bytes(20_000).files(1_000);
     record(&settings, 3, 600);
     let files = directory.files();
     assert!(files.len() > 5, "{files:?}");
@@ -196,7 +196,7 @@ fn a_trace_of_many_files_replays_and_its_rest_replays_from_checkpoints() {
 #[test]
 fn at_most_the_configured_number_of_files_is_kept() {
     let directory = Directory::new("bounded");
-    let settings = Settings { file_bytes: 20_000, files: 3, ..Settings::new(&directory.0) };
+    let settings = Settings::new(&directory.0).file_bytes(20_000).files(3);
     record(&settings, 3, 60);
     assert_eq!(directory.files().len(), 3);
     let sizes = directory.files().iter().map(|file| fs::metadata(file).expect("a file").len()).max();
@@ -207,7 +207,7 @@ fn at_most_the_configured_number_of_files_is_kept() {
 #[test]
 fn a_slow_writer_leaves_a_gap_and_later_steps_are_checked_again() {
     let directory = Directory::new("hole");
-    let settings = Settings { buffer_bytes: 2_500, ..Settings::new(&directory.0) };
+    let settings = Settings::new(&directory.0).buffer_bytes(2_500);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
     let dropped = runtime.block_on(async {

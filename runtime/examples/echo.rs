@@ -31,7 +31,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Echoes messages until the peer is gone.
 async fn echo(stream: TcpStream) {
-    let limits = Limits { message: 16 << 20, frame: 16 << 20, ..Limits::DEFAULT };
+    let mut limits = Limits::DEFAULT;
+    limits.message = 16 << 20;
+    limits.frame = 16 << 20;
     let Ok(mut socket) = WebSocket::accept(stream, &limits).await else { return };
     loop {
         let answer = match poll_fn(|context| socket.poll_receive(context)).await {

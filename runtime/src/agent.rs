@@ -14,8 +14,9 @@ pub(crate) use run::Progress;
 pub use run::{EmitError, Run, Speaker, ToolError};
 
 pub mod builtin;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "openai")]
 pub mod openai;
+#[cfg(feature = "testing")]
 pub mod testing;
 pub mod tools;
 
@@ -56,4 +57,10 @@ pub(crate) fn text_of(said: &RawValue) -> Option<String> {
 pub trait Agent: Send + Sync + 'static {
     /// Answers a message.
     fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()>;
+}
+
+impl<A: Agent + ?Sized> Agent for Arc<A> {
+    fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
+        (**self).answer(message, run)
+    }
 }

@@ -63,9 +63,9 @@ pub(crate) type Core = crate::core::Core<Payload, Driver>;
 
 /// How far a node has progressed towards its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum End {
+pub enum Phase {
     /// The node serves, or waits for open runs.
-    NotYet,
+    Serving,
     /// Every client is told to leave.
     Leaving,
     /// No session is left, so nothing is written any longer.
@@ -130,7 +130,7 @@ pub(crate) struct Driver {
     connections: Sharded<ConnectionId, Arc<Shared>>,
     revocations: Arc<Revocations>,
     /// How far the node has progressed towards its end.
-    end: watch::Sender<End>,
+    phase: watch::Sender<Phase>,
     pub(crate) arrivals: Arc<Notify>,
     trace: Option<Trace>,
     instruments: Arc<Instruments>,
@@ -159,7 +159,7 @@ impl Driver {
             timers: Arc::new(Timers::new(shards)),
             connections: Sharded::new(shards),
             revocations: Arc::default(),
-            end: watch::Sender::new(End::NotYet),
+            phase: watch::Sender::new(Phase::Serving),
             arrivals: Arc::default(),
             runtime: Handle::current(),
             core,
@@ -199,12 +199,11 @@ impl Driver {
     }
 
     /// How far the node has progressed towards its end.
-    pub(crate) fn end(&self) -> watch::Receiver<End> {
-        self.end.subscribe()
+    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
     }
 
     /// Closes the trace, if there is one, and waits until it is written.
-    #[cfg(feature = "gateway")]
     pub(crate) fn close_trace(&self) {
         if let Some(trace) = &self.trace {
             trace.close();
@@ -311,13 +310,13 @@ impl Effects<Payload> for Driver {
             }
             Output::Probe => self.probe(),
             Output::Leaving => {
-                self.end.send_replace(End::Leaving);
+                self.phase.send_replace(Phase::Leaving);
             }
             Output::Released => {
-                self.end.send_replace(End::Released);
+                self.phase.send_replace(Phase::Released);
             }
             Output::Stopped => {
-                self.end.send_replace(End::Stopped);
+                self.phase.send_replace(Phase::Stopped);
             }
             Output::Arm(place, timer, after) => self.timers.arm(place, timer, after),
             Output::Disarm(place, timer) => self.timers.disarm(place, timer),

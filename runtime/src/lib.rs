@@ -42,10 +42,16 @@
 //!
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
-//! | `gateway` | yes | the ready-made gateway and its binary, logs on disk, JSON Web Tokens, OpenAI-compatible models |
-//! | `jemalloc` | yes | the allocator of the binary; needs `make` beside a C compiler |
+//! | `disk` | no | [`DiskLog`](log::DiskLog), a log on disk |
+//! | `kept` | no | [`KeptLog`](log::KeptLog), a log on disk that also keeps conversations; builds SQLite |
+//! | `jwt` | no | [`JwtVerifier`](verify::jwt::JwtVerifier): JSON Web Tokens, keys from a file or over HTTP |
+//! | `openai` | no | [`OpenAi`](agent::openai::OpenAi): models behind an OpenAI-compatible API |
+//! | `testing` | no | [`testing`] and [`agent::testing`], for tests |
+//! | `legacy` | no | [`legacy`] |
+//! | `core` | no | [`core`], for a driver of your own |
 //!
-//! Without `gateway`, what remains is the session layer itself, with [`MemoryLog`](log::MemoryLog).
+//! Without any, what remains is the session layer itself, with [`MemoryLog`](log::MemoryLog). The ready-made gateway is
+//! the crate `lockstep-gateway`, which enables what it needs.
 //!
 //! # Modules
 //!
@@ -65,16 +71,24 @@
 //! | [`testing`] | the real machines over an in-memory socket |
 //! | [`legacy`] | names of an earlier API, deprecated and counted |
 //!
+//! The types of [`lockstep_model`] that signatures name are here too, and all of them are in [`model`].
+//!
 //! Counters and histograms go to the recorder of the crate `metrics` that is installed when a [`Manager`] is built.
 
 #![forbid(unsafe_code)]
 
 pub mod agent;
+#[cfg(feature = "core")]
 pub mod core;
+// The driver uses a part of it.
+#[cfg(not(feature = "core"))]
+#[allow(dead_code, unreachable_pub, unused_imports)]
+mod core;
 mod driver;
-#[cfg(feature = "gateway")]
-pub mod gateway;
 pub mod guide;
+#[doc(hidden)]
+pub mod internal;
+#[cfg(feature = "legacy")]
 pub mod legacy;
 pub mod log;
 pub mod manager;
@@ -83,7 +97,9 @@ pub mod pool;
 mod private;
 mod seam;
 mod seldom;
+mod sentence;
 mod sync;
+#[cfg(feature = "testing")]
 pub mod testing;
 mod timers;
 pub mod trace;
@@ -92,6 +108,12 @@ pub mod upgrade;
 pub mod verify;
 pub mod wire;
 
+pub use lockstep_model as model;
+#[doc(no_inline)]
+pub use lockstep_model::{
+    Bounds, Cause, ConnectionId, CredentialId, FencingToken, Generation, MessageId, Mode, Offset, Refusal, RunId,
+    Tenure, UserId, health::Trouble,
+};
 pub use manager::Manager;
 
 /// The examples of the README, compiled.
@@ -100,7 +122,7 @@ pub use manager::Manager;
 struct Readme;
 
 /// 64 bits of the system's randomness.
-pub(crate) fn random() -> Result<u64, String> {
+pub(crate) fn random() -> Result<u64, NoRandomness> {
     random_bytes().map(u64::from_ne_bytes)
 }
 
@@ -108,9 +130,27 @@ pub(crate) fn random() -> Result<u64, String> {
 ///
 /// # Errors
 ///
-/// A sentence, if there is none.
-pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], String> {
+/// [`NoRandomness`].
+pub fn random_bytes<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| format!("the system provides no random bytes: {error}"))?;
+    getrandom::fill(&mut bytes).map_err(NoRandomness)?;
     Ok(bytes)
+}
+
+/// The system has no randomness.
+#[derive(Clone, Copy, Debug)]
+pub struct NoRandomness(getrandom::Error);
+
+impl std::fmt::Display for NoRandomness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the system provides no random bytes: {}", self.0)
+    }
+}
+
+impl std::error::Error for NoRandomness {}
+
+impl From<NoRandomness> for String {
+    fn from(error: NoRandomness) -> Self {
+        error.to_string()
+    }
 }

@@ -26,22 +26,29 @@ use crate::verify::BoxFuture;
 
 pub mod conversations;
 mod deletions;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "disk")]
 pub mod disk;
 pub(crate) mod guarded;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "kept")]
 pub mod kept;
 pub mod memory;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "kept")]
 mod pages;
 mod retention;
+mod shared;
 
 pub use conversations::Conversations;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "disk")]
 pub use disk::DiskLog;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "kept")]
 pub use kept::KeptLog;
 pub use memory::MemoryLog;
+
+#[cfg(feature = "disk")]
+crate::sentence::sentence! {
+    /// Why a log on disk cannot be opened, with its path and what to do: a sentence for the operator.
+    NotOpened
+}
 
 /// One event, as the log stores it.
 #[derive(Clone, Debug)]

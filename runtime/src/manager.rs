@@ -13,19 +13,21 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::agent::Agent;
-use crate::driver::{Core, Driver, End, notices, revocations};
+use crate::driver::{Core, Driver, notices, revocations};
 use crate::log::conversations::Retention;
 use crate::log::{Log, MemoryLog};
 use crate::seam::ask;
 use crate::trace::Trace;
 use crate::transport::{Limits, Socket};
 use crate::upgrade::Redeem;
-use crate::verify::{Revocation, Verifier};
+use crate::verify::{NotRevoked, Revocation, Verifier};
 
+pub use crate::driver::Phase;
 pub use crate::driver::connection::Opening;
 pub use crate::driver::notices::NotSent;
 pub use user::User;
 
+mod process;
 mod retention;
 mod user;
 
@@ -59,6 +61,7 @@ pub struct Builder {
 
 /// Why a [`Manager`] cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NotBuilt {
     /// No [`Verifier`] was given. There is no default that admits everyone.
     NoVerifier,
@@ -81,45 +84,24 @@ impl fmt::Display for NotBuilt {
 impl core::error::Error for NotBuilt {}
 
 impl Builder {
-    /// Sets the verifier, which determines whose a credential is.
+    /// Sets the verifier, which determines whose a credential is. A shared one is an [`Arc`].
     #[must_use]
     pub fn verifier(mut self, verifier: impl Verifier) -> Self {
         self.verifier = Some(Arc::new(verifier));
         self
     }
 
-    /// Like [`Builder::verifier`], but shared.
-    #[must_use]
-    pub fn shared_verifier(mut self, verifier: Arc<dyn Verifier>) -> Self {
-        self.verifier = Some(verifier);
-        self
-    }
-
-    /// Sets the agent, which answers messages.
+    /// Sets the agent, which answers messages. A shared one is an [`Arc`].
     #[must_use]
     pub fn agent(mut self, agent: impl Agent) -> Self {
         self.agent = Some(Arc::new(agent));
         self
     }
 
-    /// Like [`Builder::agent`], but shared.
-    #[must_use]
-    pub fn shared_agent(mut self, agent: Arc<dyn Agent>) -> Self {
-        self.agent = Some(agent);
-        self
-    }
-
-    /// Sets the log, which stores streams. The default is [`MemoryLog`].
+    /// Sets the log, which stores streams. A shared one is an [`Arc`]. The default is [`MemoryLog`].
     #[must_use]
     pub fn log(mut self, log: impl Log) -> Self {
         self.log = Arc::new(log);
-        self
-    }
-
-    /// Like [`Builder::log`], but shared.
-    #[must_use]
-    pub fn shared_log(mut self, log: Arc<dyn Log>) -> Self {
-        self.log = log;
         self
     }
 
@@ -206,6 +188,7 @@ impl Builder {
 
 /// A process's current state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Health {
     /// What the node admits.
     pub mode: Mode,
@@ -223,6 +206,7 @@ pub struct Health {
 
 /// How many users a broadcast reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Broadcast {
     /// Users whose streams have the notice.
     pub sent: usize,
@@ -232,9 +216,10 @@ pub struct Broadcast {
 
 /// Why a revocation is in effect but may not outlive the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NotRecorded {
     /// The verifier's error.
-    pub why: String,
+    pub why: NotRevoked,
     /// Whether the revocation is retried until the verifier has recorded it. If not, the caller must revoke again.
     pub repeated: bool,
 }
@@ -325,9 +310,7 @@ impl Manager {
     pub async fn drain(&self) {
         self.inner.draining.send_replace(true);
         let _ = self.inner.core.steer(node::Input::Drain { successor: Successor::Absent });
-        let mut end = self.inner.core.effects().end();
-        // The driver owns the sender, and this handle keeps the driver alive.
-        let _ = end.wait_for(|end| *end == End::Stopped).await;
+        self.reached(Phase::Stopped).await;
     }
 
     /// Closes one connection, in any state and however full its inbox is. Returns false if no connection has this id.
@@ -347,7 +330,7 @@ impl Manager {
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), NotRecorded> {
         let (core, revocation) = (Arc::clone(&self.inner.core), revocation.clone());
         let done = self.inner.core.effects().spawn(async move { revoke(&core, revocation).await });
-        let ends = |_| Err(NotRecorded { why: "the process is ending".to_owned(), repeated: false });
+        let ends = |_| Err(NotRecorded { why: "the process is ending".into(), repeated: false });
         done.await.unwrap_or_else(ends)
     }
 
@@ -407,7 +390,7 @@ async fn revoke(core: &Arc<Core>, revocation: Revocation) -> Result<(), NotRecor
     let driver = core.effects();
     // Live connections must not wait for a disk.
     revocations::apply(core, &revocation);
-    let panicked = || Err("the verifier panicked".to_owned());
+    let panicked = || Err("the verifier panicked".into());
     let written = ask(|| driver.verifier.revoke(&revocation)).await.unwrap_or_else(panicked);
     // This covers what was verified before the verifier knew of the revocation. The verifier rejects anything later.
     revocations::apply(core, &revocation);

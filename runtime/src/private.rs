@@ -1,10 +1,8 @@
 //! Files that only their owner can read. Everything here blocks on the disk.
 
-#[cfg(feature = "gateway")]
 use std::fs;
 use std::fs::{File, OpenOptions};
 use std::io;
-#[cfg(feature = "gateway")]
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
@@ -18,7 +16,8 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
 }
 
 /// Options that make a newly created file readable only by its owner.
-pub(crate) fn options() -> OpenOptions {
+#[must_use]
+pub fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -26,7 +25,7 @@ pub(crate) fn options() -> OpenOptions {
 }
 
 /// Whether an open file still has a name: data written to a removed file is lost with the process.
-#[cfg(feature = "gateway")]
+#[cfg(feature = "jwt")]
 pub(crate) fn is_linked(file: &File) -> bool {
     #[cfg(unix)]
     return file.metadata().is_ok_and(|about| std::os::unix::fs::MetadataExt::nlink(&about) > 0);
@@ -42,8 +41,7 @@ pub(crate) fn is_linked(file: &File) -> bool {
 /// # Errors
 ///
 /// The disk's error.
-#[cfg(feature = "gateway")]
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fill(path, bytes)?;
     sync_name(path)
 }
@@ -53,8 +51,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 ///
 /// The disk's error.
-#[cfg(feature = "gateway")]
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let draft = path.with_file_name(name);
@@ -67,7 +64,6 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_name(path)
 }
 
-#[cfg(feature = "gateway")]
 fn fill(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = create(path)?;
     file.write_all(bytes)?;
@@ -75,7 +71,6 @@ fn fill(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// A file's name is on disk once its directory is synced.
-#[cfg(feature = "gateway")]
 fn sync_name(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(directory) = path.parent() {

@@ -12,18 +12,20 @@ use crate::sync::lock;
 const MAX_KINDS: usize = 256;
 
 /// Decides which lines are due.
-pub(crate) struct Seldom<K> {
+#[derive(Debug)]
+pub struct Seldom<K> {
     interval: Duration,
     said: Mutex<BTreeMap<K, (Instant, u64)>>,
 }
 
 impl<K: Ord + Clone> Seldom<K> {
-    pub(crate) const fn new(interval: Duration) -> Self {
+    /// Returns a limiter that logs each kind at most once per `interval`.
+    pub const fn new(interval: Duration) -> Self {
         Self { interval, said: Mutex::new(BTreeMap::new()) }
     }
 
     /// Counts an event of this kind. If a line is due, returns the number of events since the last line.
-    pub(crate) fn say(&self, kind: &K) -> Option<u64> {
+    pub fn say(&self, kind: &K) -> Option<u64> {
         self.say_at(kind, Instant::now())
     }
 

@@ -11,6 +11,6 @@ use std::sync::PoisonError;
 
 /// Locks, even if an earlier holder panicked. A slot detects an unfinished step itself. The data behind the core's
 /// other locks is consistent whenever foreign code runs.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -34,7 +34,7 @@ use crate::manager::Opening;
 use crate::payload::Token;
 use crate::sync::{Mutex, lock};
 use crate::transport::{Broken, Incoming, Outgoing, Socket};
-use crate::verify::{BoxFuture, Identity, NotVerified, Revocation, Verifier, credential_id};
+use crate::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation, Verifier, credential_id};
 use crate::wire::Codec;
 
 /// Accepts a token as the name of its user, valid for an hour. The token `rejected` is rejected, and `unavailable` gets
@@ -55,7 +55,7 @@ impl Verifier for AnyToken {
         Box::pin(core::future::ready(verdict))
     }
 
-    fn revoke<'a>(&'a self, _: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+    fn revoke<'a>(&'a self, _: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         Box::pin(core::future::ready(Ok(())))
     }
 }

@@ -60,6 +60,7 @@ const WRITE_EVERY: Duration = Duration::from_millis(50);
 
 /// Where a trace is kept, and how much of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Settings {
     /// The directory. It is created if it does not exist, readable only by its owner.
     pub directory: PathBuf,
@@ -77,6 +78,27 @@ impl Settings {
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned(), file_bytes: 64 << 20, files: 16, buffer_bytes: 8 << 20 }
+    }
+
+    /// Sets the size of a file.
+    #[must_use]
+    pub fn file_bytes(mut self, file_bytes: u64) -> Self {
+        self.file_bytes = file_bytes;
+        self
+    }
+
+    /// Sets how many files are kept.
+    #[must_use]
+    pub fn files(mut self, files: usize) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// Sets how many bytes may wait to be written.
+    #[must_use]
+    pub fn buffer_bytes(mut self, buffer_bytes: usize) -> Self {
+        self.buffer_bytes = buffer_bytes;
+        self
     }
 }
 

@@ -34,6 +34,7 @@ pub use accept::NotAccepted;
 
 /// What a peer may make this process buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Bytes of one message, in any number of frames.
     pub message: usize,

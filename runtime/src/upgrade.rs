@@ -30,6 +30,7 @@ pub type Redeem = Arc<dyn Fn(&str) -> Option<Token> + Send + Sync>;
 
 /// Why a request is not upgraded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NotUpgraded {
     /// The status of the response.
     pub status: StatusCode,
@@ -112,7 +113,7 @@ impl Manager {
             ));
         }
         let in_header = bearer(headers).map(Token::new);
-        let resume = resume_from_query(query).map_err(bad)?;
+        let resume = resume_from_query(query).map_err(|wrong| bad(wrong.reason()))?;
         let mut tickets =
             query.split('&').filter_map(|pair| (pair == "ticket").then_some("").or(pair.strip_prefix("ticket=")));
         let ticket = tickets.next();
@@ -221,7 +222,8 @@ pub fn origin_allowed(origin: Option<&str>, host: Option<&str>, allowed: &[Strin
 }
 
 /// Returns the token in the header `Authorization: Bearer` (RFC 6750 §2.1).
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+#[must_use]
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = text(headers, &AUTHORIZATION)?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -12,19 +12,20 @@ use sha2::{Digest, Sha256};
 
 use crate::payload::Token;
 use crate::seldom::Seldom;
+use crate::sentence::sentence;
 
-#[cfg(feature = "gateway")]
+#[cfg(feature = "jwt")]
 pub mod clock;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "jwt")]
 pub mod jwks;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "jwt")]
 pub mod jwt;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "jwt")]
 pub mod keys;
-#[cfg(feature = "gateway")]
+#[cfg(feature = "jwt")]
 pub mod revoked;
 
-#[cfg(feature = "gateway")]
+#[cfg(feature = "jwt")]
 pub(crate) mod journal;
 
 /// A boxed future, so that this crate's traits can be used as trait objects.
@@ -51,6 +52,11 @@ pub enum NotVerified {
     Unavailable(String),
 }
 
+sentence! {
+    /// Why a verifier could not record a revocation: a sentence for the operator.
+    NotRevoked
+}
+
 /// What a revocation covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
@@ -63,14 +69,18 @@ pub enum Revocation {
 /// Counts credentials that were not verified, and logs why for the operator: each reason at once, then once a minute
 /// with the number of times that it has occurred since. Bad credentials are free to present, so they must not fill a
 /// log.
-pub(crate) struct Reports(Seldom<&'static str>);
+#[derive(Debug)]
+pub struct Reports(Seldom<&'static str>);
 
 impl Reports {
-    pub(crate) const fn new() -> Self {
+    /// Returns a counter that has logged nothing yet.
+    #[must_use]
+    pub const fn new() -> Self {
         Self(Seldom::new(Duration::from_mins(1)))
     }
 
-    pub(crate) fn take(&self, not: &NotVerified) {
+    /// Counts one credential, and logs it if its line is due.
+    pub fn take(&self, not: &NotVerified) {
         match not {
             NotVerified::Rejected(reason) => {
                 metrics::counter!("lockstep_credentials_rejected_total", "reason" => *reason).increment(1);
@@ -89,6 +99,12 @@ impl Reports {
     }
 }
 
+impl Default for Reports {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Finds out which user a credential belongs to.
 pub trait Verifier: Send + Sync + 'static {
     /// Verifies a credential. Cancel safe: the future is dropped when the result is no longer needed.
@@ -99,8 +115,8 @@ pub trait Verifier: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// A sentence for the operator, if the revocation could not be recorded.
-    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>>;
+    /// [`NotRevoked`], if the revocation could not be recorded.
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>>;
 
     /// Records a revocation that [`Verifier::revoke`] failed to record, with its original instant: credentials issued
     /// since then stay valid. Called again until it succeeds. A verifier that cannot tell the two apart revokes again.
@@ -108,8 +124,22 @@ pub trait Verifier: Send + Sync + 'static {
     /// # Errors
     ///
     /// As [`Verifier::revoke`].
-    fn record<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+    fn record<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         self.revoke(revocation)
+    }
+}
+
+impl<V: Verifier + ?Sized> Verifier for Arc<V> {
+    fn verify<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<Identity, NotVerified>> {
+        (**self).verify(token)
+    }
+
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
+        (**self).revoke(revocation)
+    }
+
+    fn record<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
+        (**self).record(revocation)
     }
 }
 

@@ -51,16 +51,17 @@ mod query;
 pub mod schema;
 mod v1;
 
-#[cfg(feature = "gateway")]
-pub(crate) use conversation::{Answer, limit, offset_of, place, title_of};
+pub(crate) use conversation::Answer;
 pub use conversation::{MAX_PAGE, MAX_TITLE, Query, Wanted};
+#[doc(hidden)]
+pub use conversation::{limit, offset_of, place, title_of};
 pub(crate) use event::Delta;
 pub use event::{data_of, data_of_abandoned, data_of_piece};
 pub use hex::{Hex, hex};
 pub use members::{MAX_DEPTH, MAX_INTEGER, MAX_MEMBERS};
 pub(crate) use message::deleted;
 pub use message::{MAX_ECHO, MAX_NAME, MAX_NAMES};
-pub use query::resume_from_query;
+pub use query::{InvalidQuery, resume_from_query};
 pub(crate) use v1::Past;
 
 use message::Names;

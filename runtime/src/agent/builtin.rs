@@ -20,7 +20,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::tools::{Invocation, Tools};
+use super::tools::{CallError, Invocation, Tools};
 use super::{Agent, EmitError, Message, Run, ToolError, text_of};
 use crate::verify::BoxFuture;
 
@@ -90,7 +90,7 @@ impl Builtin {
         for (call, result) in plan.calls.iter().zip(join_all(calls).await) {
             match result {
                 Ok(value) => parts.push(call.answer(&value)),
-                Err(ToolError::Failed(error)) => parts.push(call.excuse(&error)),
+                Err(ToolError::Failed(error)) => parts.push(call.excuse(&error.to_string())),
                 Err(ToolError::Run(error)) => return Err(error),
                 Err(error @ (ToolError::Panicked | ToolError::NotJson)) => parts.push(call.excuse(&error.to_string())),
             }
@@ -106,7 +106,7 @@ impl Builtin {
         Ok(answer)
     }
 
-    async fn call(&self, run: &Run, subject: &Arc<str>, call: &Call) -> Result<Value, ToolError<String>> {
+    async fn call(&self, run: &Run, subject: &Arc<str>, call: &Call) -> Result<Value, ToolError<CallError>> {
         let (name, arguments) = (call.tool(), call.arguments());
         let work = async {
             match self.tools.named(name) {
@@ -114,7 +114,7 @@ impl Builtin {
                     let subject = Arc::clone(subject);
                     tool.call(Invocation { subject, arguments: arguments.clone() }).await
                 }
-                None => Err("this agent has no such tool".to_owned()),
+                None => Err("this agent has no such tool".into()),
             }
         };
         run.tool(name, &arguments, work).await

@@ -248,12 +248,12 @@ impl OpenAi {
             let invocation = Invocation { subject: Arc::clone(subject), arguments };
             match tokio::time::timeout(self.config.tool_timeout, tool.call(invocation)).await {
                 Ok(result) => result,
-                Err(_) => Err("the tool took too long".to_owned()),
+                Err(_) => Err("the tool took too long".to_owned().into()),
             }
         };
         match run.tool(&call.name, &displayed, work).await {
             Ok(value) => Ok(head(&value.to_string(), MAX_RESULT).to_owned()),
-            Err(ToolError::Failed(error)) => Ok(json!({ "error": error }).to_string()),
+            Err(ToolError::Failed(error)) => Ok(json!({ "error": error.to_string() }).to_string()),
             Err(error @ (ToolError::Panicked | ToolError::NotJson)) => {
                 Ok(json!({ "error": error.to_string() }).to_string())
             }

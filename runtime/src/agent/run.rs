@@ -49,6 +49,7 @@ pub trait Speaker: Send + Sync {
 
 /// Why an event is not in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EmitError {
     /// The machine refused it.
     Refused(Refusal),
@@ -72,6 +73,7 @@ impl core::error::Error for EmitError {}
 
 /// Why a tool call has no result.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ToolError<E> {
     /// The tool failed; the stream has the failure.
     Failed(E),

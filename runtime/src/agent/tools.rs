@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::pool::Pool;
+use crate::sentence::sentence;
 use crate::verify::BoxFuture;
 
 pub mod calculator;
@@ -16,11 +17,20 @@ pub mod search;
 
 /// A tool call.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Invocation {
     /// The user on whose behalf it is called: their name at the issuer.
     pub subject: Arc<str>,
     /// The arguments, an object that the model has written.
     pub arguments: Value,
+}
+
+impl Invocation {
+    /// A call for this user, with these arguments.
+    #[must_use]
+    pub const fn new(subject: Arc<str>, arguments: Value) -> Self {
+        Self { subject, arguments }
+    }
 }
 
 /// One capability of an agent.
@@ -34,10 +44,15 @@ pub trait Tool: Send + Sync + 'static {
     /// The JSON Schema of its arguments, which are an object.
     fn parameters(&self) -> Value;
 
-    /// Calls the tool. The error is a sentence that the user and the model may see. The future may be dropped at any
+    /// Calls the tool. The future may be dropped at any
     /// await. A call that computes for long, or blocks, must hand its work to a [`Pool`], because other users wait
     /// meanwhile.
-    fn call(&self, invocation: Invocation) -> BoxFuture<'_, Result<Value, String>>;
+    fn call(&self, invocation: Invocation) -> BoxFuture<'_, Result<Value, CallError>>;
+}
+
+sentence! {
+    /// Why a tool has no result: a sentence that the user and the model may see.
+    CallError
 }
 
 /// The tools of an agent, by name.
@@ -91,6 +106,7 @@ impl fmt::Debug for Tools {
 }
 
 /// Reads a string argument.
-fn text_argument<'a>(arguments: &'a Value, name: &str) -> Result<&'a str, String> {
-    arguments.get(name).and_then(Value::as_str).ok_or_else(|| format!("the argument `{name}` must be a string"))
+fn text_argument<'a>(arguments: &'a Value, name: &str) -> Result<&'a str, CallError> {
+    let wrong = || format!("the argument `{name}` must be a string").into();
+    arguments.get(name).and_then(Value::as_str).ok_or_else(wrong)
 }

@@ -33,6 +33,7 @@ const ROUNDS: usize = 8;
 
 /// How a connection begins.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Opening {
     /// How its frames are written.
     pub codec: Codec,
@@ -40,6 +41,14 @@ pub struct Opening {
     pub credential: Option<Token>,
     /// Where the upgrade's URL asks to start reading. A credential in a frame may name another position.
     pub resume: Resume,
+}
+
+impl Opening {
+    /// Frames of this codec, no credential, and the default place to start reading.
+    #[must_use]
+    pub fn new(codec: Codec) -> Self {
+        Self { codec, credential: None, resume: Resume::default() }
+    }
 }
 
 /// Serves a connection from its admission to its close. `socket` is the upgrade in progress; it resolves to `None` if

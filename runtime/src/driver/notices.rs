@@ -18,6 +18,7 @@ const RETRY: Duration = Duration::from_millis(20);
 
 /// Why a notice is not in the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NotSent {
     /// The data cannot be written as a JSON object.
     NotJson,

@@ -96,6 +96,7 @@ pub struct Page {
 
 /// How long conversations are kept, and how much of them. `None` means no bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Retention {
     /// The longest time since a thread's newest entry.
     pub age: Option<Duration>,
@@ -103,6 +104,29 @@ pub struct Retention {
     pub turns: Option<u64>,
     /// The most bytes of one user as they are stored, in all threads together.
     pub bytes: Option<u64>,
+}
+
+impl Retention {
+    /// Keeps no thread longer than this after its newest entry.
+    #[must_use]
+    pub const fn age(mut self, age: Duration) -> Self {
+        self.age = Some(age);
+        self
+    }
+
+    /// Keeps no more messages of one user.
+    #[must_use]
+    pub const fn turns(mut self, turns: u64) -> Self {
+        self.turns = Some(turns);
+        self
+    }
+
+    /// Keeps no more bytes of one user.
+    #[must_use]
+    pub const fn bytes(mut self, bytes: u64) -> Self {
+        self.bytes = Some(bytes);
+        self
+    }
 }
 
 /// A thread to delete: it is too old, or its user exceeds a bound and this thread is among the least recently active

@@ -47,12 +47,16 @@ impl Deletions {
 }
 
 /// Used only by logs on disk.
-#[cfg(feature = "gateway")]
+#[cfg(feature = "disk")]
 impl Deletions {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
 
+/// Used only by conversations on disk.
+#[cfg(feature = "kept")]
+impl Deletions {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -69,7 +73,7 @@ impl Deletions {
 }
 
 /// Removes the entries that are gone, and returns the messages among them.
-#[cfg(feature = "gateway")]
+#[cfg(feature = "disk")]
 pub(super) fn take_out(entries: &mut Vec<(Offset, Written)>) -> Vec<(Offset, MessageId)> {
     let deletions = Deletions::of(entries);
     let mut messages = Vec::new();

@@ -67,7 +67,7 @@ use lockstep_model::{Epoch, MessageId, Offset, Tenure, UserId};
 use tokio::sync::oneshot;
 
 use super::deletions;
-use super::{Acquired, Held, Log, LogError, Written};
+use super::{Acquired, Held, Log, LogError, NotOpened, Written};
 use crate::sync::lock;
 use crate::verify::BoxFuture;
 
@@ -125,6 +125,7 @@ pub enum Durability {
 
 /// How to open a log.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Options {
     /// When an append is acknowledged.
     pub durability: Durability,
@@ -141,6 +142,34 @@ impl Options {
     #[must_use]
     pub const fn new(durability: Durability) -> Self {
         Self { durability, repair: false, segment_bytes: SEGMENT_BYTES, upkeep: UPKEEP }
+    }
+
+    /// Sets when an append is acknowledged.
+    #[must_use]
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Sets whether a damaged log is repaired.
+    #[must_use]
+    pub const fn repair(mut self, repair: bool) -> Self {
+        self.repair = repair;
+        self
+    }
+
+    /// Sets the size of a segment.
+    #[must_use]
+    pub const fn segment_bytes(mut self, segment_bytes: u64) -> Self {
+        self.segment_bytes = segment_bytes;
+        self
+    }
+
+    /// Sets how long deferrable work may wait.
+    #[must_use]
+    pub const fn upkeep(mut self, upkeep: Duration) -> Self {
+        self.upkeep = upkeep;
+        self
     }
 }
 
@@ -160,6 +189,7 @@ struct Shared {
     commit_us: AtomicU64,
     epoch: Epoch,
     /// Distinguishes this log from others.
+    #[cfg_attr(not(feature = "kept"), expect(dead_code))]
     id: u64,
 }
 
@@ -175,8 +205,8 @@ impl DiskLog {
     ///
     /// # Errors
     ///
-    /// A message with the path and what to do, for a log that is in use, damaged, or cannot be read or written.
-    pub fn open(path: &Path, durability: Durability) -> Result<Self, String> {
+    /// [`NotOpened`], for a log that is in use, damaged, or cannot be read or written.
+    pub fn open(path: &Path, durability: Durability) -> Result<Self, NotOpened> {
         Self::open_with(path, &Options::new(durability))
     }
 
@@ -184,18 +214,18 @@ impl DiskLog {
     ///
     /// # Errors
     ///
-    /// A message with the path and what to do, for a log that is in use, damaged, or cannot be read or written.
-    pub fn open_with(path: &Path, options: &Options) -> Result<Self, String> {
+    /// [`NotOpened`], for a log that is in use, damaged, or cannot be read or written.
+    pub fn open_with(path: &Path, options: &Options) -> Result<Self, NotOpened> {
         let opened = Files::open(path).and_then(|files| Self::on(Arc::new(files), options));
-        opened.map_err(|error| format!("cannot open the log {}: {error}", path.display()))
+        opened.map_err(|error| format!("cannot open the log {}: {error}", path.display()).into())
     }
 
     /// Opens the log on that storage, or creates one.
     ///
     /// # Errors
     ///
-    /// A message, for a log that is damaged, or cannot be read or written.
-    pub fn on(storage: Arc<dyn Storage>, options: &Options) -> Result<Self, String> {
+    /// [`NotOpened`], for a log that is damaged, or cannot be read or written.
+    pub fn on(storage: Arc<dyn Storage>, options: &Options) -> Result<Self, NotOpened> {
         let found = recover::recover(&*storage, options.repair)?;
         let epoch = Epoch(found.manifest.epoch);
         let id = found.manifest.id;
@@ -250,6 +280,7 @@ pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<s
 }
 
 /// For the conversations that are kept beside the log.
+#[cfg(feature = "kept")]
 impl DiskLog {
     pub(super) fn id(&self) -> u64 {
         self.shared.id

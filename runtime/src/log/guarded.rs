@@ -58,7 +58,6 @@ impl Guarded {
     }
 
     /// Waits for the calls in progress, and drops the log. Later calls are refused.
-    #[cfg(feature = "gateway")]
     pub(crate) async fn close(&self) {
         let log = self.log.write().await.take();
         // Dropping a log may block.

@@ -36,7 +36,7 @@ use tokio::sync::oneshot;
 use super::conversations::{Page, Retention, Stale, ThreadPlace, Threads, Turns};
 use super::disk::{DiskLog, Options, spawn};
 use super::retention;
-use super::{Acquired, Conversations, Held, Log, LogError, Written};
+use super::{Acquired, Conversations, Held, Log, LogError, NotOpened, Written};
 use crate::seldom::Seldom;
 use crate::sync::lock;
 use crate::verify::BoxFuture;
@@ -79,13 +79,13 @@ impl KeptLog {
     ///
     /// # Errors
     ///
-    /// A message with the path and what to do, for a log or a store that is in use, damaged, belongs to another, or
+    /// [`NotOpened`], for a log or a store that is in use, damaged, belongs to another, or
     /// cannot be read or written.
-    pub fn open(directory: &Path, options: &Options) -> Result<Self, String> {
+    pub fn open(directory: &Path, options: &Options) -> Result<Self, NotOpened> {
         let log = Arc::new(DiskLog::open_with(directory, options)?);
         let path = directory.with_file_name("conversations.db");
         Self::with(log, &path, options.upkeep)
-            .map_err(|error| format!("cannot open the conversations {}: {error}", path.display()))
+            .map_err(|error| format!("cannot open the conversations {}: {error}", path.display()).into())
     }
 
     fn with(log: Arc<DiskLog>, path: &Path, pause: Duration) -> Result<Self, String> {

@@ -25,6 +25,7 @@ const MAX_PARTING: usize = 64 * 1024;
 
 /// Why a byte stream was not accepted as a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NotAccepted {
     /// The peer has gone, or the stream ended before the request did.
     Lost,

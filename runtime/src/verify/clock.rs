@@ -73,7 +73,8 @@ fn elapsed() -> Time {
 }
 
 /// A duration in milliseconds.
-pub(crate) fn millis(duration: Duration) -> u64 {
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -33,6 +33,7 @@ use crate::sync::lock;
 
 /// A key set at a URL, and how it is fetched.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct KeyUrl {
     /// Its address: `https:`, unless the network is trusted.
     pub url: String,

@@ -33,8 +33,9 @@ use super::clock::{Clock, millis};
 use super::jwks::RemoteKeys;
 use super::keys::{KeySet, Keys, Secret};
 use super::revoked::Revocations;
-use super::{BoxFuture, Identity, NotVerified, Revocation, Verifier, credential_id};
+use super::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation, Verifier, credential_id};
 use crate::payload::Token;
+use crate::sentence::sentence;
 
 pub use jsonwebtoken::Algorithm;
 
@@ -45,8 +46,14 @@ pub const MAX_SUBJECT: usize = 256;
 /// The most keys that a token without a key id is tried against.
 const MAX_TRIES: usize = 16;
 
+sentence! {
+    /// Why a configuration cannot be used: a sentence for the operator.
+    NotUsable
+}
+
 /// Which tokens are accepted.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct JwtConfig {
     /// The allowed algorithms, each with keys of its own type only.
     pub algorithms: Vec<Algorithm>,
@@ -152,9 +159,9 @@ impl JwtVerifier {
     ///
     /// # Errors
     ///
-    /// A sentence for the operator: a file that cannot be read, keys that cannot be used, or a token lifetime that is
-    /// longer than revocations are remembered.
-    pub fn new(config: JwtConfig, revocations: Arc<Revocations>, clock: Clock) -> Result<Self, String> {
+    /// [`NotUsable`]: a file that cannot be read, keys that cannot be used, or a token lifetime that is longer than
+    /// revocations are remembered.
+    pub fn new(config: JwtConfig, revocations: Arc<Revocations>, clock: Clock) -> Result<Self, NotUsable> {
         if config.algorithms.is_empty() {
             return Err("no algorithm is allowed".into());
         }
@@ -177,13 +184,17 @@ impl JwtVerifier {
     }
 
     /// A verifier of the tokens that this gateway issues. It has no leeway, because both sides share one clock.
-    pub(crate) fn own(
+    ///
+    /// # Errors
+    ///
+    /// As [`JwtVerifier::new`].
+    pub fn own(
         secret: Secret,
         name: &str,
         max_lifetime: Duration,
         revocations: Arc<Revocations>,
         clock: Clock,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, NotUsable> {
         let config = JwtConfig {
             algorithms: vec![Algorithm::HS256],
             keys: Keys::Secret(secret),
@@ -343,11 +354,11 @@ impl Verifier for JwtVerifier {
         Box::pin(self.judge(token.expose()))
     }
 
-    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         Box::pin(self.revocations.revoke(revocation))
     }
 
-    fn record<'a>(&'a self, _: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+    fn record<'a>(&'a self, _: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         Box::pin(core::future::ready(self.revocations.record()))
     }
 }

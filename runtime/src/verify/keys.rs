@@ -45,7 +45,8 @@ impl Secret {
     }
 
     /// The secret itself, for the code that signs or verifies with it.
-    pub(crate) fn expose(&self) -> &[u8] {
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
         &self.0
     }
 }

@@ -22,9 +22,10 @@ use lockstep_model::login::{Answer, Ask, Input, Limits, Logins, Now, Output, Rec
 use lockstep_model::{CredentialId, Handled};
 use tokio::sync::oneshot;
 
-use super::Revocation;
 use super::clock::{Clock, millis};
 use super::journal::Journal;
+use super::{NotRevoked, Revocation};
+use crate::sentence::sentence;
 use crate::sync::lock;
 
 mod file;
@@ -44,11 +45,17 @@ const MAX_WAITING: usize = 4096;
 /// Lines that are appended before the file is replaced, unless it needs more for its current content.
 const MIN_LINES: usize = 512;
 /// How long a request waits for the disk.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+pub const DEADLINE: Duration = Duration::from_secs(5);
 /// The pause between two attempts at a failing disk.
 const REST: Duration = Duration::from_secs(1);
 
-pub(crate) type Subject = Arc<str>;
+/// A user's name at its issuer.
+pub type Subject = Arc<str>;
+
+sentence! {
+    /// Why the file of revocations and logins cannot be opened, with its path: a sentence for the operator.
+    NotOpened
+}
 
 /// Revocations and logins, shared by all issuers and verifiers.
 pub struct Revocations {
@@ -56,7 +63,7 @@ pub struct Revocations {
 }
 
 /// Called when a login has ended, before any request is answered.
-pub(crate) type Ended = Box<dyn Fn(Subject, CredentialId, Why) + Send + Sync>;
+pub type Ended = Box<dyn Fn(Subject, CredentialId, Why) + Send + Sync>;
 
 struct Core {
     state: Mutex<State>,
@@ -93,8 +100,8 @@ impl Revocations {
     ///
     /// # Errors
     ///
-    /// A sentence that names the file and the invalid line.
-    pub fn open(directory: &Path, retention: Duration, clock: Clock) -> Result<Self, String> {
+    /// [`NotOpened`], with the file and the invalid line.
+    pub fn open(directory: &Path, retention: Duration, clock: Clock) -> Result<Self, NotOpened> {
         let mut machine = Logins::new();
         let mut journal = file::open(directory, &mut machine)?;
         let limits = limits(retention);
@@ -126,9 +133,9 @@ impl Revocations {
     ///
     /// # Errors
     ///
-    /// A sentence for the operator, if it is not on the disk yet. It is in effect all the same, and is written as soon
+    /// [`NotRevoked`], if it is not on the disk yet. It is in effect all the same, and is written as soon
     /// as possible; a crash before that undoes it.
-    pub async fn revoke(&self, revocation: &Revocation) -> Result<(), String> {
+    pub async fn revoke(&self, revocation: &Revocation) -> Result<(), NotRevoked> {
         let (subject, credential) = match revocation {
             Revocation::Subject(subject) => (Arc::clone(subject), None),
             Revocation::Credential(subject, credential) => (Arc::clone(subject), Some(*credential)),
@@ -143,7 +150,7 @@ impl Revocations {
         });
         match answer.await {
             Answer::Ended => Ok(()),
-            Answer::Unavailable | Answer::Refused | Answer::Admitted { .. } => Err(self.failure()),
+            Answer::Unavailable | Answer::Refused | Answer::Admitted { .. } => Err(self.failure().into()),
         }
     }
 
@@ -153,9 +160,9 @@ impl Revocations {
     /// # Errors
     ///
     /// As [`Revocations::revoke`], while it is not.
-    pub fn record(&self) -> Result<(), String> {
+    pub fn record(&self) -> Result<(), NotRevoked> {
         let written = lock(&self.core.state).machine.is_written();
-        if written { Ok(()) } else { Err(self.failure()) }
+        if written { Ok(()) } else { Err(self.failure().into()) }
     }
 
     /// The instant up to which this subject's credentials are revoked. `None` if the subject was never revoked as a
@@ -172,7 +179,7 @@ impl Revocations {
     }
 
     /// Checks another issuer's token against the revocations, and remembers when it was issued.
-    pub(crate) fn judge(&self, subject: &str, credential: CredentialId, issued: Issued) -> Result<(), NotGood> {
+    pub fn judge(&self, subject: &str, credential: CredentialId, issued: Issued) -> Result<(), NotGood> {
         let judged = lock(&self.core.state).machine.revoked().judge(&Arc::from(subject), credential, issued);
         if let (Ok(()), Some(issued)) = (judged, issued.at) {
             self.core.drive(Input::Seen { issued });
@@ -181,30 +188,30 @@ impl Revocations {
     }
 
     /// Whether a login's tokens are valid.
-    pub(crate) fn standing(&self, subject: &str, login: CredentialId) -> Standing {
+    pub fn standing(&self, subject: &str, login: CredentialId) -> Standing {
         lock(&self.core.state).machine.standing(&Arc::from(subject), login)
     }
 
     /// Enables the gateway's own login, with these limits on the lifetime of logins.
-    pub(crate) fn serve(&self, idle: Duration, longest: Duration) {
+    pub fn serve(&self, idle: Duration, longest: Duration) {
         let mut state = lock(&self.core.state);
         state.own = true;
         (state.limits.idle, state.limits.longest) = (millis(idle), millis(longest));
     }
 
     /// Calls `ended` for every login that ends, before any request is answered. Only the first call has an effect.
-    pub(crate) fn on_end(&self, ended: Ended) {
+    pub fn on_end(&self, ended: Ended) {
         let _ = self.core.ended.set(ended);
     }
 
     /// Reports that the accounts were read.
-    pub(crate) fn looked(&self, accounts: BTreeMap<Subject, u64>) {
+    pub fn looked(&self, accounts: BTreeMap<Subject, u64>) {
         self.core.drive(Input::Looked(accounts));
     }
 
     /// Sends a request to the machine, and waits for its answer, for [`DEADLINE`] at most. If the caller stops waiting,
     /// the request is given up.
-    pub(crate) async fn ask(&self, input: impl FnOnce(Ask, Now) -> Input<Subject>) -> Answer<Subject> {
+    pub async fn ask(&self, input: impl FnOnce(Ask, Now) -> Input<Subject>) -> Answer<Subject> {
         let (sender, answer) = oneshot::channel();
         let ask = {
             let mut state = lock(&self.core.state);
@@ -225,7 +232,7 @@ impl Revocations {
 
     /// Returns when all earlier writes are on the disk or have failed, and the file is closed, so that another process
     /// may open it. Later requests are unavailable.
-    pub(crate) async fn close(&self) {
+    pub async fn close(&self) {
         let (closed, done) = oneshot::channel();
         let writer = self.core.writer.as_ref();
         if writer.is_some_and(|writer| writer.send(Job::Close(closed)).is_ok()) {
@@ -234,7 +241,7 @@ impl Revocations {
     }
 
     /// Why a request was unavailable, for the operator.
-    pub(crate) fn failure(&self) -> String {
+    pub fn failure(&self) -> String {
         let said = lock(&self.core.state).failure.clone();
         let silent = || format!("{FILE}: the disk has not answered within {} s", DEADLINE.as_secs());
         if said.is_empty() { silent() } else { said }

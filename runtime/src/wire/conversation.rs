@@ -137,19 +137,19 @@ impl Wanted {
 }
 
 /// Returns the size of a page, if it is valid.
-pub(crate) fn limit(limit: Option<u64>) -> Option<usize> {
+pub fn limit(limit: Option<u64>) -> Option<usize> {
     let limit = limit.map_or(Some(PAGE), |limit| usize::try_from(limit).ok())?;
     (1..=MAX_PAGE).contains(&limit).then_some(limit)
 }
 
 /// Parses where a page of threads begins, from the `next` of the page before it.
-pub(crate) fn place(before: &str) -> Option<ThreadPlace> {
+pub fn place(before: &str) -> Option<ThreadPlace> {
     let (updated, name) = before.split_once('.')?;
     Some(ThreadPlace { updated: number(updated)?, name: name.to_owned() })
 }
 
 /// Parses where a page of turns ends, from the `next` of the page before it.
-pub(crate) fn offset_of(before: &str) -> Option<Offset> {
+pub fn offset_of(before: &str) -> Option<Offset> {
     number(before).map(Offset)
 }
 
@@ -159,7 +159,7 @@ fn number(digits: &str) -> Option<u64> {
 }
 
 /// Returns the trimmed title, if it is valid.
-pub(crate) fn title_of(text: &str) -> Option<String> {
+pub fn title_of(text: &str) -> Option<String> {
     let title = text.trim();
     (!title.is_empty() && text.chars().count() <= MAX_TITLE).then(|| title.to_owned())
 }

@@ -1,9 +1,32 @@
 //! The starting place in the query of the upgrade request.
 
+use core::fmt;
+
 use lockstep_model::{ConnectionId, Epoch, Offset, Position, Resume, frame};
 
 use super::message::from_word;
 use super::{Hex, MAX_INTEGER};
+
+/// Why a query names no place to start from: a sentence that names the parameter, for the response to the upgrade
+/// request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidQuery(&'static str);
+
+impl InvalidQuery {
+    /// The sentence.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        self.0
+    }
+}
+
+impl fmt::Display for InvalidQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl core::error::Error for InvalidQuery {}
 
 /// Parses `epoch` and `offset` (from `connection_ready` and the last event), or `from` (`unread`, `latest` or
 /// `earliest`), and `replaces` (the `connection_id` of the connection that was lost). None of their values needs
@@ -20,8 +43,12 @@ use super::{Hex, MAX_INTEGER};
 ///
 /// # Errors
 ///
-/// A sentence that names the parameter, for the response to the upgrade request.
-pub fn resume_from_query(query: &str) -> Result<Resume, &'static str> {
+/// [`InvalidQuery`].
+pub fn resume_from_query(query: &str) -> Result<Resume, InvalidQuery> {
+    resume(query).map_err(InvalidQuery)
+}
+
+fn resume(query: &str) -> Result<Resume, &'static str> {
     let (mut epoch, mut offset, mut from, mut replaces) = (None, None, None, None);
     for parameter in query.split('&') {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));

@@ -20,7 +20,7 @@ pub async fn compare(directory: &Path, names: &[String], ledger: &mut Ledger) ->
     let log = match KeptLog::open(&directory.join("data").join("log"), &Options::new(Durability::Always)) {
         Ok(log) => log,
         Err(error) => {
-            ledger.find(error);
+            ledger.find(error.to_string());
             return row("none".to_owned());
         }
     };

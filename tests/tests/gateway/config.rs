@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lockstep::gateway::config::{Config, Flags};
+use lockstep_gateway::config::{Config, Flags};
 
 use crate::hostile::starts::{Folder, again};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use lockstep::gateway::accounts::Accounts;
-use lockstep::gateway::directory::{DataDir, LOCK_FILE};
+use lockstep_gateway::accounts::Accounts;
+use lockstep_gateway::directory::{DataDir, LOCK_FILE};
 
 use crate::hostile::starts::{Folder, Process, gateway, settings};
 

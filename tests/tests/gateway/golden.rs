@@ -9,7 +9,7 @@ use lockstep::testing::Echo;
 use lockstep::transport::{Incoming, Outgoing};
 use lockstep::verify::BoxFuture;
 use lockstep::wire::Codec;
-use lockstep_model::{Bounds, Resume};
+use lockstep_model::Bounds;
 use serde_json::{Value, json};
 
 use crate::agents::pause;
@@ -269,7 +269,7 @@ async fn a_connection_without_a_credential_is_closed_and_so_is_a_rejected_one() 
         stranger.say(&json!({ "type": "auth", "token": token }).to_string());
         assert_eq!(stranger.next().await, json!({ "type": "close", "code": code }));
     }
-    let opening = Opening { codec: Codec::V1, credential: None, resume: Resume::default() };
+    let opening = Opening::new(Codec::V1);
     let mut binary = manager.open(opening);
     binary.send(Incoming::Binary(vec![0].into()));
     assert_eq!(binary.next().await, json!({ "type": "close", "code": 1003 }));

@@ -10,13 +10,13 @@ use axum::extract::Request;
 use axum::routing::{get, post};
 use lockstep::Manager;
 use lockstep::agent::Agent;
-use lockstep::gateway::config::{Config, LogKind};
-use lockstep::gateway::login::{TicketDesk, ticket_routes};
-use lockstep::gateway::serve::{Serving, accept, bind};
 use lockstep::log::{Log, MemoryLog};
 use lockstep::testing::{AnyToken, Echo};
 use lockstep::verify::Verifier;
 use lockstep::verify::clock::Clock;
+use lockstep_gateway::config::{Config, LogKind};
+use lockstep_gateway::login::{TicketDesk, ticket_routes};
+use lockstep_gateway::serve::{Serving, accept, bind};
 use lockstep_tests::agent::noted;
 use lockstep_tests::history::History;
 use tokio::task::JoinHandle;
@@ -82,9 +82,9 @@ impl Gateway {
         let mut record = Record::of_manager(&bounds, parts.history);
         let manager = Manager::builder()
             .trace(record.trace())
-            .shared_verifier(parts.verifier)
+            .verifier(parts.verifier)
             .agent(agent)
-            .shared_log(parts.log)
+            .log(parts.log)
             .bounds(bounds)
             .limits(config.limits.socket())
             .origins(config.origins.clone())

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use lockstep::manager::Opening;
 use lockstep::payload::Token;
 use lockstep::testing::{AnyToken, Echo, Peer};
-use lockstep::verify::{BoxFuture, Identity, NotVerified, Revocation, Verifier};
+use lockstep::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation, Verifier};
 use lockstep::wire::{Codec, resume_from_query};
 use lockstep_tests::history::History;
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ impl Verifier for Slow {
         })
     }
 
-    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         AnyToken.revoke(revocation)
     }
 }
@@ -113,7 +113,9 @@ async fn a_verdict_on_an_older_credential_that_comes_after_ready_changes_nothing
 
 fn opening(query: &str, credential: Option<&str>) -> Opening {
     let resume = resume_from_query(query).expect("a place");
-    Opening { codec: Codec::V1, credential: credential.map(Token::new), resume }
+    let mut opening = Opening::new(Codec::V1);
+    (opening.credential, opening.resume) = (credential.map(Token::new), resume);
+    opening
 }
 
 /// A manager whose user ada has one earlier notice.

@@ -17,7 +17,7 @@ use lockstep::testing::{self, AnyToken, Passed, Peer};
 use lockstep::trace::{Settings, Trace};
 use lockstep::transport::{Incoming, Outgoing};
 use lockstep::wire::Codec;
-use lockstep_model::{Bounds, Resume};
+use lockstep_model::Bounds;
 use lockstep_proofs::history::{NotJudged, judge};
 use lockstep_proofs::replay;
 use lockstep_tests::agent::noted;
@@ -170,7 +170,7 @@ impl Watched {
 
     /// As [`Peer::connect`].
     pub(crate) fn connect(&self) -> Peer {
-        self.open(Opening { codec: Codec::V1, credential: None, resume: Resume::default() })
+        self.open(Opening::new(Codec::V1))
     }
 
     /// As [`Peer::open`].

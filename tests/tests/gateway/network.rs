@@ -8,9 +8,9 @@ use axum::extract::Request;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::any;
-use lockstep::gateway::config::Config;
-use lockstep::gateway::login::Peer;
-use lockstep::gateway::serve::{Serving, accept, bind};
+use lockstep_gateway::config::Config;
+use lockstep_gateway::login::Peer;
+use lockstep_gateway::serve::{Serving, accept, bind};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 

@@ -10,7 +10,7 @@ use futures_util::{SinkExt, StreamExt};
 use lockstep::agent::{Agent, Message as Asked, Run};
 use lockstep::payload::Token;
 use lockstep::testing::AnyToken;
-use lockstep::verify::{BoxFuture, Identity, NotVerified, Revocation, Verifier};
+use lockstep::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation, Verifier};
 use lockstep_model::Bounds;
 use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
@@ -48,7 +48,7 @@ impl Verifier for Prefixed {
         })
     }
 
-    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         AnyToken.revoke(revocation)
     }
 }

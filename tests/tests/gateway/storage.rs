@@ -141,7 +141,7 @@ async fn a_drain_does_not_wait_for_a_log_that_does_not_answer() {
     for way in [Way::Ignore, Way::Refuse] {
         let (talker, permits, said) = Talker::new();
         let log = Moody::new();
-        let manager = Watched::with(talker, History::in_memory(), |builder| builder.shared_log(Arc::clone(&log) as _));
+        let manager = Watched::with(talker, History::in_memory(), |builder| builder.log(Arc::clone(&log)));
         let (mut ada, _) = manager.live("ada", json!("latest")).await;
         ada.say(&says("m"));
         ada.until("agent_started").await;
@@ -164,9 +164,7 @@ async fn a_drain_does_not_wait_for_a_log_that_does_not_answer() {
 #[tokio::test(start_paused = true)]
 async fn an_append_that_is_not_answered_is_made_again() {
     let log = Moody::new();
-    let manager = Watched::with(lockstep::testing::Echo, History::in_memory(), |builder| {
-        builder.shared_log(Arc::clone(&log) as _)
-    });
+    let manager = Watched::with(lockstep::testing::Echo, History::in_memory(), |builder| builder.log(Arc::clone(&log)));
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
     let began = Instant::now();
     log.goes(&[Way::Ignore, Way::Take, Way::Ignore, Way::Well]);
@@ -182,9 +180,7 @@ async fn an_append_that_is_not_answered_is_made_again() {
 #[tokio::test(start_paused = true)]
 async fn what_is_written_again_is_the_same() {
     let log = Moody::new();
-    let manager = Watched::with(lockstep::testing::Echo, History::in_memory(), |builder| {
-        builder.shared_log(Arc::clone(&log) as _)
-    });
+    let manager = Watched::with(lockstep::testing::Echo, History::in_memory(), |builder| builder.log(Arc::clone(&log)));
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
     log.goes(&[Way::Take, Way::Refuse, Way::Well, Way::Take, Way::Take, Way::Refuse, Way::Well]);
     // Records use the system's clock: a retry in the same millisecond would hide a second record.
@@ -194,11 +190,10 @@ async fn what_is_written_again_is_the_same() {
         tokio::task::yield_now().await;
     }
     let seen = ada.until("agent_completed").await;
-    let (mut tab, _) = Watched::with(lockstep::testing::Echo, History::in_memory(), |builder| {
-        builder.shared_log(Arc::clone(&log) as _)
-    })
-    .live("ada", json!("earliest"))
-    .await;
+    let (mut tab, _) =
+        Watched::with(lockstep::testing::Echo, History::in_memory(), |builder| builder.log(Arc::clone(&log)))
+            .live("ada", json!("earliest"))
+            .await;
     let again = tab.until("agent_completed").await;
     assert_eq!(seen, again, "what is restored is what was shown");
     assert!(seen.iter().all(|event| event["thread_id"] == "t"), "{seen:?}");
@@ -209,8 +204,7 @@ async fn what_is_written_again_is_the_same() {
 #[tokio::test(start_paused = true)]
 async fn a_second_owner_ends_the_session_of_the_first() {
     let log = Moody::new();
-    let manager =
-        |agent| Watched::with(agent, History::in_memory(), |builder| builder.shared_log(Arc::clone(&log) as _));
+    let manager = |agent| Watched::with(agent, History::in_memory(), |builder| builder.log(Arc::clone(&log)));
     let (talker, permits, said) = Talker::new();
     let one = manager(talker);
     let (mut ada, _) = one.live("ada", json!("latest")).await;
@@ -244,7 +238,7 @@ async fn a_second_owner_ends_the_session_of_the_first() {
 async fn an_erased_user_is_fenced_and_comes_back_as_another() {
     let log = Moody::new();
     let (talker, permits, said) = Talker::new();
-    let manager = Watched::with(talker, History::in_memory(), |builder| builder.shared_log(Arc::clone(&log) as _));
+    let manager = Watched::with(talker, History::in_memory(), |builder| builder.log(Arc::clone(&log)));
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
     ada.say(&says("m"));
     ada.until("agent_started").await;
@@ -264,7 +258,7 @@ async fn an_erased_user_is_fenced_and_comes_back_as_another() {
 async fn a_message_held_up_by_the_log_is_not_refused_as_too_many_runs() {
     let log = Moody::new();
     let (talker, ..) = Talker::new();
-    let manager = Watched::with(talker, History::in_memory(), |builder| builder.shared_log(Arc::clone(&log) as _));
+    let manager = Watched::with(talker, History::in_memory(), |builder| builder.log(Arc::clone(&log)));
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
     log.goes(&[Way::Refuse]);
     for number in 0..Bounds::DEFAULT.runs {

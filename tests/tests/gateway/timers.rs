@@ -12,7 +12,7 @@ use lockstep::manager::Builder;
 use lockstep::payload::Token;
 use lockstep::testing::{AnyToken, Echo, Peer};
 use lockstep::transport::Outgoing;
-use lockstep::verify::{BoxFuture, Identity, NotVerified, Revocation, Verifier};
+use lockstep::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation, Verifier};
 use lockstep_model::{Bounds, Cause, ConnectionId, Offset, Tenure, Timer, UserId};
 use lockstep_tests::history::History;
 use serde_json::{Value, json};
@@ -112,7 +112,7 @@ impl Verifier for For {
         Box::pin(async { Ok(Identity { lifetime: self.0, ..AnyToken.verify(token).await? }) })
     }
 
-    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         AnyToken.revoke(revocation)
     }
 }
@@ -202,7 +202,7 @@ impl Conversations for Mute {
 
 fn logging(bounds: &Bounds, log: Late) -> (Watched, Arc<Faked<Late>>) {
     let log = Arc::new(Faked(log));
-    (gateway(bounds, Echo, |builder| builder.shared_log(Arc::clone(&log) as Arc<dyn Log>)), log)
+    (gateway(bounds, Echo, |builder| builder.log(Arc::clone(&log))), log)
 }
 
 async fn handshake() {

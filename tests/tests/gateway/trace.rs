@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lockstep::Manager;
-use lockstep::gateway::config::{Config, Flags, TraceFlag};
 use lockstep::testing::{AnyToken, Echo};
 use lockstep::trace::{Settings, Trace};
+use lockstep_gateway::config::{Config, Flags, TraceFlag};
 use lockstep_model::Bounds;
 use serde_json::json;
 

@@ -102,7 +102,7 @@ async fn a_log_whose_process_is_killed_lasts_at_each_level() {
 async fn a_log_of_one_segment_an_event_does_what_every_log_must() {
     for level in LEVELS {
         let disk = Disk::default();
-        let options = Options { segment_bytes: 64, upkeep: Duration::ZERO, ..Options::new(level) };
+        let options = Options::new(level).segment_bytes(64).upkeep(Duration::ZERO);
         let open = || Arc::new(DiskLog::on(Arc::new(disk.clone()), &options).expect("a log"));
         contract(&*open()).await;
         lasting(|| open()).await;
@@ -113,7 +113,7 @@ async fn a_log_of_one_segment_an_event_does_what_every_log_must() {
 fn a_directory_has_one_log_at_a_time() {
     let folder = Folder::new("lock");
     let held = DiskLog::open(&folder.0, Durability::Always).expect("a log");
-    let refused = DiskLog::open(&folder.0, Durability::Always).expect_err("it is in use");
+    let refused = DiskLog::open(&folder.0, Durability::Always).expect_err("it is in use").to_string();
     assert!(refused.contains("another process is writing it"), "{refused}");
     drop(held);
     DiskLog::open(&folder.0, Durability::Always).expect("a log that is free again");

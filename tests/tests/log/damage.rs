@@ -48,7 +48,7 @@ async fn filled(options: &Options, closed: bool) -> (Files, Epoch) {
 
 /// What the users read from it; `Err` if the log does not open.
 async fn reading(files: &Files, options: &Options) -> Result<(Epoch, Vec<Result<Held, LogError>>), String> {
-    let log = DiskLog::on(Arc::new(Disk::with(files)), options)?;
+    let log = DiskLog::on(Arc::new(Disk::with(files)), options).map_err(|error| error.to_string())?;
     let (mut epoch, mut all) = (Epoch(0), Vec::new());
     for name in USERS {
         let user = log.user(name).await.expect("a number");
@@ -83,7 +83,7 @@ fn wrong(before: Epoch, epoch: Epoch, all: &[Result<Held, LogError>]) -> Option<
 }
 
 fn small(level: Durability) -> Options {
-    Options { segment_bytes: 400, ..Options::new(level) }
+    Options::new(level).segment_bytes(400)
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn a_file_that_is_gone_is_refused_or_ends_the_epoch() {
 async fn what_is_repaired_is_in_a_new_epoch_and_has_no_hole() {
     let options = small(Durability::Always);
     let (files, before) = filled(&options, true).await;
-    let repair = Options { repair: true, ..options };
+    let repair = options.repair(true);
     for (name, bytes) in files.iter().filter(|(name, _)| *name != "mark") {
         let mut damaged = vec![("gone".to_owned(), files.clone())];
         damaged[0].1.remove(name);

@@ -20,7 +20,7 @@ use crate::simulated::Disk;
 /// How long a log may take to leave a segment and clean it, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-const EAGER: Options = Options { upkeep: Duration::ZERO, segment_bytes: 2_048, ..Options::new(Durability::Always) };
+const EAGER: Options = Options::new(Durability::Always).upkeep(Duration::ZERO).segment_bytes(2_048);
 
 /// The first of the texts that the bytes contain, plain or in compressed data that begins at any offset.
 pub(crate) fn found<'a>(bytes: &[u8], texts: &'a [String]) -> Option<&'a String> {
@@ -95,7 +95,7 @@ async fn what_a_thread_had_leaves_the_disk_and_what_others_have_stays() {
     for (place, level) in LEVELS.into_iter().enumerate() {
         for trimmed in [false, true] {
             let disk = Disk::default();
-            let options = Options { durability: level, segment_bytes: 1 << 20, ..EAGER };
+            let options = EAGER.durability(level).segment_bytes(1 << 20);
             let mut opened = log(&disk, &options);
             let (ada, bob) = (opened.user("ada").await.expect("a user"), opened.user("bob").await.expect("a user"));
             let (of_ada, of_bob) = (own(&opened, ada).await, own(&opened, bob).await);
@@ -133,7 +133,7 @@ async fn what_a_thread_had_leaves_the_disk_and_what_others_have_stays() {
 #[tokio::test]
 async fn an_erased_users_trimmed_data_leaves_a_shared_segment() {
     let disk = Disk::default();
-    let options = Options { segment_bytes: 1 << 20, ..EAGER };
+    let options = EAGER.segment_bytes(1 << 20);
     let opened = log(&disk, &options);
     let (ada, bob) = (opened.user("ada").await.expect("a user"), opened.user("bob").await.expect("a user"));
     let (of_ada, of_bob) = (own(&opened, ada).await, own(&opened, bob).await);
@@ -153,7 +153,7 @@ async fn an_erased_users_trimmed_data_leaves_a_shared_segment() {
 #[tokio::test]
 async fn nothing_is_read_for_an_append() {
     let disk = Disk::default();
-    let opened = log(&disk, &Options { upkeep: Duration::from_secs(3_600), ..Options::new(Durability::Never) });
+    let opened = log(&disk, &Options::new(Durability::Never).upkeep(Duration::from_secs(3_600)));
     let mut users = Vec::new();
     for number in 0..50 {
         let user = opened.user(&format!("user {number}")).await.expect("a user");
@@ -172,7 +172,7 @@ async fn nothing_is_read_for_an_append() {
 /// The reads to clean a segment with that many users, of whom the last has deleted a thread or not.
 async fn reads_to_clean(users: u64, deletes: Option<&str>) -> usize {
     let disk = Disk::default();
-    let opened = log(&disk, &Options { upkeep: Duration::from_secs(3_600), ..Options::new(Durability::Always) });
+    let opened = log(&disk, &Options::new(Durability::Always).upkeep(Duration::from_secs(3_600)));
     for number in 0..users {
         let user = opened.user(&format!("user {number}")).await.expect("a user");
         let tenure = own(&opened, user).await;
@@ -181,7 +181,7 @@ async fn reads_to_clean(users: u64, deletes: Option<&str>) -> usize {
         opened.append(user, tenure, head, vec![end(number, "t")]).await.expect("appended");
     }
     drop(opened);
-    let opened = log(&disk, &Options { upkeep: Duration::from_secs(3_600), ..Options::new(Durability::Always) });
+    let opened = log(&disk, &Options::new(Durability::Always).upkeep(Duration::from_secs(3_600)));
     let last = opened.user(&format!("user {}", users - 1)).await.expect("a user");
     let tenure = own(&opened, last).await;
     let scrubbed = match deletes {
@@ -191,7 +191,7 @@ async fn reads_to_clean(users: u64, deletes: Option<&str>) -> usize {
     scrubbed.expect("a segment is due");
     drop(opened);
     let before = disk.reads();
-    let opened = log(&disk, &Options { upkeep: Duration::from_millis(1), ..Options::new(Durability::Always) });
+    let opened = log(&disk, &Options::new(Durability::Always).upkeep(Duration::from_millis(1)));
     let began = Instant::now();
     while disk.files().contains_key("00000001.log") {
         assert!(began.elapsed() < PATIENCE, "the first segment is not cleaned");
@@ -216,7 +216,7 @@ async fn users_without_a_deletion_are_not_read_more_often_for_that_of_another() 
 #[tokio::test]
 async fn repeated_messages_and_deletions_take_little_space() {
     let disk = Disk::default();
-    let opened = log(&disk, &Options { segment_bytes: 64 << 10, ..EAGER });
+    let opened = log(&disk, &EAGER.segment_bytes(64 << 10));
     let user = opened.user("ada").await.expect("a user");
     let (mut head, mut texts, mut messages) = (Offset(0), Vec::new(), Vec::new());
     for round in 0..20 {
@@ -245,14 +245,14 @@ async fn repeated_messages_and_deletions_take_little_space() {
     assert_eq!((held.entries.len(), held.past), (1, messages));
 }
 
-const SLOW: Options = Options { upkeep: Duration::from_secs(3_600), ..EAGER };
+const SLOW: Options = EAGER.upkeep(Duration::from_secs(3_600));
 
 /// One process deletes, and another one cleans.
 #[tokio::test]
 async fn a_deletion_is_completed_by_the_next_process() {
     for segment_bytes in [64, 1 << 20] {
         let mut disk = Disk::default();
-        let slow = Options { segment_bytes, ..SLOW };
+        let slow = SLOW.segment_bytes(segment_bytes);
         let opened = log(&disk, &slow);
         let user = opened.user("ada").await.expect("a user");
         let tenure = own(&opened, user).await;
@@ -284,7 +284,7 @@ async fn a_deletion_is_completed_by_the_next_process() {
 async fn a_deletion_is_synced_when_it_is_answered_at_each_level() {
     for level in LEVELS {
         let disk = Disk::default();
-        let options = Options { durability: level, ..SLOW };
+        let options = SLOW.durability(level);
         let opened = log(&disk, &options);
         let user = opened.user("ada").await.expect("a user");
         let tenure = own(&opened, user).await;
@@ -345,7 +345,7 @@ struct World {
 impl World {
     async fn new(level: Durability) -> Self {
         let disk = Disk::default();
-        let opened = log(&disk, &Options { durability: level, ..EAGER });
+        let opened = log(&disk, &EAGER.durability(level));
         let user = opened.user("ada").await.expect("a user");
         let tenure = own(&opened, user).await;
         let (kept, gone, last) = (Vec::new(), Vec::new(), (Offset(0), Vec::new(), Vec::new()));
@@ -426,7 +426,7 @@ impl World {
     }
 
     async fn restart(&mut self, disk: Disk) {
-        self.log = Some(log(&disk, &Options { durability: self.level, ..EAGER }));
+        self.log = Some(log(&disk, &EAGER.durability(self.level)));
         self.disk = disk;
         self.acquire().await;
     }

@@ -20,7 +20,7 @@ use crate::kept::{EAGER, all, copy, threads, told};
 const RARE: u64 = 0x0a51_5ec2_e7a5_1d3f;
 
 /// Options under which an open log copies and cleans nothing.
-const SLOW: Options = Options { upkeep: Duration::from_secs(3_600), ..EAGER };
+const SLOW: Options = EAGER.upkeep(Duration::from_secs(3_600));
 
 fn open(folder: &Folder, options: &Options) -> KeptLog {
     fs::create_dir_all(&folder.0).expect("a directory");
@@ -288,7 +288,7 @@ async fn a_deletion_that_a_crash_kept_from_the_store_is_completed_afterwards() {
 #[tokio::test]
 async fn what_was_deleted_leaves_the_journal_of_the_store_with_the_copy() {
     let folder = Folder::new("deleted-kept-journal");
-    let log = open(&folder, &Options { upkeep: Duration::from_secs(1), ..EAGER });
+    let log = open(&folder, &EAGER.upkeep(Duration::from_secs(1)));
     let user = log.user("ada").await.expect("a user");
     let tenure = own(&log, user).await;
     let said = [begun(1, "t", 9), vec![end(1, "t")]].concat();

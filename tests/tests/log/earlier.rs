@@ -96,7 +96,7 @@ async fn conversations_of_the_first_version_take_a_deletion_and_those_of_a_later
     }
     let path = folder.0.join("conversations.db");
     fs::copy(kept.join("conversations.db"), &path).expect("a copy");
-    let options = Options { upkeep: Duration::ZERO, ..Options::new(Durability::Always) };
+    let options = Options::new(Durability::Always).upkeep(Duration::ZERO);
     let open = || KeptLog::open(&folder.0.join("log"), &options);
     let log = open().expect("a log");
     let user = log.user("ada").await.expect("a user");
@@ -114,7 +114,7 @@ async fn conversations_of_the_first_version_take_a_deletion_and_those_of_a_later
     assert_eq!(bytes[60..64], [0, 0, 0, 3]);
     bytes[63] = 4;
     fs::write(&path, bytes).expect("written");
-    let refused = open().expect_err("a later format");
+    let refused = open().expect_err("a later format").to_string();
     assert!(refused.contains("format 4") && refused.contains("format 3"), "{refused}");
 }
 

@@ -170,7 +170,7 @@ async fn each_level_syncs_as_often_as_it_says() {
 #[tokio::test]
 async fn what_was_erased_leaves_the_disk() {
     let disk = Disk::default();
-    let options = Options { upkeep: Duration::ZERO, ..Options::new(Durability::Always) };
+    let options = Options::new(Durability::Always).upkeep(Duration::ZERO);
     let log = DiskLog::on(Arc::new(disk.clone()), &options).expect("a log");
     let (ada, bob) = (log.user("ada").await.expect("a number"), log.user("bob").await.expect("a number"));
     let (of_ada, of_bob) = (own(&log, ada).await, own(&log, bob).await);
@@ -191,7 +191,7 @@ async fn what_was_erased_leaves_the_disk() {
 #[tokio::test]
 async fn what_was_trimmed_leaves_the_disk_and_opening_again_and_again_leaves_few_files() {
     let disk = Disk::default();
-    let options = Options { upkeep: Duration::ZERO, segment_bytes: 4_096, ..Options::new(Durability::Never) };
+    let options = Options::new(Durability::Never).upkeep(Duration::ZERO).segment_bytes(4_096);
     let mut head = 0;
     for _ in 0..30 {
         let log = DiskLog::on(Arc::new(disk.clone()), &options).expect("a log");

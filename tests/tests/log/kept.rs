@@ -22,11 +22,8 @@ use serde_json::value::to_raw_value;
 
 use crate::contract::{Folder, gives_back_trimmed_messages, trimmed};
 
-pub(crate) const EAGER: Options = Options {
-    upkeep: Duration::ZERO,
-    segment_bytes: 4_096,
-    ..Options::new(Durability::Interval(Duration::from_secs(1)))
-};
+pub(crate) const EAGER: Options =
+    Options::new(Durability::Interval(Duration::from_secs(1))).upkeep(Duration::ZERO).segment_bytes(4_096);
 
 pub(crate) fn open(folder: &Folder) -> KeptLog {
     fs::create_dir_all(&folder.0).expect("a directory");
@@ -151,7 +148,7 @@ async fn a_log_with_conversations_does_what_every_log_must_and_lasts() {
     for upkeep in [Duration::ZERO, Duration::from_secs(1)] {
         let folder = Folder::new(&format!("kept-contract-{}", upkeep.as_secs()));
         fs::create_dir_all(&folder.0).expect("a directory");
-        let options = Options { upkeep, ..Options::new(Durability::Always) };
+        let options = Options::new(Durability::Always).upkeep(upkeep);
         let open = || Arc::new(KeptLog::open(&folder.0.join("log"), &options).expect("a log"));
         contract(&*open()).await;
         lasting(|| open()).await;
@@ -404,12 +401,12 @@ async fn the_conversations_of_another_log_are_not_read() {
     drop(log);
     // A different log is refused.
     fs::remove_dir_all(folder.0.join("log")).expect("removed");
-    let refused = KeptLog::open(&folder.0.join("log"), &EAGER).expect_err("refused");
+    let refused = KeptLog::open(&folder.0.join("log"), &EAGER).expect_err("refused").to_string();
     assert!(refused.contains("conversations.db") && refused.contains("does not belong to the log"), "{refused}");
     fs::write(folder.0.join("conversations.db"), b"no database at all, but some bytes that are in its place")
         .expect("written");
     fs::remove_dir_all(folder.0.join("log")).expect("removed");
-    let refused = KeptLog::open(&folder.0.join("log"), &EAGER).expect_err("refused");
+    let refused = KeptLog::open(&folder.0.join("log"), &EAGER).expect_err("refused").to_string();
     assert!(refused.contains("conversations.db"), "{refused}");
 }
 

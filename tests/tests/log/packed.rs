@@ -48,7 +48,7 @@ fn size(folder: &Path) -> u64 {
 async fn a_conversation_takes_twice_its_text_at_most() {
     let folder = Folder::new("packed");
     fs::create_dir_all(&folder.0).expect("a directory");
-    let options = Options { upkeep: Duration::from_millis(20), ..Options::new(Durability::Never) };
+    let options = Options::new(Durability::Never).upkeep(Duration::from_millis(20));
     let log = KeptLog::open(&folder.0.join("log"), &options).expect("a log");
     let user = log.user("ada").await.expect("a number");
     let tenure = own(&log, user).await;

@@ -19,7 +19,7 @@ use crate::deleted::{THREADS, name};
 use crate::kept::{EAGER, copy, entry, kept, told};
 
 /// Options under which an open log copies and cleans nothing, except through [`Op::Copy`].
-pub(crate) const SLOW: Options = Options { upkeep: Duration::from_secs(3_600), ..EAGER };
+pub(crate) const SLOW: Options = EAGER.upkeep(Duration::from_secs(3_600));
 
 #[derive(Clone, Debug)]
 enum Op {

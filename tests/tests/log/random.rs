@@ -92,7 +92,7 @@ enum End {
 
 impl World {
     fn open(disk: &Disk, level: Durability) -> DiskLog {
-        let options = Options { segment_bytes: 600, upkeep: Duration::ZERO, ..Options::new(level) };
+        let options = Options::new(level).segment_bytes(600).upkeep(Duration::ZERO);
         DiskLog::on(Arc::new(disk.clone()), &options).expect("no end of a process or a machine makes a log unreadable")
     }
 

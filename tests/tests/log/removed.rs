@@ -58,7 +58,7 @@ async fn what_was_answered_survives_the_removal_of_any_file_of_the_log() {
                 for sealed in [false, true] {
                     let folder = Folder::new(&format!("removed-{place}-{}-{replaced}-{sealed}", upkeep.as_millis()));
                     let path = folder.0.join("log");
-                    let options = Options { upkeep, ..Options::new(level) };
+                    let options = Options::new(level).upkeep(upkeep);
                     if sealed {
                         let log = DiskLog::open_with(&path, &options).expect("a log");
                         let user = log.user("ada").await.expect("a number");

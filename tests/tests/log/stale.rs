@@ -57,7 +57,7 @@ async fn what_is_stale_is_too_old_or_too_much_and_in_no_open_run() {
         trimmed(log, other, of_other, Offset(1)).await;
         trimmed(log, user, tenure, Offset(1)).await;
         let nothing = Retention::default();
-        let age = |millis| Retention { age: Some(Duration::from_millis(millis)), ..nothing };
+        let age = |millis| nothing.age(Duration::from_millis(millis));
         let kept = kept(log);
         assert_eq!(kept.stale(nothing, u64::MAX, 9).await, Ok(Vec::new()), "all is kept for ever");
         assert_eq!(names(kept.stale(age(100), 2_100, 9).await, user, head), [""; 0], "not longer than that");
@@ -67,12 +67,12 @@ async fn what_is_stale_is_too_old_or_too_much_and_in_no_open_run() {
         assert_eq!(names(kept.stale(age(100), 9_000, 9).await, other, of_bob[1]), ["t"]);
         assert_eq!(kept.stale(age(100), 9_000, 2).await.expect("an answer").len(), 2);
         assert_eq!(names(kept.stale(age(1 << 60), 9_000, 9).await, user, head), [""; 0]);
-        let turns = |most| Retention { turns: Some(most), ..nothing };
+        let turns = |most| nothing.turns(most);
         for (most, stale) in [(5, &[][..]), (4, &[""]), (3, &["", "b"]), (2, &["", "b", "a"]), (0, &["", "b", "a"])] {
             assert_eq!(names(kept.stale(turns(most), 9_000, 9).await, user, head), stale, "of {most} turns");
         }
         assert_eq!(names(kept.stale(turns(1), 9_000, 9).await, other, of_bob[1]), [""; 0]);
-        let bytes = |most| Retention { bytes: Some(most), ..nothing };
+        let bytes = |most| nothing.bytes(most);
         assert_eq!(names(kept.stale(bytes(1 << 20), 9_000, 9).await, user, head), [""; 0]);
         assert_eq!(names(kept.stale(bytes(1), 9_000, 9).await, user, head), ["", "b", "a"]);
         // Deleted threads, and those that only the log has, are not listed; the others count for less.
@@ -97,7 +97,7 @@ async fn a_thread_of_which_something_was_not_copied_is_not_stale() {
     let log = open(&folder, &SLOW);
     let user = log.user("ada").await.expect("a user");
     let tenure = own(&log, user).await;
-    let all = Retention { age: Some(Duration::ZERO), ..Retention::default() };
+    let all = Retention::default().age(Duration::ZERO);
     let copied = [said(1, "a", 1_000, true), said(2, "b", 2_000, true)].concat();
     let head = *log.append(user, tenure, Offset(0), copied).await.expect("appended").last().expect("some");
     assert_eq!(log.stale(all, 9_000, 9).await, Ok(Vec::new()));

@@ -55,7 +55,7 @@ fn fault(tree: &Tree, words: &[&str]) -> Option<String> {
         return (!CARGO.contains(&words[1])).then(|| format!("no subcommand {}", words[1]));
     };
     let binary = alias.split("--bin ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
-    if binary == "lockstep" && !tree.text("runtime/src/main.rs").is_empty() {
+    if binary == "lockstep" && !tree.text("runtime/gateway/src/main.rs").is_empty() {
         return None;
     }
     let main = format!("/src/bin/{binary}.rs");

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 /// How to reach a model, and what to request.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// The address of the API, with its version: `https://api.openai.com/v1`. `/chat/completions` is appended.
     pub base_url: String,
@@ -186,6 +187,7 @@ impl fmt::Debug for ApiKey {
 
 /// Why a configuration is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The address is not an `http://` or `https://` URL, or it contains credentials or a query.
     Url,

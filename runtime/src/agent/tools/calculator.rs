@@ -15,7 +15,7 @@ use core::fmt;
 use serde_json::{Value, json};
 
 use super::number::Number;
-use super::{Invocation, Tool, text_argument};
+use super::{CallError, Invocation, Tool, text_argument};
 use crate::verify::BoxFuture;
 
 /// The longest expression, in characters.
@@ -380,7 +380,7 @@ impl Tool for Calculator {
         })
     }
 
-    fn call(&self, invocation: Invocation) -> BoxFuture<'_, Result<Value, String>> {
+    fn call(&self, invocation: Invocation) -> BoxFuture<'_, Result<Value, CallError>> {
         Box::pin(async move {
             let expression = text_argument(&invocation.arguments, "expression")?;
             let answer = evaluate(expression).map_err(|error| error.to_string())?;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Invocation, Tool};
+use super::{CallError, Invocation, Tool};
 use crate::payload::now_ms;
 use crate::verify::BoxFuture;
 
@@ -61,7 +61,7 @@ impl Tool for Clock {
         json!({ "type": "object", "properties": {}, "additionalProperties": false })
     }
 
-    fn call(&self, _: Invocation) -> BoxFuture<'_, Result<Value, String>> {
+    fn call(&self, _: Invocation) -> BoxFuture<'_, Result<Value, CallError>> {
         Box::pin(async {
             let now = now_ms();
             Ok(json!({ "utc": rfc3339(now), "weekday": weekday(now), "unix_ms": now }))

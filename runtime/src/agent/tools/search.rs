@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{Invocation, Tool, text_argument};
+use super::{CallError, Invocation, Tool, text_argument};
 use crate::pool::{Pool, Stop};
 use crate::verify::BoxFuture;
 
@@ -236,11 +236,11 @@ impl Tool for Search {
         })
     }
 
-    fn call(&self, invocation: Invocation) -> BoxFuture<'_, Result<Value, String>> {
+    fn call(&self, invocation: Invocation) -> BoxFuture<'_, Result<Value, CallError>> {
         Box::pin(async move {
             let query = text_argument(&invocation.arguments, "query")?.to_owned();
             if words(&query).is_empty() {
-                return Err("the query contains no words".to_owned());
+                return Err("the query contains no words".into());
             }
             let folder = self.folder.clone();
             let searching = self.pool.run(&invocation.subject, move |stop| search_until(&folder, &query, stop));

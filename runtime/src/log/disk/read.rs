@@ -44,6 +44,7 @@ impl Places {
 
     /// The places of the entries after one offset, up to another. The latter is the end, whether or not it has an
     /// entry.
+    #[cfg(feature = "kept")]
     pub(super) fn between(mut self, behind: Offset, through: Offset) -> Self {
         self.extents.retain(|(_, extent)| extent.high > behind && extent.low <= through);
         let trimmed = self.trimmed.max(behind);
@@ -51,6 +52,7 @@ impl Places {
     }
 
     /// The newest offset.
+    #[cfg(feature = "kept")]
     pub(in crate::log) const fn head(&self) -> Offset {
         self.head
     }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::log::NotOpened;
 use crate::private;
 
 /// A directory of files. All methods block.
@@ -144,8 +145,8 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// A message, if the directory cannot be created or another process is writing it.
-    pub fn open(path: &Path) -> Result<Self, String> {
+    /// [`NotOpened`], if the directory cannot be created or another process writes it.
+    pub fn open(path: &Path) -> Result<Self, NotOpened> {
         let mut builder = std::fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -154,8 +155,8 @@ impl Files {
         let lock = lock.map_err(|error| format!("its lock cannot be opened: {error}"))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err("another process is writing it".to_owned()),
-            Err(TryLockError::Error(error)) => Err(format!("it cannot be locked: {error}")),
+            Err(TryLockError::WouldBlock) => Err("another process is writing it".into()),
+            Err(TryLockError::Error(error)) => Err(format!("it cannot be locked: {error}").into()),
         }
     }
 }

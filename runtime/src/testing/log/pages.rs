@@ -84,7 +84,7 @@ pub(super) async fn pages(log: &dyn Log) {
     }
     let nothing = conversations.stale(Retention::default(), u64::MAX, 1).await.expect("an answer");
     assert!(nothing.is_empty(), "without a bound nothing is stale");
-    let old = Retention { age: Some(Duration::ZERO), ..Retention::default() };
+    let old = Retention::default().age(Duration::ZERO);
     let stale = conversations.stale(old, 1, usize::MAX).await.expect("an answer");
     assert!(stale.iter().all(|stale| stale.user != user), "nothing is older than its time");
     log.erase(user).await.expect("erased");

@@ -2,7 +2,7 @@
 
 use lockstep::agent::openai::{ApiKey, Config, ConfigError, OpenAi};
 use lockstep::agent::testing::{Event, Recorder};
-use lockstep::agent::tools::{Invocation, Tool, Tools};
+use lockstep::agent::tools::{CallError, Invocation, Tool, Tools};
 use lockstep::agent::{Agent, End, Step as Told, ToolCall, Turn};
 use lockstep::verify::BoxFuture;
 use lockstep_model::run::{Kind, Reason, ToolEnd};
@@ -30,7 +30,7 @@ impl Tool for Meeting {
         json!({ "type": "object", "properties": { "who": { "type": "string" } } })
     }
 
-    fn call(&self, invocation: Invocation) -> BoxFuture<'_, Result<Value, String>> {
+    fn call(&self, invocation: Invocation) -> BoxFuture<'_, Result<Value, CallError>> {
         Box::pin(async move {
             self.0.wait().await;
             Ok(json!({ "met": invocation.arguments["who"] }))
@@ -120,7 +120,9 @@ async fn earlier_turns_are_told_with_their_tools_and_as_far_as_they_came() {
     ];
     for (tools, max_history_bytes, expected) in cases {
         let server = Server::start(vec![Script::text("a time")]).await;
-        let agent = OpenAi::new(Config { max_history_bytes, ..server.config() }, tools).expect("a configuration");
+        let mut config = server.config();
+        config.max_history_bytes = max_history_bytes;
+        let agent = OpenAi::new(config, tools).expect("a configuration");
         completed(&answer(&agent, Recorder::message("go on"), &Recorder::new(history())).await);
         assert_eq!(server.requests()[0].body["messages"], Value::Array(expected), "{max_history_bytes}");
     }
@@ -129,14 +131,12 @@ async fn earlier_turns_are_told_with_their_tools_and_as_far_as_they_came() {
 #[tokio::test]
 async fn the_request_is_what_the_protocol_wants() {
     let server = Server::start(vec![Script::text("yes")]).await;
-    let config = Config {
-        api_key: Some(ApiKey::new(" sk-secret\n").expect("a key")),
-        system: Some("Be brief.".into()),
-        temperature: Some(0.5),
-        max_tokens: Some(99),
-        max_turns: 2,
-        ..server.config()
-    };
+    let mut config = server.config();
+    config.api_key = Some(ApiKey::new(" sk-secret\n").expect("a key"));
+    config.system = Some("Be brief.".into());
+    config.temperature = Some(0.5);
+    config.max_tokens = Some(99);
+    config.max_turns = 2;
     let history = vec![
         turn("too long ago", Vec::new(), answered("forgotten")),
         turn("one", Vec::new(), answered("1")),
@@ -245,7 +245,8 @@ async fn a_model_that_only_calls_tools_is_stopped() {
     let again =
         || Script::events(&[call(0, Some("a"), Some("calculator"), r#"{"expression":"1"}"#), finish("tool_calls")]);
     let server = Server::start(vec![again(), again(), again()]).await;
-    let config = Config { max_rounds: 2, ..server.config() };
+    let mut config = server.config();
+    config.max_rounds = 2;
     let agent = OpenAi::new(config, calculator()).expect("a configuration");
     let events = answer(&agent, Recorder::message("hello"), &Recorder::new(Vec::new())).await;
     assert_eq!(failed(&events), "the model called tools 2 times without answering");
@@ -313,7 +314,8 @@ fn a_configuration_that_cannot_work_is_refused_without_showing_secrets() {
         assert_eq!(ApiKey::new(key).err(), Some(ConfigError::Key), "{key:?}");
     }
     let key = Some(ApiKey::new("sk-secret").expect("a key"));
-    let config = Config { api_key: key, ..Config::new("https://example.org/v1", "tiny") };
+    let mut config = Config::new("https://example.org/v1", "tiny");
+    config.api_key = key;
     let shown = format!("{config:?} {:?}", OpenAi::new(config.clone(), Tools::none()));
     assert!(!shown.contains("secret"), "{shown}");
 }

@@ -3,9 +3,9 @@
 use core::time::Duration;
 
 use lockstep::agent::Agent;
-use lockstep::agent::openai::{Config, OpenAi};
+use lockstep::agent::openai::OpenAi;
 use lockstep::agent::testing::{Event, Recorder};
-use lockstep::agent::tools::{Invocation, Tool, Tools};
+use lockstep::agent::tools::{CallError, Invocation, Tool, Tools};
 use lockstep::verify::BoxFuture;
 use lockstep_model::Bounds;
 use lockstep_model::run::{Kind, Reason};
@@ -70,7 +70,7 @@ impl Tool for Slow {
         json!({ "type": "object" })
     }
 
-    fn call(&self, _: Invocation) -> BoxFuture<'_, Result<Value, String>> {
+    fn call(&self, _: Invocation) -> BoxFuture<'_, Result<Value, CallError>> {
         Box::pin(async {
             pause(SECOND * 300).await;
             Ok(json!("done"))
@@ -85,7 +85,8 @@ async fn a_tool_that_executes_is_no_silence_and_has_a_time_out_of_its_own() {
     let agent = OpenAi::new(server.config(), Tools::none().with(Slow)).expect("a configuration");
     assert_eq!(completed(&watched(&agent).await), "done");
     let server = Server::start(vec![asks(), Script::text("too slow")]).await;
-    let config = Config { tool_timeout: SECOND * 200, ..server.config() };
+    let mut config = server.config();
+    config.tool_timeout = SECOND * 200;
     let agent = OpenAi::new(config, Tools::none().with(Slow)).expect("a configuration");
     let events = watched(&agent).await;
     assert_eq!(

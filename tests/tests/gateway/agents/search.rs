@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Folder;
 
 fn invoked(arguments: Value) -> Invocation {
-    Invocation { subject: Arc::from("ada"), arguments }
+    Invocation::new(Arc::from("ada"), arguments)
 }
 
 #[test]
@@ -84,9 +84,9 @@ async fn a_folder_that_is_not_there_has_no_documents() {
     let found = tool.call(invoked(json!({ "query": "anything" }))).await;
     assert_eq!(found, Ok(json!({ "matches": [], "lines": 0, "documents": 0, "partial": false })));
     let refused = tool.call(invoked(json!({ "query": " ?! " }))).await;
-    assert_eq!(refused, Err("the query contains no words".to_owned()));
+    assert_eq!(refused, Err("the query contains no words".into()));
     let refused = tool.call(invoked(json!({ "query": 5 }))).await;
-    assert_eq!(refused, Err("the argument `query` must be a string".to_owned()));
+    assert_eq!(refused, Err("the argument `query` must be a string".into()));
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn what_cannot_be_read_is_not_described_to_the_user() {
         .expect("the search")
         .call(invoked(json!({ "query": "a" })))
         .await;
-    assert_eq!(failed, Err("the documents cannot be read".to_owned()));
+    assert_eq!(failed, Err("the documents cannot be read".into()));
 }
 
 /// Tools that block or compute for long wait for a place in the pool; others run at once.

@@ -159,12 +159,11 @@ impl Server {
 
     /// A configuration for this server with short pauses.
     pub(super) fn config(&self) -> Config {
-        Config {
-            backoff: Duration::from_millis(1),
-            retries: 2,
-            proxy: false,
-            ..Config::new(&format!("http://{}/v1/", self.address), "tiny")
-        }
+        let mut config = Config::new(&format!("http://{}/v1/", self.address), "tiny");
+        config.backoff = Duration::from_millis(1);
+        config.retries = 2;
+        config.proxy = false;
+        config
     }
 
     pub(super) fn requests(&self) -> Vec<Request> {

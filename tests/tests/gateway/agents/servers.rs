@@ -80,7 +80,10 @@ async fn a_field_that_a_server_refuses_is_named_with_its_setting() {
     ] {
         let server = Server::start(vec![Script::status(status, "", &body.to_string())]).await;
         let extra_body = Map::from_iter([("seed".to_owned(), json!(7))]);
-        let config = Config { max_tokens: Some(9), temperature: Some(0.5), extra_body, ..server.config() };
+        let mut config = server.config();
+        config.max_tokens = Some(9);
+        config.temperature = Some(0.5);
+        config.extra_body = extra_body;
         let events = ask_with(config).await;
         let said = failed(&events);
         let status = &status[..3];
@@ -99,20 +102,16 @@ async fn a_field_that_a_server_refuses_is_named_with_its_setting() {
 #[tokio::test]
 async fn a_request_is_what_the_settings_say() {
     let server = Server::start(vec![Script::text("yes")]).await;
-    let config = Config {
-        usage: false,
-        max_tokens: Some(9),
-        max_tokens_field: "max_completion_tokens".to_owned(),
-        omit: vec!["tools".to_owned(), "messages".to_owned(), "content".to_owned()],
-        extra_body: Map::from_iter([
-            ("reasoning".to_owned(), json!({ "effort": "low" })),
-            ("stream".to_owned(), json!(1)),
-        ]),
-        headers: vec![("X-Title".to_owned(), "Lockstep".to_owned())],
-        api_key: Some(ApiKey::new("sk-secret").expect("a key")),
-        api_key_header: Some("api-key".to_owned()),
-        ..server.config()
-    };
+    let mut config = server.config();
+    config.usage = false;
+    config.max_tokens = Some(9);
+    config.max_tokens_field = "max_completion_tokens".to_owned();
+    config.omit = vec!["tools".to_owned(), "messages".to_owned(), "content".to_owned()];
+    config.extra_body =
+        Map::from_iter([("reasoning".to_owned(), json!({ "effort": "low" })), ("stream".to_owned(), json!(1))]);
+    config.headers = vec![("X-Title".to_owned(), "Lockstep".to_owned())];
+    config.api_key = Some(ApiKey::new("sk-secret").expect("a key"));
+    config.api_key_header = Some("api-key".to_owned());
     completed(&ask_with(config).await);
     let request = &server.requests()[0];
     assert_eq!(
@@ -128,7 +127,10 @@ async fn a_request_is_what_the_settings_say() {
     for (headers, api_key_header) in [(vec![("a b".to_owned(), String::new())], None), (vec![], Some("ü".to_owned()))]
     {
         let api_key = Some(ApiKey::new("sk-secret").expect("a key"));
-        let config = Config { headers, api_key, api_key_header, ..server.config() };
+        let mut config = server.config();
+        config.headers = headers;
+        config.api_key = api_key;
+        config.api_key_header = api_key_header;
         assert!(OpenAi::new(config, Tools::none()).is_err());
     }
 }
@@ -188,7 +190,8 @@ async fn what_a_server_said_with_its_calls_goes_back_to_it() {
     let asks = call(0, Some("a"), Some("calculator"), r#"{"expression":"1"}"#);
     let first = Script::events(&[thought, asks, finish("tool_calls")]);
     let server = Server::start(vec![first, Script::text("1")]).await;
-    let config = Config { omit: vec!["reasoning_content".to_owned()], ..server.config() };
+    let mut config = server.config();
+    config.omit = vec!["reasoning_content".to_owned()];
     assert_eq!(completed(&ask_with(config).await), "1");
     assert_eq!(server.requests()[1].last(2)[0].get("reasoning_content"), None);
 }

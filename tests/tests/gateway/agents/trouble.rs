@@ -17,7 +17,8 @@ use super::{answer, completed, failed, texts, tools};
 const KEY: &str = "sk-very-secret";
 
 async fn ask_with(config: Config) -> Vec<Event> {
-    let config = Config { api_key: Some(ApiKey::new(KEY).expect("a key")), ..config };
+    let mut config = config;
+    config.api_key = Some(ApiKey::new(KEY).expect("a key"));
     let agent = OpenAi::new(config, Tools::none()).expect("a configuration");
     let events = answer(&agent, Recorder::message("hello"), &Recorder::new(Vec::new())).await;
     assert!(!format!("{events:?}").contains("secret"), "no event shows the key: {events:#?}");
@@ -40,7 +41,9 @@ async fn a_request_to_a_busy_server_is_retried() {
         let server = Server::start(pauses.into_iter().chain([Script::text("at last")]).collect()).await;
         // The server's pause counts, not the adapter's own, which would outlast the test.
         let hour = Duration::from_secs(3_600);
-        let events = ask_with(Config { backoff: hour, backoff_most: hour, ..server.config() }).await;
+        let mut config = server.config();
+        (config.backoff, config.backoff_most) = (hour, hour);
+        let events = ask_with(config).await;
         assert_eq!((completed(&events).as_str(), server.requests().len()), ("at last", 3), "{refusal}");
         assert_eq!(texts(&events, "remark").len(), 2, "the user is told: {events:#?}");
     }
@@ -92,12 +95,14 @@ async fn a_server_that_is_not_there_is_unreachable() {
 #[tokio::test]
 async fn a_slow_server_is_left() {
     let server = Server::start(vec![Script::silence()]).await;
-    let config = Config { first_byte_timeout: Duration::from_millis(30), ..server.config() };
+    let mut config = server.config();
+    config.first_byte_timeout = Duration::from_millis(30);
     assert_eq!(failed(&ask_with(config).await), "the model's server took too long to answer");
     server.closed().await;
 
     let server = Server::start(vec![Script::stream([piece("half an ans"), Step::Silence])]).await;
-    let config = Config { idle_timeout: Duration::from_millis(50), ..server.config() };
+    let mut config = server.config();
+    config.idle_timeout = Duration::from_millis(50);
     let events = ask_with(config).await;
     assert_eq!(failed(&events), "the model's server took too long to answer");
     assert_eq!(texts(&events, "text"), ["half an ans"]);
@@ -155,7 +160,8 @@ async fn an_answer_that_has_ended_needs_no_proper_goodbye() {
         assert_eq!(completed(&ask(&server).await), "whole");
     }
     let server = Server::start(vec![Script::stream(whole().into_iter().chain([Step::Silence]))]).await;
-    let config = Config { idle_timeout: Duration::from_millis(50), ..server.config() };
+    let mut config = server.config();
+    config.idle_timeout = Duration::from_millis(50);
     assert_eq!(completed(&ask_with(config).await), "whole");
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use lockstep::gateway::accounts::{AccountError, Accounts, Cost, FILE, MAX_HASHING, MAX_WAITING, Subjects};
+use lockstep_gateway::accounts::{AccountError, Accounts, Cost, FILE, MAX_HASHING, MAX_WAITING, Subjects};
 
 use super::support::Directory;
 

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use lockstep::gateway::accounts::Accounts;
+use lockstep_gateway::accounts::Accounts;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;

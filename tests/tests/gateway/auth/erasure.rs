@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use lockstep::gateway::accounts::Accounts;
+use lockstep_gateway::accounts::Accounts;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use lockstep::gateway::accounts::Accounts;
-use lockstep::gateway::login::{Login, LoginConfig, Peer, Rate, routes};
 use lockstep::verify::revoked::Revocations;
+use lockstep_gateway::accounts::Accounts;
+use lockstep_gateway::login::{Login, LoginConfig, Peer, Rate, routes};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -242,7 +242,9 @@ async fn an_answer_that_is_not_a_key_set_rejects_no_token_and_replaces_no_keys()
         let server = Server::start(Reply::Keys(only_first())).await;
         // In real time, because the socket is real.
         let timeout = Duration::from_millis(if expected == "no answer in time" { 50 } else { 20_000 });
-        let url = KeyUrl { timeout, max_bytes: 4096, ..KeyUrl::new(&server.url) };
+        let mut url = KeyUrl::new(&server.url);
+        url.timeout = timeout;
+        url.max_bytes = 4096;
         let (verifier, hands) = verifier_of(JwtConfig::new(Keys::Url(url.clone())));
         verify(&verifier, &token(&first(), "first")).await.expect("good");
         server.set(reply.clone());

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep::gateway::accounts::{Accounts, Cost, FILE as ACCOUNTS, MAX_HASHING, MAX_WAITING};
-use lockstep::gateway::login::{Login, LoginConfig, Rate, routes};
 use lockstep::verify::Verifier;
 use lockstep::verify::revoked::{FILE, Revocations};
+use lockstep_gateway::accounts::{Accounts, Cost, FILE as ACCOUNTS, MAX_HASHING, MAX_WAITING};
+use lockstep_gateway::login::{Login, LoginConfig, Rate, routes};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -260,7 +260,7 @@ async fn what_the_operator_ends_stays_ended() {
     let revocation = lockstep::verify::Revocation::Subject("ann".into());
     for _ in 0..3 {
         let refused = verifier.revoke(&revocation).await.expect_err("not on the disk");
-        assert!(refused.contains(FILE), "{refused}");
+        assert!(refused.to_string().contains(FILE), "{refused}");
         assert!(!gateway.is_good(&one.token()).await);
     }
     std::fs::remove_dir(&obstacle).expect("out of the way");

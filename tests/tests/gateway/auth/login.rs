@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lockstep::gateway::accounts::Accounts;
-use lockstep::gateway::login::{LoginConfig, Revoker, routes};
 use lockstep::verify::{BoxFuture, Revocation, Verifier};
+use lockstep_gateway::accounts::Accounts;
+use lockstep_gateway::login::{LoginConfig, Revoker, routes};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 

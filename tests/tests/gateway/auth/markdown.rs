@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
-use lockstep::gateway::markdown::{MAX_TEXT, RATE, Renderer, markdown_routes};
+use lockstep_gateway::markdown::{MAX_TEXT, RATE, Renderer, markdown_routes};
 use serde_json::{Value, json};
 
 use super::http::{Answer, send, serve};

@@ -21,8 +21,9 @@ const EVERYTHING: &str = "all tokens of this subject were revoked";
 fn opened(directory: &Directory, hands: &Hands) -> JwtVerifier {
     let revocations = Revocations::open(directory.path(), DAY, hands.clock()).expect("revocations");
     let keys = Keys::Secret(Secret::new(SECRET));
-    let config =
-        JwtConfig { leeway: Duration::from_secs(1), max_lifetime: Duration::from_secs(3600), ..JwtConfig::new(keys) };
+    let mut config = JwtConfig::new(keys);
+    config.leeway = Duration::from_secs(1);
+    config.max_lifetime = Duration::from_secs(3600);
     JwtVerifier::new(config, Arc::new(revocations), hands.clock()).expect("a verifier")
 }
 
@@ -221,7 +222,7 @@ async fn a_file_that_is_cut_flipped_or_gone_is_refused_and_no_revocation_is_lost
     }
     let [whole, mark] = files(&directory);
     let refused = |what: &str| {
-        let error = Revocations::open(directory.path(), DAY, hands.clock()).expect_err(what);
+        let error = Revocations::open(directory.path(), DAY, hands.clock()).expect_err(what).to_string();
         assert!(error.contains(FILE) && error.contains(MARK) && error.contains("restore it"), "{what}: {error}");
     };
     for at in 0..whole.len() {
@@ -277,13 +278,13 @@ fn garbage_in_the_file_is_an_error_that_names_the_line() {
         ["garbage", "{\"at\":1,\"subject\":\"ann\"}", "", "{}", "{\"ended\":{}}", "{\"ended\":{\"id\":1,\"x\":1}}"]
     {
         directory.file(FILE, format!("{mark}\n{garbage}\n").as_bytes());
-        let error = Revocations::open(directory.path(), DAY, hands.clock()).expect_err("an error");
+        let error = Revocations::open(directory.path(), DAY, hands.clock()).expect_err("an error").to_string();
         assert!(error.contains("logins.jsonl:2: "), "{error}");
     }
     for old in ["revoked.jsonl", "sessions.jsonl"] {
         let directory = Directory::new();
         directory.file(old, b"{}\n");
-        let error = Revocations::open(directory.path(), DAY, hands.clock()).expect_err("an error");
+        let error = Revocations::open(directory.path(), DAY, hands.clock()).expect_err("an error").to_string();
         assert!(error.contains(&format!("{old}:1: ")), "{error}");
         assert!(directory.path().join(old).exists(), "it is not removed");
     }
@@ -304,7 +305,7 @@ async fn a_revocation_that_cannot_be_written_is_in_effect_and_says_so_and_is_wri
             break;
         }
     }
-    assert!(failed.is_some_and(|error| error.contains(FILE)), "nothing was ever written anew");
+    assert!(failed.is_some_and(|error| error.to_string().contains(FILE)), "nothing was ever written anew");
     let refused = revocations.revoke(&Revocation::Subject("ann".into())).await;
     assert!(refused.is_err(), "it is said");
     assert!(revocations.subject("ann").is_some(), "in effect nevertheless");

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep::gateway::accounts::Accounts;
-use lockstep::gateway::login::{Issuer, KEY_FILE, Login, LoginConfig, TicketDesk};
 use lockstep::verify::clock::Clock;
 use lockstep::verify::jwt::JwtConfig;
 use lockstep::verify::keys::{Keys, Secret};
 use lockstep::verify::revoked::Revocations;
+use lockstep_gateway::accounts::Accounts;
+use lockstep_gateway::login::{Issuer, KEY_FILE, Login, LoginConfig, TicketDesk};
 
 use super::accounts::CHEAP;
 use super::http::config;

@@ -108,11 +108,10 @@ pub(super) fn verifier_of(config: JwtConfig) -> (JwtVerifier, Hands) {
 
 /// A verifier of tokens signed with the secret, for the audience `us` of the issuer `them`.
 pub(super) fn strict() -> (JwtVerifier, Hands) {
-    verifier_of(JwtConfig {
-        audience: Some(vec!["us".into(), "also us".into()]),
-        issuer: Some(vec!["them".into()]),
-        ..JwtConfig::new(Keys::Secret(Secret::new(SECRET)))
-    })
+    let mut config = JwtConfig::new(Keys::Secret(Secret::new(SECRET)));
+    config.audience = Some(vec!["us".into(), "also us".into()]);
+    config.issuer = Some(vec!["them".into()]);
+    verifier_of(config)
 }
 
 /// Claims that every verifier accepts.

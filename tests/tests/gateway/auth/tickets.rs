@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
-use lockstep::gateway::login::ticket::{LIFETIME, RATE};
-use lockstep::gateway::login::{TicketDesk, ticket_routes};
+use lockstep_gateway::login::ticket::{LIFETIME, RATE};
+use lockstep_gateway::login::{TicketDesk, ticket_routes};
 use serde_json::{Value, json};
 
 use super::http::{Answer, post, serve};

@@ -8,7 +8,7 @@ use lockstep::payload::Token;
 use lockstep::verify::jwt::{JwtConfig, JwtVerifier};
 use lockstep::verify::keys::{Keys, Secret};
 use lockstep::verify::revoked::Revocations;
-use lockstep::verify::{BoxFuture, Identity, NotVerified, Revocation};
+use lockstep::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -215,7 +215,7 @@ async fn more_pending_credentials_than_allowed_are_closed_with_4508() {
             if token.expose() == "never" { Box::pin(core::future::pending()) } else { AnyToken.verify(token) }
         }
 
-        fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+        fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
             AnyToken.revoke(revocation)
         }
     }
@@ -254,7 +254,7 @@ impl Verifier for Wild {
         })
     }
 
-    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         let before = self.before("a revocation");
         Box::pin(async move {
             before.await;
@@ -296,7 +296,7 @@ async fn a_verifier_that_panics_is_out_of_reach() {
     ada.exchange("m").await;
     verifier.dies.store(true, Ordering::SeqCst);
     let told = gateway.manager.user("ada").revoke().await.expect_err("it panicked");
-    assert_eq!((told.why.as_str(), told.repeated), ("the verifier panicked", true));
+    assert_eq!((told.why.to_string().as_str(), told.repeated), ("the verifier panicked", true));
     assert_eq!(ada.end().await, 4502);
     others.notice_nothing().await;
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Mutex;
 
-use lockstep::gateway::telemetry::log_filter;
+use lockstep_gateway::telemetry::log_filter;
 use serde_json::json;
 use tracing_subscriber::util::SubscriberInitExt;
 

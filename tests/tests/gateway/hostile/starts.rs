@@ -8,9 +8,9 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jsonwebtoken::Algorithm;
-use lockstep::gateway::Startup;
-use lockstep::gateway::config::{Flags, TraceFlag};
-use lockstep::gateway::signals::Signals;
+use lockstep_gateway::Startup;
+use lockstep_gateway::config::{Flags, TraceFlag};
+use lockstep_gateway::signals::Signals;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -66,7 +66,7 @@ fn serves_as_the_file_says() {
     let _within = runtime.enter();
     let mut signals = Signals::install().expect("signals");
     let served =
-        served.and_then(|config| runtime.block_on(lockstep::gateway::run(&config, Startup::Alone, &mut signals, &say)));
+        served.and_then(|config| runtime.block_on(lockstep_gateway::run(&config, Startup::Alone, &mut signals, &say)));
     say(&served.map_or_else(|error| format!("FAILED {error}"), |()| "ENDED".to_owned()));
 }
 

@@ -1,6 +1,6 @@
 //! A base path, whether or not a proxy strips it.
 
-use lockstep::gateway::config::Config;
+use lockstep_gateway::config::Config;
 
 use super::Listener;
 

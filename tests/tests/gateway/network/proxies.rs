@@ -1,6 +1,6 @@
 //! The client's address behind trusted and untrusted proxies.
 
-use lockstep::gateway::config::{Network, counted};
+use lockstep_gateway::config::{Network, counted};
 
 use super::{Listener, ask};
 use crate::hostile::client::Client;

@@ -1,7 +1,7 @@
 //! More sockets than allowed: health checks and logins still work, and no client waits for an answer in vain.
 
-use lockstep::gateway::config::Limits;
-use lockstep::gateway::serve::files::fit;
+use lockstep_gateway::config::Limits;
+use lockstep_gateway::serve::files::fit;
 
 use super::{Listener, ask};
 use crate::hostile::client::{Client, request};

@@ -60,7 +60,7 @@ fn a_query_that_says_it_wrongly_is_told_which_parameter() {
         ("replaces=00000000000000AB", "`replaces`"),
     ] {
         let error = resume_from_query(query).expect_err(query);
-        assert!(error.contains(named), "{query}: {error}");
+        assert!(error.reason().contains(named), "{query}: {error}");
     }
 }
 

@@ -1,0 +1,493 @@
+//! Accounts of the built-in login: names and argon2id hashes (RFC 9106) in one file of the data directory.
+//!
+//! The command line changes the file while the gateway runs. Each change is made under a lock on a second file, and
+//! replaces the old file atomically. The gateway checks the file whenever it needs an account, and reads it if it has
+//! changed since. [`lockstep_model::login::roster`] decides what a change means.
+//!
+//! The file has a checksum, and a file with a wrong one is refused whenever it is read: existing logins stay valid, and
+//! no login is accepted until the file is repaired.
+//!
+//! The second file also records that there were accounts. While it says so and the first file is missing, the accounts
+//! cannot be read: a gateway that is being restored from a backup must not look like one without accounts.
+//!
+//! A password is hashed even if there is no account of that name, so that the response time does not reveal which
+//! accounts exist. At most [`MAX_HASHING`] passwords are hashed at a time, in reused memory, and at most
+//! [`MAX_WAITING`] wait for that. Hashing is slow on purpose, and must not take processors or memory from users who are
+//! logged in.
+
+use core::fmt;
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use argon2::{Argon2, Params, PasswordHash};
+use lockstep::internal::lock;
+use lockstep::internal::private::replace;
+use lockstep::payload::now_ms;
+use lockstep_model::login::{Holders, NotChanged, Person};
+use tokio::sync::Semaphore;
+
+use book::Names;
+use hash::Hasher;
+
+mod book;
+mod hash;
+
+/// The file in the data directory.
+pub const FILE: &str = "accounts.json";
+/// The most bytes of a name.
+pub const MAX_NAME: usize = 64;
+/// The fewest bytes of a password.
+pub const MIN_PASSWORD: usize = 8;
+/// The most bytes of a password.
+pub const MAX_PASSWORD: usize = 1024;
+/// The most passwords that are hashed at a time.
+pub const MAX_HASHING: usize = 2;
+/// The most passwords that wait to be hashed.
+pub const MAX_WAITING: usize = 64;
+/// The length of the salt in bytes (RFC 9106 §4).
+const SALT: usize = 16;
+
+/// The cost of a hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Memory, in KiB.
+    pub memory: u32,
+    /// The number of passes over the memory.
+    pub passes: u32,
+}
+
+impl Cost {
+    /// 19 MiB and two passes, as OWASP recommends.
+    pub const DEFAULT: Self = Self { memory: Params::DEFAULT_M_COST, passes: Params::DEFAULT_T_COST };
+}
+
+/// Why an account was not added, changed, found or read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AccountError {
+    /// A name is 1 to 64 of `a-z`, `0-9`, `.`, `_` and `-`.
+    BadName,
+    /// A password has 8 to 1024 bytes.
+    BadPassword,
+    /// The account already exists.
+    Exists,
+    /// There is no such account.
+    Unknown,
+    /// Too many passwords wait to be hashed.
+    Busy,
+    /// The file cannot be read or written, or is invalid: a sentence that names it.
+    File(String),
+}
+
+impl fmt::Display for AccountError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadName => {
+                write!(f, "a name must have 1 to {MAX_NAME} characters, each one of a-z, 0-9, '.', '_' and '-'")
+            }
+            Self::BadPassword => write!(f, "a password must have {MIN_PASSWORD} to {MAX_PASSWORD} bytes"),
+            Self::Exists => f.write_str("the account already exists"),
+            Self::Unknown => f.write_str("there is no such account"),
+            Self::Busy => f.write_str("too many passwords are waiting to be hashed"),
+            Self::File(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl core::error::Error for AccountError {}
+
+/// An account, as it was when its password was verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The account's name.
+    pub name: Arc<str>,
+    /// The account's subject: the name, or `name#2` and so on for later accounts of that name.
+    pub subject: Arc<str>,
+    /// The version of its password, unique among the passwords of this subject.
+    pub changed: u64,
+}
+
+/// The subject under which an account's data is kept. It equals the name only for the first account of that name.
+fn subject(name: &str, incarnation: u32) -> Arc<str> {
+    if incarnation == 1 { Arc::from(name) } else { Arc::from(format!("{name}#{incarnation}")) }
+}
+
+/// The subjects that an operator's input refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subjects {
+    /// The subject of the current account, if there is one.
+    pub now: Option<Arc<str>>,
+    /// Subjects of earlier accounts of that name whose data is not completely erased, newest first.
+    pub earlier: Vec<Arc<str>>,
+}
+
+impl Subjects {
+    /// This subject alone.
+    #[must_use]
+    pub fn one(subject: &str) -> Self {
+        Self { now: Some(Arc::from(subject)), earlier: Vec::new() }
+    }
+
+    /// All subjects, the current one first.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.now.iter().chain(&self.earlier)
+    }
+}
+
+/// The accounts at one point in time.
+#[derive(Clone)]
+pub struct Snapshot(Arc<Names>);
+
+impl Snapshot {
+    /// Whether the account existed, with the password that it was verified with.
+    #[must_use]
+    pub fn has(&self, account: &Account) -> bool {
+        self.0.accounts().get(&*account.name).is_some_and(|entry| {
+            entry.version == account.changed && subject(&account.name, entry.incarnation) == account.subject
+        })
+    }
+
+    /// Whether both snapshots are of the same file.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether there is an account of that name.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        self.0.accounts().contains_key(name)
+    }
+
+    /// The subjects that an operator's input refers to. An account's name means the current account and earlier ones
+    /// that are not erased; `name#2` means only the second account of that name, and `name#1` the first. `None` if
+    /// there is no such account.
+    #[must_use]
+    pub fn meant(&self, text: &str) -> Option<Subjects> {
+        let (name, incarnation) = match text.split_once('#') {
+            Some((name, incarnation)) => (name, Some(incarnation.parse::<u32>().ok()?)),
+            None => (text, None),
+        };
+        let Holders { now, earlier } = self.0.holders(&name.to_owned());
+        let is_meant = |person: &Person<String>| incarnation.is_none_or(|meant| meant == person.incarnation);
+        let subject = |person: Person<String>| subject(&person.name, person.incarnation);
+        let meant = Subjects {
+            now: now.filter(is_meant).map(subject),
+            earlier: earlier.into_iter().filter(is_meant).map(subject).collect(),
+        };
+        Some(meant).filter(|meant| meant.all().next().is_some())
+    }
+
+    /// The subjects, each with the version of its password.
+    #[must_use]
+    pub fn versions(&self) -> BTreeMap<Arc<str>, u64> {
+        self.0.versions().map(|(person, version)| (subject(&person.name, person.incarnation), version)).collect()
+    }
+
+    /// The subjects of removed accounts whose data is not completely erased.
+    pub fn erasures(&self) -> impl Iterator<Item = Arc<str>> {
+        self.0.erasures().iter().map(|person| subject(&person.name, person.incarnation))
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.accounts().keys()).finish()
+    }
+}
+
+/// Distinguishes versions of the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp(Option<SystemTime>, u64, u64);
+
+/// The accounts of one data directory, shared by all logins.
+pub struct Accounts {
+    path: PathBuf,
+    cost: Cost,
+    /// A hash that no password has. It is compared with if there is no account.
+    nobody: String,
+    known: Mutex<Option<(Stamp, Snapshot)>>,
+    queue: Arc<Semaphore>,
+    hashing: Arc<Semaphore>,
+    hasher: Arc<Hasher>,
+}
+
+impl Accounts {
+    /// Opens the accounts of a data directory; there are none if the file does not exist yet.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountError::File`], if the file exists and cannot be used.
+    pub fn open(directory: &Path) -> Result<Self, AccountError> {
+        Self::with_cost(directory, Cost::DEFAULT)
+    }
+
+    /// Like [`Accounts::open`], with this cost for new hashes. Existing accounts keep the cost that they were created
+    /// with.
+    ///
+    /// # Errors
+    ///
+    /// As [`Accounts::open`].
+    pub fn with_cost(directory: &Path, cost: Cost) -> Result<Self, AccountError> {
+        let nobody =
+            format!("$argon2id$v=19$m={},t={},p=1${}${}", cost.memory, cost.passes, "A".repeat(22), "A".repeat(43));
+        let accounts = Self {
+            path: directory.join(FILE),
+            cost,
+            nobody,
+            known: Mutex::new(None),
+            queue: Arc::new(Semaphore::new(MAX_HASHING + MAX_WAITING)),
+            hashing: Arc::new(Semaphore::new(MAX_HASHING)),
+            hasher: Arc::default(),
+        };
+        accounts.look()?;
+        if lock(&accounts.known).is_some() && !accounts.is_marked().map_err(|error| accounts.say(error))? {
+            let marked = accounts.lock().and_then(|alone| accounts.mark(&alone));
+            marked.map_err(|error| accounts.say(error))?;
+        }
+        Ok(accounts)
+    }
+
+    /// The names, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountError::File`].
+    pub fn list(&self) -> Result<Vec<String>, AccountError> {
+        Ok(self.look()?.0.accounts().keys().cloned().collect())
+    }
+
+    /// Adds an account. It has no access to the data of earlier accounts of that name.
+    ///
+    /// # Errors
+    ///
+    /// All but [`AccountError::Unknown`].
+    pub async fn add(&self, name: &str, password: &str) -> Result<(), AccountError> {
+        if self.look()?.knows(name) {
+            return Err(AccountError::Exists);
+        }
+        let hash = self.hash(name, password).await?;
+        self.change(|roster| roster.add(name.to_owned(), hash, now_ms()))
+    }
+
+    /// Changes a password. A running gateway notices, and logins made with the old password must log in again.
+    ///
+    /// # Errors
+    ///
+    /// All but [`AccountError::Exists`].
+    pub async fn passwd(&self, name: &str, password: &str) -> Result<(), AccountError> {
+        if !self.look()?.knows(name) {
+            return Err(AccountError::Unknown);
+        }
+        let hash = self.hash(name, password).await?;
+        self.change(|roster| roster.change(&name.to_owned(), hash, now_ms()))
+    }
+
+    /// Removes an account. A running gateway notices and ends its logins. The gateway erases the user's data, now or
+    /// when it next runs.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountError::Unknown`] and [`AccountError::File`].
+    pub fn remove(&self, name: &str) -> Result<(), AccountError> {
+        self.change(|roster| roster.remove(&name.to_owned()))
+    }
+
+    /// Records that all data of a removed account's subject is erased.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountError::File`].
+    pub fn erased(&self, gone: &str) -> Result<(), AccountError> {
+        self.change(|roster| {
+            let of = |person: &&Person<String>| *subject(&person.name, person.incarnation) == *gone;
+            if let Some(person) = roster.erasures().iter().find(of).cloned() {
+                roster.erased(&person);
+            }
+            Ok(())
+        })
+    }
+
+    /// Verifies a password. `None` if it is wrong or there is no such account; the caller cannot tell which.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountError::Busy`] and [`AccountError::File`]: the password was not verified.
+    pub async fn verify(&self, name: &str, password: &str) -> Result<Option<Account>, AccountError> {
+        if password.len() > MAX_PASSWORD {
+            return Ok(None);
+        }
+        let entry = self.look()?.0.accounts().get(name).cloned();
+        let hash = entry.as_ref().map_or_else(|| self.nobody.clone(), |entry| entry.hash.clone());
+        let password = password.to_owned();
+        let right = self.work(move |hasher| {
+            let hash = PasswordHash::new(&hash).map_err(|error| error.to_string())?;
+            hasher.verify(password.as_bytes(), &hash)
+        });
+        let right = right.await?;
+        Ok(entry.filter(|_| right).map(|entry| Account {
+            name: Arc::from(name),
+            subject: subject(name, entry.incarnation),
+            changed: entry.version,
+        }))
+    }
+
+    /// The current accounts. Reads the file if it has changed since the last read.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountError::File`].
+    pub fn look(&self) -> Result<Snapshot, AccountError> {
+        let mut known = lock(&self.known);
+        // Take the stamp before the content: content that is newer than its stamp is read once more, never missed.
+        let stamp = match fs::metadata(&self.path) {
+            Ok(metadata) => Some(stamp(&metadata)),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(self.say(error)),
+        };
+        if let (Some((of, known)), Some(stamp)) = (&*known, stamp)
+            && *of == stamp
+        {
+            return Ok(known.clone());
+        }
+        if stamp.is_none() && known.is_some() {
+            return Err(self.missing());
+        }
+        let snapshot = Snapshot(Arc::new(self.read()?));
+        // Without a file there is no stamp to recognize it by.
+        *known = stamp.map(|stamp| (stamp, snapshot.clone()));
+        Ok(snapshot)
+    }
+
+    async fn hash(&self, name: &str, password: &str) -> Result<String, AccountError> {
+        if !is_name(name) {
+            return Err(AccountError::BadName);
+        }
+        if !(MIN_PASSWORD..=MAX_PASSWORD).contains(&password.len()) {
+            return Err(AccountError::BadPassword);
+        }
+        let (password, cost) = (password.to_owned(), self.cost);
+        let hash = move |hasher: &Hasher| {
+            let salt = lockstep::internal::random_bytes::<SALT>()?;
+            let params = Params::new(cost.memory, cost.passes, 1, None).map_err(|error| error.to_string())?;
+            hasher.hash(&Argon2::from(params), password.as_bytes(), &salt)
+        };
+        self.work(hash).await
+    }
+
+    /// Runs slow work outside the async tasks. It keeps its place until it is done, even if the caller is gone.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Hasher) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, AccountError> {
+        let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| AccountError::Busy)?;
+        let turn = Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| AccountError::Busy)?;
+        let hasher = Arc::clone(&self.hasher);
+        let task = tokio::task::spawn_blocking(move || {
+            let done = work(&hasher);
+            drop((turn, place));
+            done
+        });
+        match task.await {
+            Ok(done) => done.map_err(|error| AccountError::File(format!("a password cannot be hashed: {error}"))),
+            Err(_) => Err(AccountError::Busy),
+        }
+    }
+
+    fn read(&self) -> Result<Names, AccountError> {
+        let bytes = match fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return self.none_yet(),
+            Err(error) => return Err(self.say(error)),
+        };
+        book::read(&bytes).map_err(|reason| self.say(reason))
+    }
+
+    /// No accounts, if there never were any.
+    fn none_yet(&self) -> Result<Names, AccountError> {
+        if self.is_marked().map_err(|error| self.say(error))? { Err(self.missing()) } else { Ok(Names::default()) }
+    }
+
+    fn missing(&self) -> AccountError {
+        let marker = self.marker();
+        self.say(format!(
+            "it is missing, but there were accounts; restore it, or stop the gateway and remove {} to \
+             start without any",
+            marker.display()
+        ))
+    }
+
+    /// The file that is locked for a change, and is not empty once there were accounts.
+    fn marker(&self) -> PathBuf {
+        self.path.with_extension("lock")
+    }
+
+    fn is_marked(&self) -> io::Result<bool> {
+        match fs::metadata(self.marker()) {
+            Ok(metadata) => Ok(metadata.len() > 0),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Locks the accounts against changes by other processes. The file is not truncated.
+    fn lock(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.append(true).create(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let alone = options.open(self.marker())?;
+        alone.lock()?;
+        Ok(alone)
+    }
+
+    /// Changes the file under the lock.
+    fn change(&self, change: impl FnOnce(&mut Names) -> Result<(), NotChanged>) -> Result<(), AccountError> {
+        let alone = self.lock().map_err(|error| self.say(error))?;
+        let mut roster = self.read()?;
+        change(&mut roster).map_err(|not| match not {
+            NotChanged::Exists => AccountError::Exists,
+            NotChanged::Unknown => AccountError::Unknown,
+        })?;
+        replace(&self.path, &book::write(&roster)).map_err(|error| self.say(error))?;
+        self.mark(&alone).map_err(|error| self.say(error))
+    }
+
+    /// Records that there were accounts.
+    fn mark(&self, mut alone: &File) -> io::Result<()> {
+        if self.is_marked()? {
+            return Ok(());
+        }
+        alone.write_all(b"there were accounts\n")?;
+        alone.sync_all()
+    }
+
+    fn say(&self, reason: impl fmt::Display) -> AccountError {
+        AccountError::File(format!("{}: {reason}", self.path.display()))
+    }
+}
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accounts").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Whether this is a valid account name.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    #[cfg(unix)]
+    let inode = std::os::unix::fs::MetadataExt::ino(metadata);
+    #[cfg(not(unix))]
+    let inode = 0;
+    Stamp(metadata.modified().ok(), metadata.len(), inode)
+}

@@ -1,0 +1,148 @@
+//! Where streams are stored, and the trace of steps.
+
+use core::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lockstep::log::conversations::Retention;
+use lockstep::log::disk::{Durability, Options};
+use lockstep::trace;
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::error::{Broken, at_least};
+use super::table::table;
+
+table! {
+    /// Where streams are stored.
+    pub struct Log {
+        /// `disk` for files in the data directory, `memory` for chats that end with the process. Content stays on the
+        /// disk until its user deletes the conversation or is erased, or until `keep_days`, `keep_turns` or
+        /// `keep_bytes` says otherwise.
+        pub kind: LogKind = LogKind::Disk,
+        /// For `kind = "disk"`: what an event waits for before it is delivered. A process that crashes loses nothing at
+        /// any level. If the system crashes or the power fails, `always` loses nothing, `interval` about as much as
+        /// arrives in `sync_ms`, and `never` about as much as arrives in half a minute. If something may be lost, a new
+        /// epoch begins and clients are told.
+        pub sync: SyncLevel = SyncLevel::Always,
+        /// For `sync = "interval"`: the milliseconds after which a delivered event is on the disk.
+        pub sync_ms: u64 = 200,
+        /// Conversations without events for this many days are deleted; 0 keeps them until their user deletes them.
+        pub keep_days: u64 = 0,
+        /// The most messages that are kept of one user; beyond this, the user's least recently active conversations are
+        /// deleted. 0 keeps all.
+        pub keep_turns: u64 = 0,
+        /// The most bytes that one user's stored conversations may take, enforced in the same way. 0 keeps all.
+        pub keep_bytes: u64 = 0,
+        /// Seconds between two searches for conversations to delete.
+        pub keep_look_s: u64 = 3_600,
+        /// For `kind = "disk"`: opens a damaged log, keeps what can be read, and begins a new epoch. Meant for one
+        /// start.
+        pub repair: bool = false,
+    }
+}
+
+impl Log {
+    /// The options to open the log on disk with.
+    #[must_use]
+    pub const fn options(&self) -> Options {
+        let durability = match self.sync {
+            SyncLevel::Always => Durability::Always,
+            SyncLevel::Interval => Durability::Interval(Duration::from_millis(self.sync_ms)),
+            SyncLevel::Never => Durability::Never,
+        };
+        Options::new(durability).repair(self.repair)
+    }
+
+    /// The retention rules and the interval between their checks; `None` if all conversations are kept.
+    #[must_use]
+    pub fn retention(&self) -> Option<(Retention, Duration)> {
+        let some = |most: u64| (most > 0).then_some(most);
+        let age = some(self.keep_days).map(|days| Duration::from_secs(days.saturating_mul(24 * 60 * 60)));
+        let mut retention = Retention::default();
+        (retention.age, retention.turns, retention.bytes) = (age, some(self.keep_turns), some(self.keep_bytes));
+        (retention != Retention::default()).then_some((retention, Duration::from_secs(self.keep_look_s)))
+    }
+
+    pub(super) fn validate(&self) -> Result<(), Broken> {
+        at_least("log.sync_ms", self.sync_ms, 1)?;
+        at_least("log.keep_look_s", self.keep_look_s, 1)
+    }
+}
+
+/// What an event waits for before it is delivered. `true` and `false` mean `always` and `never`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncLevel {
+    /// Until it is on the disk.
+    Always,
+    /// Until the operating system has it, which writes it to the disk at an interval.
+    Interval,
+    /// Until the operating system has it.
+    Never,
+}
+
+impl<'de> Deserialize<'de> for SyncLevel {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SyncLevelVisitor)
+    }
+}
+
+struct SyncLevelVisitor;
+
+impl Visitor<'_> for SyncLevelVisitor {
+    type Value = SyncLevel;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"always\", \"interval\" or \"never\"")
+    }
+
+    fn visit_bool<E: de::Error>(self, always: bool) -> Result<SyncLevel, E> {
+        Ok(if always { SyncLevel::Always } else { SyncLevel::Never })
+    }
+
+    fn visit_str<E: de::Error>(self, level: &str) -> Result<SyncLevel, E> {
+        match level {
+            "always" => Ok(SyncLevel::Always),
+            "interval" => Ok(SyncLevel::Interval),
+            "never" => Ok(SyncLevel::Never),
+            _ => Err(E::invalid_value(Unexpected::Str(level), &self)),
+        }
+    }
+}
+
+/// Where streams are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogKind {
+    /// In files of the data directory.
+    Disk,
+    /// In memory: chats end with the process.
+    Memory,
+}
+
+table! {
+    /// The trace: records each step of each machine, for `prove replay`.
+    pub struct Trace {
+        /// The directory of the trace files; if not set, there is no trace.
+        pub directory: Option<PathBuf> = None,
+        /// Bytes after which the next file is begun; later if checkpoints are more than half of the file.
+        pub file_bytes: u64 = trace::Settings::new(Path::new("")).file_bytes,
+        /// The number of files that are kept.
+        pub files: usize = trace::Settings::new(Path::new("")).files,
+    }
+}
+
+impl Trace {
+    /// The trace settings; `None` if there is no trace.
+    #[must_use]
+    pub fn settings(&self) -> Option<trace::Settings> {
+        let settings = trace::Settings::new(self.directory.as_deref()?);
+        Some(settings.file_bytes(self.file_bytes).files(self.files))
+    }
+
+    pub(super) fn validate(&self) -> Result<(), Broken> {
+        at_least("trace.file_bytes", self.file_bytes, 65_536)?;
+        at_least("trace.files", self.files as u64, 1)
+    }
+}

@@ -1,0 +1,46 @@
+//! Configuration tables: each field is declared once, with its default and its documentation.
+
+/// The documentation of a table: its own lines, and the lines of each field by its name.
+pub(super) type Sentences = (&'static [&'static str], &'static [(&'static str, &'static [&'static str])]);
+
+/// Declares a table. A field without a default must be set whenever the table is present.
+macro_rules! table {
+    (@struct [$(#[$attribute:meta])*] $(#[doc = $about:literal])+ $name:ident {
+        $($(#[doc = $sentence:literal])+ $field:ident: $type:ty,)+
+    }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        $(#[$attribute])*
+        pub struct $name {
+            $($(#[doc = $sentence])+ pub $field: $type,)+
+        }
+
+        impl $name {
+            /// The documentation, for `lockstep config`.
+            pub(in crate::config) const SENTENCES: crate::config::table::Sentences =
+                (&[$($about),+], &[$((stringify!($field), &[$($sentence),+])),+]);
+        }
+    };
+    ($(#[doc = $about:literal])+ pub struct $name:ident {
+        $($(#[doc = $sentence:literal])+ pub $field:ident: $type:ty = $default:expr,)+
+    }) => {
+        table! { @struct [#[serde(default, deny_unknown_fields)]] $(#[doc = $about])+ $name {
+            $($(#[doc = $sentence])+ $field: $type,)+
+        } }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)+ }
+            }
+        }
+    };
+    ($(#[doc = $about:literal])+ pub struct $name:ident {
+        $($(#[doc = $sentence:literal])+ pub $field:ident: $type:ty,)+
+    }) => {
+        table! { @struct [#[serde(deny_unknown_fields)]] $(#[doc = $about])+ $name {
+            $($(#[doc = $sentence])+ $field: $type,)+
+        } }
+    };
+}
+
+pub(super) use table;

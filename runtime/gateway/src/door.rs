@@ -1,0 +1,239 @@
+//! Assembles the verifier, the login and the agent that the configuration describes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lockstep::Manager;
+use lockstep::agent::builtin::Builtin;
+use lockstep::agent::tools::Tools;
+use lockstep::agent::{Agent, openai};
+use lockstep::pool::Pool;
+use lockstep::upgrade::Redeem;
+use lockstep::verify::clock::Clock;
+use lockstep::verify::jwks::KeyUrl;
+use lockstep::verify::jwt::{JwtConfig, JwtVerifier};
+use lockstep::verify::keys::Keys;
+use lockstep::verify::revoked::Revocations;
+use lockstep::verify::{BoxFuture, Revocation, Verifier};
+use serde_json::Number;
+
+use super::accounts::Accounts;
+use super::config::{AgentKind, Config, Issuer};
+use super::login::{Login, LoginConfig, Revoker, TicketDesk, routes, ticket_routes};
+use super::markdown::{Renderer, markdown_routes};
+use super::operator::People;
+
+/// Builds the login's routes.
+pub(super) type Routes = Box<dyn FnOnce(&Manager) -> Router + Send>;
+
+/// The assembled verification and login.
+pub(super) struct Door {
+    pub(super) verifier: Arc<dyn Verifier>,
+    pub(super) redeem: Option<Redeem>,
+    /// The file of revocations and logins.
+    pub(super) revocations: Arc<Revocations>,
+    /// Resolves an operator's input to subjects.
+    pub(super) people: People,
+    /// The login's routes, built once there is a manager that can revoke.
+    pub(super) login: Option<Routes>,
+    /// A task that must run as long as the gateway serves; it never ends.
+    pub(super) watch: BoxFuture<'static, ()>,
+    /// A message for the operator at startup.
+    pub(super) welcome: String,
+}
+
+/// The interval between two checks of the accounts.
+const LOOK: Duration = Duration::from_secs(1);
+
+pub(super) async fn open(config: &Config) -> Result<Door, String> {
+    match config.auth.issuer {
+        Issuer::Jwt => foreign(config),
+        Issuer::Accounts => own(config).await,
+    }
+}
+
+/// Validates the settings as far as that is possible without the data directory.
+pub(super) fn check(config: &Config) -> Result<(), String> {
+    agent(config)?;
+    match config.auth.issuer {
+        Issuer::Jwt => {
+            let jwt = foreign_tokens(config)?;
+            let revocations = Arc::new(Revocations::in_memory(jwt.retention(), Clock::system()));
+            judge_of(jwt, revocations).map(drop)
+        }
+        Issuer::Accounts => Ok(()),
+    }
+}
+
+/// Verification of another issuer's tokens.
+fn foreign(config: &Config) -> Result<Door, String> {
+    let jwt = foreign_tokens(config)?;
+    let revocations = revocations(&config.data_dir, jwt.retention())?;
+    let verifier: Arc<dyn Verifier> = Arc::new(judge_of(jwt, Arc::clone(&revocations))?);
+    let (desk, redeem) = tickets(&verifier, config);
+    let markdown = markdown_routes(Arc::new(Renderer::new(Arc::clone(&verifier), Clock::monotonic())));
+    let routes = move |_: &Manager| ticket_routes(desk).merge(markdown);
+    let watch = Box::pin(core::future::pending());
+    let (redeem, login, welcome) = (Some(redeem), Some(Box::new(routes) as Routes), String::new());
+    Ok(Door { verifier, redeem, revocations, people: People::OfTheIssuer, login, watch, welcome })
+}
+
+fn judge_of(jwt: JwtConfig, revocations: Arc<Revocations>) -> Result<JwtVerifier, String> {
+    let verifier = JwtVerifier::new(jwt, revocations, Clock::system());
+    verifier.map_err(|error| format!("cannot use the keys of `auth`: {error}"))
+}
+
+/// The settings for another issuer's tokens.
+fn foreign_tokens(config: &Config) -> Result<JwtConfig, String> {
+    let auth = &config.auth;
+    let keys = match (&auth.key_file, &auth.jwks_url) {
+        (Some(path), _) => Keys::File(path.clone()),
+        (None, Some(url)) => {
+            let mut url = KeyUrl::new(url);
+            url.max_age = Duration::from_secs(auth.jwks_max_age_seconds);
+            url.grace = Duration::from_secs(auth.jwks_grace_seconds);
+            url.min_interval = Duration::from_secs(auth.jwks_min_interval_seconds);
+            url.timeout = Duration::from_millis(auth.jwks_timeout_ms);
+            Keys::Url(url)
+        }
+        (None, None) => return Err("`auth` needs either `key_file` or `jwks_url`".to_owned()),
+    };
+    let mut jwt = JwtConfig::new(keys);
+    if !auth.algorithms.is_empty() {
+        let parse = |name: &String| {
+            name.parse()
+                .map_err(|_| format!("`auth.algorithms` contains {name:?}, which is not an algorithm of RFC 7518"))
+        };
+        jwt.algorithms = auth.algorithms.iter().map(parse).collect::<Result<_, String>>()?;
+    }
+    jwt.audience = (!auth.audience.is_empty()).then(|| auth.audience.clone());
+    jwt.issuer = (!auth.issued_by.is_empty()).then(|| auth.issued_by.clone());
+    jwt.leeway = Duration::from_secs(auth.leeway_seconds);
+    jwt.max_lifetime = Duration::from_secs(auth.longest_token_seconds);
+    Ok(jwt)
+}
+
+/// The desk that exchanges credentials for tickets.
+fn tickets(verifier: &Arc<dyn Verifier>, config: &Config) -> (Arc<TicketDesk>, Redeem) {
+    let desk = Arc::new(TicketDesk::new(Arc::clone(verifier), Clock::monotonic()).rate(config.login.tickets()));
+    let redeem = Arc::clone(&desk);
+    (desk, Arc::new(move |ticket| redeem.redeem(ticket)))
+}
+
+fn revocations(directory: &Path, retention: Duration) -> Result<Arc<Revocations>, String> {
+    let revocations = Revocations::open(directory, retention, Clock::system());
+    Ok(Arc::new(revocations.map_err(|error| error.to_string())?))
+}
+
+/// How long revocations from before the built-in login was in use are remembered. Our own tokens end with their login.
+const REMEMBERED: Duration = Duration::from_hours(31 * 24);
+
+/// The built-in login, with the accounts of the data directory.
+async fn own(config: &Config) -> Result<Door, String> {
+    let directory = &config.data_dir;
+    let accounts = Arc::new(Accounts::open(directory).map_err(|error| error.to_string())?);
+    let welcome = first_account(&accounts).await?;
+    let revocations = revocations(directory, REMEMBERED)?;
+    let settings = LoginConfig {
+        access_lifetime: Duration::from_secs(config.auth.token_seconds),
+        secure: config.tls.is_some() || config.auth.secure_cookies,
+        allowed_origins: config.origins.clone(),
+        path: format!("{}/auth", config.base_path.prefix()),
+        ..config.login.settings()
+    };
+    let login = Arc::new(Login::open(Some(directory), settings, accounts, Arc::clone(&revocations), Clock::system())?);
+    let verifier: Arc<dyn Verifier> = login.verifier();
+    let (desk, redeem) = tickets(&verifier, config);
+    let markdown = markdown_routes(Arc::new(Renderer::new(Arc::clone(&verifier), Clock::monotonic())));
+    let watch = Box::pin(Arc::clone(&login).watch(LOOK));
+    let people = People::Accounts(Arc::clone(&login));
+    let routes = move |manager: &Manager| {
+        login.revoke_through(Arc::new(Through(manager.clone())));
+        routes(login).merge(ticket_routes(desk)).merge(markdown)
+    };
+    let (redeem, login) = (Some(redeem), Some(Box::new(routes) as Routes));
+    Ok(Door { verifier, redeem, revocations, people, login, watch, welcome })
+}
+
+/// Creates an account if there is none, with a password that is shown once and not stored.
+async fn first_account(accounts: &Accounts) -> Result<String, String> {
+    if !accounts.list().map_err(|error| error.to_string())?.is_empty() {
+        return Ok(String::new());
+    }
+    let (name, password) = ("user", URL_SAFE_NO_PAD.encode(lockstep::internal::random_bytes::<12>()?));
+    accounts.add(name, &password).await.map_err(|error| error.to_string())?;
+    Ok(format!(
+        "There was no account, so one was created. Its password is shown only now:\n\n    user      {name}\n    \
+         password  {password}\n\nAdd accounts with `lockstep user add NAME`; change this password with \
+         `lockstep user passwd {name}`.\n"
+    ))
+}
+
+/// Closes connections through the manager.
+struct Through(Manager);
+
+impl Revoker for Through {
+    fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move { self.0.revoke(&revocation).await.map_err(|error| error.to_string()) })
+    }
+
+    fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let log = self.0.log();
+            let user = log.user(&subject).await.map_err(|error| error.to_string())?;
+            log.erase(user).await.map_err(|error| error.to_string())
+        })
+    }
+}
+
+/// The environment variable with the key of an OpenAI-compatible endpoint, used unless a file is configured.
+const API_KEY: &str = "OPENAI_API_KEY";
+
+/// The agent that the configuration names.
+pub(super) fn agent(config: &Config) -> Result<Arc<dyn Agent>, String> {
+    let pool = match config.agent.tool_threads {
+        0 => Pool::of_half_the_processors(),
+        threads => Pool::new(threads),
+    };
+    let tools = Tools::standard_on(&config.data_dir, pool);
+    Ok(match config.agent.kind {
+        AgentKind::Builtin => Arc::new(Builtin::with(tools).pace(Duration::from_millis(config.agent.pace_ms))),
+        AgentKind::Openai => {
+            let (Some(base_url), Some(model)) = (&config.agent.base_url, &config.agent.model) else {
+                return Err("`agent` with `kind = \"openai\"` needs `base_url` and `model`".to_owned());
+            };
+            let seconds = Duration::from_secs;
+            let agent = config.agent.clone();
+            let mut settings = openai::Config::new(base_url, model);
+            settings.system = agent.system;
+            settings.temperature = agent.temperature.as_ref().and_then(Number::as_f64);
+            settings.max_tokens = agent.max_tokens;
+            settings.max_tokens_field = agent.max_tokens_field;
+            settings.usage = agent.usage;
+            settings.omit = agent.omit;
+            settings.extra_body = agent.extra_body;
+            settings.headers = agent.headers.into_iter().collect();
+            settings.api_key_header = agent.api_key_header;
+            settings.connect_timeout = seconds(agent.connect_seconds);
+            settings.first_byte_timeout = seconds(agent.first_byte_seconds);
+            settings.idle_timeout = seconds(agent.idle_seconds);
+            settings.tool_timeout = seconds(agent.tool_seconds);
+            settings.retries = agent.retries;
+            settings.max_rounds = agent.max_rounds;
+            settings.max_turns = agent.max_turns;
+            settings.max_history_bytes = agent.max_history_bytes;
+            settings.api_key = match &config.agent.api_key_file {
+                Some(path) => Some(
+                    openai::ApiKey::from_file(path)
+                        .map_err(|error| format!("cannot use `agent.api_key_file` {}: {error}", path.display()))?,
+                ),
+                None => openai::ApiKey::from_env(API_KEY).map_err(|error| error.to_string())?,
+            };
+            Arc::new(openai::OpenAi::new(settings, tools).map_err(|error| error.to_string())?)
+        }
+    })
+}

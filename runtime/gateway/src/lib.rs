@@ -1,0 +1,350 @@
+//! The ready-made gateway: a [`Manager`] with a login, a chat page, an operator API and a configuration.
+//!
+//! | path | what |
+//! | --- | --- |
+//! | `/` | the chat page, and the modules that it loads |
+//! | `/ws` | the socket |
+//! | `/ws/ticket`, `/auth/*` | the built-in login ([`login`]) |
+//! | `/threads`, `/threads/turns` | a user's conversations ([`threads`]) |
+//! | `/markdown` | an answer's Markdown, parsed for the page ([`markdown`]) |
+//! | `/healthz`, `/readyz`, `/metrics` | for monitoring |
+//! | `/operator/*` | the operator API, under a token of its own ([`operator`]) |
+
+use core::fmt;
+use core::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use lockstep::Manager;
+use lockstep::agent::Agent;
+use lockstep::log::{KeptLog, Log, MemoryLog};
+use lockstep::manager::Phase;
+use lockstep::trace::Trace;
+use lockstep::verify::Verifier;
+use lockstep_model::Mode;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Serialize;
+
+pub mod accounts;
+mod answer;
+mod bearer;
+pub mod config;
+pub mod directory;
+mod door;
+pub mod handover;
+pub mod login;
+pub mod markdown;
+pub mod operator;
+mod page;
+pub mod serve;
+pub mod signals;
+mod succession;
+pub mod supervisor;
+pub mod telemetry;
+pub mod terminal;
+pub mod threads;
+
+use self::config::{Config, LogKind};
+use self::directory::DataDir;
+use self::handover::{Offer, Predecessor};
+use self::serve::{Certificates, Serving, files};
+use self::signals::{Asked, Signals};
+use self::succession::{Files, Handover, Inherited, Outcome, Requests};
+use self::supervisor::Supervisor;
+
+/// What the routes share.
+#[derive(Clone)]
+struct Parts {
+    manager: Manager,
+    metrics: PrometheusHandle,
+    /// The data directory, if the log is on disk.
+    kept: Option<Arc<Path>>,
+}
+
+/// Every route of the gateway. `kept` is the data directory, if the log is on disk.
+pub(crate) fn routes(
+    manager: &Manager,
+    metrics: PrometheusHandle,
+    operator: Router,
+    login: Option<Router>,
+    kept: Option<Arc<Path>>,
+) -> Router {
+    let parts = Parts { manager: manager.clone(), metrics, kept };
+    let router = Router::new()
+        .route("/ws", get(socket))
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics_page))
+        .with_state(parts)
+        .merge(page::routes())
+        .nest("/operator", operator);
+    match login {
+        Some(login) => router.merge(login),
+        None => router,
+    }
+}
+
+async fn socket(State(parts): State<Parts>, request: Request) -> Response {
+    parts.manager.upgrade(request).map(Body::from)
+}
+
+/// 200 while new connections are admitted, else 503, so that a load balancer sends them elsewhere.
+async fn ready(State(parts): State<Parts>) -> Response {
+    let (mode, troubles) = (parts.manager.health().mode, parts.manager.troubles());
+    let status = if parts.manager.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let why: String = troubles.iter().map(|trouble| format!("{trouble}\n")).collect();
+    (status, format!("{}\n{why}", mode_name(mode))).into_response()
+}
+
+/// A mode's name on the wire.
+fn mode_name(mode: Mode) -> impl fmt::Display {
+    fmt::from_fn(move |f| mode.serialize(f))
+}
+
+async fn metrics_page(State(parts): State<Parts>) -> Response {
+    telemetry::observe(&parts.manager, parts.kept.as_deref());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], parts.metrics.render()).into_response()
+}
+
+/// Opens the log that the configuration names.
+///
+/// # Errors
+///
+/// A sentence that names the directory or the file.
+pub fn log(config: &Config) -> Result<Arc<dyn Log>, String> {
+    if config.log.kind == LogKind::Memory {
+        return Ok(Arc::new(MemoryLog::new()));
+    }
+    let earlier = config.data_dir.join("log.redb");
+    if earlier.exists() {
+        return Err(format!(
+            "the log {} was written by an earlier version, which this one cannot read; move it away to start with an \
+             empty log, or keep using the earlier version",
+            earlier.display()
+        ));
+    }
+    Ok(Arc::new(KeptLog::open(&config.data_dir.join("log"), &config.log.options()).map_err(|error| error.to_string())?))
+}
+
+/// Starts the trace that the configuration asks for.
+fn trace(config: &Config) -> Result<Option<Trace>, String> {
+    let Some(settings) = config.trace.settings() else { return Ok(None) };
+    let fail = |error| format!("cannot start a trace in {}: {error}", settings.directory.display());
+    Trace::start(&settings, &(&config.bounds).into()).map(Some).map_err(fail)
+}
+
+/// Builds the manager that the configuration describes.
+///
+/// # Errors
+///
+/// A sentence for the operator.
+pub fn manager(
+    config: &Config,
+    verifier: Arc<dyn Verifier>,
+    agent: Arc<dyn Agent>,
+    redeem: Option<lockstep::upgrade::Redeem>,
+) -> Result<Manager, String> {
+    let builder = Manager::builder()
+        .verifier(verifier)
+        .agent(agent)
+        .log(log(config)?)
+        .bounds((&config.bounds).into())
+        .limits(config.limits.socket())
+        .origins(config.origins.clone());
+    let builder = match trace(config)? {
+        Some(trace) => builder.trace(trace),
+        None => builder,
+    };
+    let builder = match config.log.retention() {
+        Some((retention, every)) => builder.retention(retention, every),
+        None => builder,
+    };
+    let builder = match redeem {
+        Some(redeem) => builder.tickets(redeem),
+        None => builder,
+    };
+    builder.build().map_err(|error| error.to_string())
+}
+
+/// How a gateway acquires its data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Startup {
+    /// It is the directory's only process.
+    Alone,
+    /// It takes over from the process that serves the directory, if there is one.
+    TakeOver,
+}
+
+/// Runs the gateway until a signal stops it or another process has taken over. The first signal drains, and a second
+/// one ends the process at once. During startup, the first signal ends it. `say` receives the lines that the operator
+/// should read.
+///
+/// # Errors
+///
+/// A sentence for the operator.
+pub async fn run(config: &Config, startup: Startup, signals: &mut Signals, say: &dyn Fn(&str)) -> Result<(), String> {
+    let metrics = telemetry::install()?;
+    let mut inherited = match startup {
+        Startup::Alone => Inherited::default(),
+        Startup::TakeOver => tokio::select! {
+            inherited = succession::take_over(config, say) => inherited?,
+            () = signals.end() => return Ok(()),
+        },
+    };
+    loop {
+        match serve_once(config, &metrics, inherited, signals, say).await? {
+            Some(again) => inherited = again,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Opens the directory and serves it to the end. Returns what is needed to start again if a successor has failed.
+async fn serve_once(
+    config: &Config,
+    metrics: &PrometheusHandle,
+    inherited: Inherited,
+    signals: &mut Signals,
+    say: &dyn Fn(&str),
+) -> Result<Option<Inherited>, String> {
+    // On a task of its own, because startup may block and a signal must not wait for it.
+    let mut opening = tokio::spawn(open(config.clone(), metrics.clone(), inherited));
+    let opened = tokio::select! {
+        opened = &mut opening => opened.map_err(|error| format!("cannot start: {error}"))??,
+        () = signals.end() => {
+            // Close again what is being opened, unless that takes long.
+            if let Ok(Ok(Ok(Open { manager, .. }))) = tokio::time::timeout(succession::REST, opening).await {
+                succession::close_log(&manager).await;
+            }
+            return Ok(None);
+        }
+    };
+    let Open { directory, files, predecessor, manager, listener, router, serving, welcome, watch } = opened;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let scheme = if serving.certificates.is_some() { "https" } else { "http" };
+    let path = serving.base_path.prefix();
+    let handover = Handover::new(&manager, &listener, directory.lock(), &files)?;
+    let offer = Offer::open(directory.path()).inspect_err(|error| {
+        tracing::warn!(%error, "no other process can take over: no socket can be opened in the data directory");
+    });
+    if let Some(predecessor) = predecessor {
+        predecessor.serving().await;
+    }
+    say(&format!("{welcome}Lockstep listens on {scheme}://{address}{path}"));
+    let supervisor = Supervisor::of_environment();
+    supervisor.tell(&format!("READY=1\nSTATUS=listening on {scheme}://{address}{path}"));
+    let certificates = serving.certificates.clone();
+    let outcome = tokio::select! {
+        () = until_leaving(&manager, serve::accept(listener, router, serving)) => Outcome::Over,
+        () = telemetry::upkeep(metrics) => Outcome::Over,
+        () = until_leaving(&manager, watch) => Outcome::Over,
+        () = supervisor.watch() => Outcome::Over,
+        outcome = end(handover, offer.ok(), signals, certificates.as_ref(), &supervisor, say) => outcome,
+    };
+    manager.close_trace();
+    Ok(match outcome {
+        Outcome::Kept | Outcome::Over => None,
+        Outcome::Again(inherited) => Some(inherited),
+    })
+}
+
+/// Runs `work` until the node leaves, and then stays pending. Later connections are for the next process: the socket is
+/// closed or belongs to that process too.
+async fn until_leaving(manager: &Manager, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = manager.reached(Phase::Leaving) => {}
+    }
+    core::future::pending::<()>().await;
+}
+
+/// Everything that is needed to serve.
+struct Open {
+    directory: DataDir,
+    files: Files,
+    predecessor: Option<Predecessor>,
+    manager: Manager,
+    listener: tokio::net::TcpListener,
+    router: Router,
+    serving: Serving,
+    welcome: String,
+    watch: lockstep::verify::BoxFuture<'static, ()>,
+}
+
+async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherited) -> Result<Open, String> {
+    let Inherited { listener, lock, predecessor } = inherited;
+    let directory = succession::directory(&config.data_dir, lock, predecessor.as_ref()).await?;
+    if let Err(warning) = files::fit(&mut config.limits, files::raise()) {
+        tracing::warn!("{warning}");
+    }
+    let operator = operator::Token::open(&config.data_dir.join("operator.token"))?;
+    let certificates = config.tls.as_ref().map(Certificates::open).transpose()?;
+    let listener = match listener {
+        Some(listener) => serve::inherit(listener)?,
+        None => serve::bind(config.listen).await?,
+    };
+    let door = door::open(&config).await?;
+    let manager = manager(&config, Arc::clone(&door.verifier), door::agent(&config)?, door.redeem)?;
+    let threads = threads::thread_routes(&manager, door.verifier);
+    let login = door.login.map(|login| login(&manager));
+    let kept = (config.log.kind == LogKind::Disk).then(|| Arc::from(config.data_dir.as_path()));
+    let operator = operator::routes(manager.clone(), door.people, operator);
+    let router = routes(&manager, metrics, operator, login, kept).merge(threads);
+    let requests = Requests::default();
+    let while_open = middleware::from_fn_with_state(requests.clone(), succession::while_open);
+    let router = router.layer(while_open);
+    let serving = Serving { certificates, ..Serving::new(&config, manager.draining()) };
+    let (welcome, watch) = (door.welcome, door.watch);
+    let files = Files { logins: door.revocations, requests };
+    Ok(Open { directory, files, predecessor, manager, listener, router, serving, welcome, watch })
+}
+
+/// Returns when the node has stopped, a second signal has come, or another process has taken over.
+async fn end(
+    handover: Handover<'_>,
+    mut offer: Option<Offer>,
+    signals: &mut Signals,
+    certificates: Option<&Certificates>,
+    supervisor: &Supervisor,
+    say: &dyn Fn(&str),
+) -> Outcome {
+    let manager = handover.manager;
+    loop {
+        let asked = tokio::select! {
+            // An operator may drain too.
+            () = manager.reached(Phase::Leaving) => break,
+            successor = succession::next(offer.as_ref()) => {
+                match handover.hand_over(&mut offer, successor, signals, say).await {
+                    Outcome::Kept => continue,
+                    outcome @ (Outcome::Over | Outcome::Again(_)) => {
+                        supervisor.tell("STOPPING=1");
+                        return outcome;
+                    }
+                }
+            }
+            asked = signals.next() => asked,
+        };
+        match asked {
+            Asked::End => break,
+            Asked::Reload => match certificates.map(Certificates::reload) {
+                Some(Ok(())) => tracing::info!("the certificates were reloaded"),
+                Some(Err(error)) => {
+                    tracing::warn!(error, "the certificates could not be reloaded; the previous ones stay in use")
+                }
+                None => tracing::info!("there are no certificates to reload"),
+            },
+        }
+    }
+    // No other process has the socket: it closes with its last descriptor.
+    drop(handover);
+    supervisor.tell("STOPPING=1\nSTATUS=draining");
+    succession::drain(manager, signals, say).await;
+    Outcome::Over
+}

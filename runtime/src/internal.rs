@@ -1,0 +1,29 @@
+//! What the crate `lockstep-gateway` shares with this one. Not part of the public API: it may change at any time.
+
+/// Files that only their owner can read.
+pub mod private {
+    pub use crate::private::{options, replace, write};
+}
+
+pub use crate::core::{TicketDigest, Tickets};
+pub use crate::seldom::Seldom;
+pub use crate::sync::lock;
+#[cfg(feature = "jwt")]
+pub use crate::verify::clock::millis;
+pub use crate::wire::{limit, offset_of, place, title_of};
+pub use crate::{NoRandomness, random_bytes};
+
+use serde::Serialize;
+
+use crate::log::conversations::{Threads, Turns};
+use crate::wire::Answer;
+
+/// The body of the response to a request for a user's threads.
+pub fn threads_page(found: &Threads) -> impl Serialize {
+    Answer::threads(found)
+}
+
+/// The body of the response to a request for a thread's turns.
+pub fn turns_page(found: &Turns) -> impl Serialize {
+    Answer::turns(found)
+}

@@ -1,0 +1,80 @@
+//! What the process around a manager needs: how far it is, a successor that takes over, files that must be closed, and
+//! the state of its sessions.
+
+use core::future::Future;
+
+use lockstep_model::{Generation, Handled, Session, Successor, UserId, node};
+use tokio::sync::watch;
+
+use super::{Manager, Phase};
+use crate::log::Log;
+use crate::payload::Payload;
+
+impl Manager {
+    /// Returns the log, with which agents and HTTP routes read what users said. Calls after [`Manager::close_log`] are
+    /// refused.
+    #[must_use]
+    pub fn log(&self) -> &dyn Log {
+        &*self.inner.core.effects().log
+    }
+
+    /// Waits until the node is in this phase or a later one. Cancel safe. The future does not keep the manager alive,
+    /// and also returns when the manager is gone.
+    pub fn reached(&self, phase: Phase) -> impl Future<Output = ()> + Send + use<> {
+        let mut phases = self.inner.core.effects().phase();
+        async move {
+            let _ = phases.wait_for(|now| *now >= phase).await;
+        }
+    }
+
+    /// Returns a flag that becomes true when a drain begins, and in a hand-over when every client has been told to
+    /// leave: HTTP connections should end with their current request.
+    #[must_use]
+    pub fn draining(&self) -> watch::Receiver<bool> {
+        self.inner.draining.subscribe()
+    }
+
+    /// Begins to hand over to another process: open runs end first, as in [`Manager::drain`], while new connections are
+    /// still admitted. [`Phase::Leaving`] follows.
+    pub fn begin_handover(&self) {
+        let _ = self.inner.core.steer(node::Input::Drain { successor: Successor::Waiting });
+    }
+
+    /// Goes on as before, because the successor is gone. Returns false if that is no longer possible, since clients
+    /// have been told to leave.
+    pub fn abort_handover(&self) -> bool {
+        self.inner.core.steer(node::Input::HandoverAborted) == Ok(Handled::Done)
+    }
+
+    /// Completes a hand-over after [`Phase::Leaving`]: ends HTTP connections ([`Manager::draining`]), and returns when
+    /// no session is left, so that nothing is written any longer ([`Phase::Released`]). The machines' deadlines bound
+    /// it. Cancel safe.
+    pub async fn finish_handover(&self) {
+        self.inner.draining.send_replace(true);
+        self.reached(Phase::Released).await;
+    }
+
+    /// Waits for the calls of the log in progress, and drops it, so that another process can open it. Later calls are
+    /// refused. For after [`Phase::Released`].
+    pub async fn close_log(&self) {
+        self.inner.core.effects().log.close().await;
+    }
+
+    /// Closes the trace, if there is one, and waits until it is written. Later steps are not recorded. Blocks on the
+    /// disk.
+    pub fn close_trace(&self) {
+        self.inner.core.effects().close_trace();
+    }
+
+    /// Returns the users who have a session in this process.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<UserId> {
+        self.inner.core.users()
+    }
+
+    /// Reads a user's session; returns `None` if the user has none here. `look` runs under the session's lock: it must
+    /// not block, and must not call the manager.
+    pub fn inspect<R>(&self, user: UserId, look: impl FnOnce(Generation, &Session<Payload>) -> R) -> Option<R> {
+        self.inner.core.look(user, look)
+    }
+}
