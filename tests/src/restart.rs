@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
 use lockstep_model::{Bounds, PartId};
-use lockstep_proofs::history::judge;
+use lockstep_proofs::history::check;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -129,7 +129,7 @@ fn kind(seen: &Seen) -> Option<Kind> {
 ///
 /// The contradictions, one per line.
 pub fn judged(history: &History) -> Result<(), String> {
-    let judgement = judge(history.kept().as_slice()).map_err(|error| error.to_string())?;
+    let judgement = check(history.kept().as_slice()).map_err(|error| error.to_string())?;
     let lines = judgement.contradictions.iter().map(|found| format!("{}: {}\n", found.property, found.why));
     let found: String = lines.collect();
     if found.is_empty() { Ok(()) } else { Err(found) }

@@ -17,7 +17,7 @@ use std::io::{BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lockstep_proofs::history::judge;
+use lockstep_proofs::history::check;
 use lockstep_proofs::replay::{self, DamageKind};
 
 use crate::history::History;
@@ -261,7 +261,7 @@ async fn forgotten(workload: &mut Workload, files: Option<usize>, memory: Option
 /// Checks the history.
 fn judged(path: &Path, workload: &mut Workload) -> Result<Vec<(String, String)>, String> {
     let file = File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    match judge(BufReader::with_capacity(1 << 20, file)) {
+    match check(BufReader::with_capacity(1 << 20, file)) {
         Ok(judgement) => {
             for found in &judgement.contradictions {
                 let [first, second] = found.lines;
