@@ -129,8 +129,8 @@ fn kind(seen: &Seen) -> Option<Kind> {
 ///
 /// The contradictions, one per line.
 pub fn judged(history: &History) -> Result<(), String> {
-    let judgement = check(history.kept().as_slice()).map_err(|error| error.to_string())?;
-    let lines = judgement.contradictions.iter().map(|found| format!("{}: {}\n", found.property, found.why));
+    let findings = check(history.kept().as_slice()).map_err(|error| error.to_string())?;
+    let lines = findings.contradictions.iter().map(|found| format!("{}: {}\n", found.property, found.why));
     let found: String = lines.collect();
     if found.is_empty() { Ok(()) } else { Err(found) }
 }

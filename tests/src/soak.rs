@@ -262,14 +262,14 @@ async fn forgotten(workload: &mut Workload, files: Option<usize>, memory: Option
 fn judged(path: &Path, workload: &mut Workload) -> Result<Vec<(String, String)>, String> {
     let file = File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     match check(BufReader::with_capacity(1 << 20, file)) {
-        Ok(judgement) => {
-            for found in &judgement.contradictions {
+        Ok(findings) => {
+            for found in &findings.contradictions {
                 let [first, second] = found.lines;
                 workload.ledger.find(format!("{}: lines {first} and {second}: {}", found.property, found.why));
             }
             Ok(vec![
-                ("history".to_owned(), format!("{} lines, {} sockets", judgement.lines, judgement.sockets)),
-                ("contradictions".to_owned(), judgement.contradictions.len().to_string()),
+                ("history".to_owned(), format!("{} lines, {} sockets", findings.lines, findings.sockets)),
+                ("contradictions".to_owned(), findings.contradictions.len().to_string()),
             ])
         }
         Err(error) => {

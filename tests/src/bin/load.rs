@@ -92,7 +92,7 @@ async fn measure(options: &Options) -> Result<bool, String> {
     let memory = gateway.id().and_then(resident);
     history.flush().map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     gateway.drain(Duration::from_secs(60)).await?;
-    let judged = judge(&path);
+    let judged = check(&path);
     let _ = std::fs::remove_dir_all(&directory);
     let (mut figures, missing, cpu) = measured?;
     println!("{:<15} {:>8} {:>10} {:>10} {:>10} {:>10}", "", "count", "p50 ms", "p99 ms", "p99.9 ms", "promise");
@@ -127,15 +127,15 @@ async fn measure(options: &Options) -> Result<bool, String> {
 }
 
 /// Checks what the clients saw. Returns false if two lines contradict each other.
-fn judge(path: &Path) -> Result<bool, String> {
+fn check(path: &Path) -> Result<bool, String> {
     let fail = |error: &dyn core::fmt::Display| format!("{}: {error}", path.display());
     let began = Instant::now();
     let file = std::fs::File::open(path).map_err(|error| fail(&error))?;
-    let judgement = lockstep_proofs::history::judge(BufReader::new(file)).map_err(|error| fail(&error))?;
-    let rate = judgement.lines as f64 / began.elapsed().as_secs_f64();
-    let contradictions = judgement.contradictions.len();
-    println!("history: {} lines, {contradictions} contradictions, {rate:.0} lines judged a second", judgement.lines);
-    for found in &judgement.contradictions {
+    let findings = lockstep_proofs::history::check(BufReader::new(file)).map_err(|error| fail(&error))?;
+    let rate = findings.lines as f64 / began.elapsed().as_secs_f64();
+    let contradictions = findings.contradictions.len();
+    println!("history: {} lines, {contradictions} contradictions, {rate:.0} lines judged a second", findings.lines);
+    for found in &findings.contradictions {
         println!("{}, lines {} and {}: {}", found.property, found.lines[0], found.lines[1], found.why);
     }
     Ok(contradictions == 0)

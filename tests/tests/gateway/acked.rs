@@ -8,7 +8,7 @@ use lockstep::verify::BoxFuture;
 use lockstep_model::Bounds;
 use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
-use lockstep_proofs::history::judge;
+use lockstep_proofs::history::check;
 use lockstep_tests::history::History;
 use lockstep_tests::simulated_client::{self, Command, Seen, Who};
 use serde_json::{Value, json};
@@ -43,8 +43,8 @@ fn facts(history: &History) -> Vec<Value> {
 
 fn contradictions(facts: &[Value]) -> Vec<(&'static str, [u64; 2])> {
     let text: String = facts.iter().map(|fact| format!("{fact}\n")).collect();
-    let judgement = judge(text.as_bytes()).expect("a history");
-    judgement.contradictions.iter().map(|found| (found.property, found.lines)).collect()
+    let findings = check(text.as_bytes()).expect("a history");
+    findings.contradictions.iter().map(|found| (found.property, found.lines)).collect()
 }
 
 /// Thinks three times, once per permit, calls two tools, and ends as the message says.

@@ -18,7 +18,7 @@ use lockstep::trace::{Settings, Trace};
 use lockstep::transport::{Incoming, Outgoing};
 use lockstep::wire::Codec;
 use lockstep_model::Bounds;
-use lockstep_proofs::history::{NotJudged, judge};
+use lockstep_proofs::history::{NotAHistory, check};
 use lockstep_proofs::replay;
 use lockstep_tests::agent::noted;
 use lockstep_tests::history::History;
@@ -122,19 +122,19 @@ impl Record {
     /// Panics with the history's contradictions and their lines.
     fn hold(&self) {
         let kept = self.history.kept();
-        let judgement = match judge(kept.as_slice()) {
-            Ok(judgement) => judgement,
+        let findings = match check(kept.as_slice()) {
+            Ok(findings) => findings,
             // No client connected.
-            Err(NotJudged::Empty) => return,
+            Err(NotAHistory::Empty) => return,
             Err(error) => panic!("{error}"),
         };
         let kept = String::from_utf8(kept).expect("text");
         let lines: Vec<&str> = kept.lines().collect();
-        let told = judgement.contradictions.iter().map(|found| {
+        let told = findings.contradictions.iter().map(|found| {
             let [first, second] = found.lines.map(|line| usize::try_from(line).unwrap_or_default() - 1);
             format!("{}: {}\n  {}\n  {}\n", found.property, found.why, lines[first], lines[second])
         });
-        assert!(judgement.contradictions.is_empty(), "{}", told.collect::<String>());
+        assert!(findings.contradictions.is_empty(), "{}", told.collect::<String>());
     }
 }
 
@@ -294,9 +294,9 @@ async fn what_peers_see_is_in_the_history_and_what_the_gateway_does_in_the_trace
     ada.say(r#"{"type":"user_message","message_id":"m1","payload":{}}"#);
     ada.until("agent_completed").await;
     ada.cut();
-    let judgement = judge(history.kept().as_slice()).expect("a history");
+    let findings = check(history.kept().as_slice()).expect("a history");
     // Open, two sent, ready, three events of which one was acknowledged to the agent, closed.
-    assert_eq!((judgement.lines, judgement.sockets, judgement.events), (9, 1, 3));
+    assert_eq!((findings.lines, findings.sockets, findings.events), (9, 1, 3));
     manager.trace().close();
     let (chains, _) = replay::gather(&[manager.directory().to_owned()]).expect("a trace");
     let counts = replay::replay(&chains[0]).counts;

@@ -14,7 +14,7 @@ use lockstep::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation,
 use lockstep_model::Bounds;
 use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
-use lockstep_proofs::history::{Judgement, NotJudged, judge};
+use lockstep_proofs::history::{Findings, NotAHistory, check};
 use lockstep_tests::history::History;
 use lockstep_tests::proxy::Proxy;
 use lockstep_tests::simulated_client::{self, Command, Seen, Who};
@@ -129,8 +129,8 @@ async fn code(socket: &mut Socket) -> u16 {
     }
 }
 
-fn judged(text: &str) -> Judgement {
-    judge(text.as_bytes()).expect("a history")
+fn judged(text: &str) -> Findings {
+    check(text.as_bytes()).expect("a history")
 }
 
 fn facts(text: &str) -> Vec<Value> {
@@ -142,8 +142,8 @@ fn planted(text: &str, plant: impl FnOnce(&mut Vec<Value>)) -> (&'static str, [u
     let mut facts = facts(text);
     plant(&mut facts);
     let text: String = facts.iter().map(|fact| format!("{fact}\n")).collect();
-    let judgement = judged(&text);
-    let first = judgement.contradictions.first().unwrap_or_else(|| panic!("nothing is wrong with\n{text}"));
+    let findings = judged(&text);
+    let first = findings.contradictions.first().unwrap_or_else(|| panic!("nothing is wrong with\n{text}"));
     (first.property, first.lines)
 }
 
@@ -171,9 +171,9 @@ async fn a_chat_through_a_proxy_passes_the_check_and_a_tampered_recording_fails(
     task.await.expect("a client that ends");
 
     let text = proxy.end().await;
-    let judgement = judged(&text);
-    assert_eq!(judgement.contradictions, []);
-    assert_eq!((judgement.sockets, judgement.events), (2, 4), "{text}");
+    let findings = judged(&text);
+    assert_eq!(findings.contradictions, []);
+    assert_eq!((findings.sockets, findings.events), (2, 4), "{text}");
     assert!(!text.contains(SECRET) && text.contains(r#""token":"***""#), "{text}");
     let facts = facts(&text);
     assert!(facts.iter().all(|fact| fact["user"].is_null() && fact["at"].is_u64()));
@@ -222,8 +222,8 @@ async fn pings_and_close_codes_go_through_and_binary_frames_are_not_recorded() {
     assert_eq!(code(&mut bob).await, 4500);
     let text = proxy.end().await;
     assert!(!text.contains(SECRET) && !text.contains("no json") && !text.contains("nonsense"), "{text}");
-    let judgement = judged(&text);
-    assert_eq!((judgement.contradictions.as_slice(), judgement.sockets), (&[][..], 2));
+    let findings = judged(&text);
+    assert_eq!((findings.contradictions.as_slice(), findings.sockets), (&[][..], 2));
     let facts = facts(&text);
     let code = |client: &str| {
         facts.iter().find(|fact| fact["client"] == client && fact["fact"] == "closed").map(|fact| fact["code"].as_u64())
@@ -243,7 +243,7 @@ async fn a_connection_of_the_older_subprotocol_is_served_and_not_recorded() {
     ada.send(Message::text(r#"{"type":"chat","payload":{"text":"hello"}}"#)).await.expect("sent");
     while next(&mut ada).await["type"] != "agent_completed" {}
     let text = proxy.end().await;
-    assert_eq!(judge(text.as_bytes()), Err(NotJudged::Empty), "{text}");
+    assert_eq!(check(text.as_bytes()), Err(NotAHistory::Empty), "{text}");
 }
 
 /// Reads one request and gives this answer. The task returns the request.
@@ -444,9 +444,9 @@ async fn the_program_records_until_it_is_interrupted() {
     let id = child.id().expect("it runs").to_string();
     std::process::Command::new("kill").args(["-INT", &id]).status().expect("a signal");
     assert!(timeout(PATIENCE, child.wait()).await.expect("an end").expect("a status").success());
-    let judgement = judged(&std::fs::read_to_string(&file).expect("a file"));
+    let findings = judged(&std::fs::read_to_string(&file).expect("a file"));
     // Open, ready, sent, three events, closed.
-    assert_eq!((judgement.contradictions.len(), judgement.lines, judgement.events), (0, 7, 3));
+    assert_eq!((findings.contradictions.len(), findings.lines, findings.events), (0, 7, 3));
 }
 
 #[tokio::test]
