@@ -8,6 +8,7 @@
 
 pub mod bench;
 mod check;
+mod core;
 mod diagram;
 mod explore;
 mod history;
@@ -17,7 +18,6 @@ mod matrix;
 mod progress;
 mod races;
 mod replay;
-mod shell;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -53,7 +53,7 @@ Examples:
   prove check --profile ci --format junit > prove.xml
   prove check --model session           one model, with its properties
   prove races --html target/races       each known race, with a diagram of its refusal
-  prove shell                           every interleaving of the concurrent core
+  prove core                           every interleaving of the concurrent core
   prove replay traces                   replay the traced steps of a gateway
   prove explore session                 walk through the states in a browser
   prove diagram connection              the state diagram of a machine";
@@ -71,7 +71,7 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Races(races::Args),
-    Shell(shell::Args),
+    Core(core::Args),
     History(history::Args),
     Replay(replay::Args),
     Explore(explore::Args),
@@ -170,7 +170,7 @@ pub fn run(
     let result = match &cli.command {
         Command::Check(args) => check::run(args, interruptible(settings), out),
         Command::Races(args) => races::run(args, interruptible(settings), out),
-        Command::Shell(args) => shell::run(args, &interruptible(settings), out),
+        Command::Core(args) => core::run(args, &interruptible(settings), out),
         Command::History(args) => history::run(args, out),
         Command::Replay(args) => replay::run(args, out),
         Command::Explore(args) => explore::run(args, out),

@@ -1,6 +1,7 @@
 //! Tests of the checkers: searches, verdicts, reports, the command line.
 
 mod command;
+mod core;
 mod counts;
 mod diagram;
 mod digest;
@@ -15,4 +16,3 @@ mod replay;
 mod report;
 mod searches;
 mod sequence;
-mod shell;

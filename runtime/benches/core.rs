@@ -332,9 +332,9 @@ fn main() -> ExitCode {
         let (mut ours, mut plain) = (f64::INFINITY, f64::INFINITY);
         for _ in 0..RUNS {
             // The bound on a run's events ends it.
-            let (mut shell, mut map) = (Measured::<Production>::new(load), Measured::<Plain>::new(load));
+            let (mut core, mut map) = (Measured::<Production>::new(load), Measured::<Plain>::new(load));
             for round in 0..ROUNDS {
-                let (one, other) = (shell.round(load), map.round(load));
+                let (one, other) = (core.round(load), map.round(load));
                 // In the first rounds the retained events fill up.
                 if round * EMITS as usize >= Bounds::DEFAULT.retained {
                     (ours, plain) = (ours.min(one), plain.min(other));

@@ -1,6 +1,6 @@
 //! The primitives that the core is built from.
 //!
-//! The files of [`shell`](crate::shell) name them `super::sync::…`, and `shell/mod.rs` takes `sync` from its parent
+//! The files of [`core`](crate::core) name them `super::sync::…`, and `core/mod.rs` takes `sync` from its parent
 //! module. Including that file with `#[path]` beside another `sync` module compiles the same source against other
 //! primitives; the proofs do this with loom's and shuttle's. A private `--cfg` would work too, but it would rebuild
 //! every dependency, and the plain test command would not run the proofs.

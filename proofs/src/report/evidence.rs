@@ -1,11 +1,11 @@
 //! The evidence for each property: the models and core scenarios that check it, and the mistakes that it must refuse.
 //!
 //! The lists come from the code that runs: a model's properties, a race's expected properties, a scenario's obligation.
-//! A row therefore states exactly what `prove check`, `prove races` and `prove shell` would do.
+//! A row therefore states exactly what `prove check`, `prove races` and `prove core` would do.
 
 use std::fmt::Write as _;
 
-use lockstep_shell_proofs::{obligations, variants};
+use lockstep_core_proofs::{obligations, variants};
 
 use crate::engine::checkable::Checkable;
 use crate::engine::proof::Kind;

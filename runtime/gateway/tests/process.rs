@@ -209,7 +209,8 @@ fn a_signal_is_not_lost_while_it_starts() {
         assert!(gateway.ended().success(), "{signal}");
         let mut said = String::new();
         gateway.child.stdout.take().expect("its output").read_to_string(&mut said).expect("text");
-        assert_eq!(said, "", "it has ended before it served");
+        // It may have begun to serve before the signal was handled: then it drains first.
+        assert!(said.is_empty() || said.contains("\ndraining"), "{signal}: {said}");
     }
 }
 

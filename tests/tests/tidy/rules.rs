@@ -40,7 +40,7 @@ fn bans(tree: &Tree) -> Vec<String> {
     for file in tree.files.iter().filter(|file| file.is(&["rs", "js", "py"])) {
         for (number, line, in_tests) in file.code() {
             // A scheduler's interleavings are tests wherever their source is.
-            let in_tests = in_tests || file.path.starts_with("proofs/shell/");
+            let in_tests = in_tests || file.path.starts_with("proofs/core/");
             for (word, place, why) in BANS {
                 let banned = match place {
                     Where::Everywhere => true,
@@ -150,7 +150,7 @@ fn each_ban_is_found_where_it_counts_and_nowhere_else() {
             ("runtime/src/b.rs", &in_source, 3, matches!(place, Where::Everywhere | Where::InTests)),
             ("tests/tests/a.rs", &planted, 2, matches!(place, Where::Everywhere | Where::InTests)),
             ("proofs/tests/a.rs", &planted, 2, matches!(place, Where::Everywhere | Where::InTests)),
-            ("proofs/shell/src/a.rs", &planted, 2, matches!(place, Where::Everywhere | Where::InTests)),
+            ("proofs/core/src/a.rs", &planted, 2, matches!(place, Where::Everywhere | Where::InTests)),
             ("README.md", &planted, 2, false),
         ] {
             let finding = format!("{path}:{line}: `{word}`: {why}");

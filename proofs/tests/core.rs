@@ -1,4 +1,4 @@
-//! `prove shell`, from arguments to exit code.
+//! `prove core`, from arguments to exit code.
 
 use std::collections::BTreeSet;
 
@@ -15,24 +15,24 @@ fn json(arguments: &str) -> Value {
 
 #[test]
 fn help_explains_and_invalid_arguments_are_usage_errors() {
-    let (code, out, _) = prove("shell --help");
+    let (code, out, _) = prove("core --help");
     assert_eq!(code, HOLDS);
-    for taught in ["Exit codes:", "Examples:", "prove shell SH-3 A8", "preemptions"] {
+    for taught in ["Exit codes:", "Examples:", "prove core SH-3 A8", "preemptions"] {
         assert!(out.contains(taught), "{taught}: {out}");
     }
-    for nonsense in ["shell --threads 0", "shell --format xml", "shell --max-seconds"] {
+    for nonsense in ["core --threads 0", "shell --format xml", "shell --max-seconds"] {
         let (code, out, err) = prove(nonsense);
         assert_eq!((code, out.as_str()), (USAGE, ""), "prove {nonsense}");
         assert!(!err.is_empty());
     }
-    let (code, _, err) = prove("shell join-retir");
+    let (code, _, err) = prove("core join-retir");
     assert_eq!(code, USAGE);
     assert!(err.contains("known: ") && err.contains("SH-1") && err.contains("did you mean `join-retire`"), "{err}");
 }
 
 #[test]
 fn the_json_has_the_promised_fields() {
-    let report = json("shell limit A8 --format json --threads 1");
+    let report = json("core limit A8 --format json --threads 1");
     assert_eq!(report["complete"], true);
     assert!(report["seconds"].is_f64());
     let [scenario] = report["obligations"].as_array().expect("a list").as_slice() else { panic!("{report}") };
@@ -48,7 +48,7 @@ fn the_json_has_the_promised_fields() {
 
 #[test]
 fn an_obligation_selects_its_scenarios_and_variants() {
-    let report = json("shell sh-6 --format json");
+    let report = json("core sh-6 --format json");
     let ids = |list: &str, key: &str| -> BTreeSet<String> {
         let list = report[list].as_array().expect("a list").iter();
         list.filter_map(|one| Some(one[key].as_str()?.to_owned())).collect()
@@ -60,26 +60,26 @@ fn an_obligation_selects_its_scenarios_and_variants() {
 
 #[test]
 fn a_table_and_junit_agree() {
-    let (code, out, _) = prove("shell ticket A25");
+    let (code, out, _) = prove("core ticket A25");
     assert_eq!(code, HOLDS);
     assert!(out.contains("✓ SH-5  ticket") && out.contains("✓ SH-5  get-then-delete"), "{out}");
     assert!(out.ends_with("every interleaving holds, every variant is refused\n"), "{out}");
-    let (code, out, _) = prove("shell ticket A25 --format junit");
+    let (code, out, _) = prove("core ticket A25 --format junit");
     assert_eq!(code, HOLDS);
     assert!(out.contains("tests=\"2\" skipped=\"0\" failures=\"0\" errors=\"0\""), "{out}");
 }
 
 #[test]
 fn a_stopped_run_is_incomplete_in_every_format() {
-    let (code, out, _) = prove_with("shell", true);
+    let (code, out, _) = prove_with("core", true);
     assert_eq!(code, INCOMPLETE);
     assert!(out.contains("incomplete") && !out.contains("holds") && !out.contains("refused"), "{out}");
-    let (code, out, _) = prove_with("shell --format json", true);
+    let (code, out, _) = prove_with("core --format json", true);
     assert_eq!(code, INCOMPLETE);
     let report: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(report["complete"], false);
     assert!(!out.contains("\"holds\": true") && !out.contains("\"refused\": true"), "{out}");
-    let (code, out, _) = prove_with("shell --format junit", true);
+    let (code, out, _) = prove_with("core --format junit", true);
     assert_eq!(code, INCOMPLETE);
     assert!(out.contains("<error message=\"incomplete\"") && !out.contains("failures=\"1\""), "{out}");
 }

@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 
-use lockstep_shell_proofs::exhaust::{Explored, Finding, Limits, exhaust};
-use lockstep_shell_proofs::{obligations, variants};
+use lockstep_core_proofs::exhaust::{Explored, Finding, Limits, exhaust};
+use lockstep_core_proofs::{obligations, variants};
 
 fn say(name: &str, Explored { interleavings, time, .. }: &Explored) {
     let line = format!("{name}: {interleavings} interleavings, {:.2} s\n", time.as_secs_f64());

@@ -1,4 +1,4 @@
-//! `prove shell`
+//! `prove core`
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use lockstep_shell_proofs::exhaust::{Explored, Finding, Limits};
-use lockstep_shell_proofs::{Broken, Obligation, obligations, variants};
+use lockstep_core_proofs::exhaust::{Explored, Finding, Limits};
+use lockstep_core_proofs::{Broken, Obligation, obligations, variants};
 use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
@@ -26,9 +26,9 @@ const TICK: Duration = Duration::from_millis(100);
 #[command(
     after_help = "\
 Examples:
-  prove shell
-  prove shell SH-3 A8                an obligation and its variants; a known race
-  prove shell --format json | jq '.obligations[] | {scenario, interleavings}'",
+  prove core
+  prove core SH-3 A8                an obligation and its variants; a known race
+  prove core --format json | jq '.obligations[] | {scenario, interleavings}'",
     after_long_help = "\
 The concurrent core is compiled a second time, from the same source file as production,
 against loom's locks. Each obligation (SH-1 … SH-6) has scenarios: a few threads that race
@@ -41,12 +41,12 @@ Each variant is the same scenario with one mistake. It must be refused, and for 
 expected reason. A run that is stopped early reports `incomplete`, never `holds`.
 
 Examples:
-  prove shell
-  prove shell SH-3 A8                an obligation and its variants; a known race
-  prove shell join-retire            one scenario
-  prove shell --max-seconds 10       at most ten seconds a scenario
-  prove shell --format junit > shell.xml
-  prove shell --format json | jq '.obligations[] | {scenario, interleavings}'
+  prove core
+  prove core SH-3 A8                an obligation and its variants; a known race
+  prove core join-retire            one scenario
+  prove core --max-seconds 10       at most ten seconds a scenario
+  prove core --format junit > core.xml
+  prove core --format json | jq '.obligations[] | {scenario, interleavings}'
 
 Exit codes: 0 all hold and every variant is refused, 1 one does not or is not, 2 usage,
 3 not exhausted"
@@ -185,7 +185,7 @@ fn explore(tasks: &[Task], threads: NonZeroUsize, limits: &Limits) -> Vec<Explor
     results.into_iter().map(|result| result.expect("a worker that panics takes the scope with it")).collect()
 }
 
-/// The results of `prove shell`.
+/// The results of `prove core`.
 #[derive(Debug, Serialize)]
 struct Report {
     /// Whether every scenario was run to its end.
@@ -349,7 +349,7 @@ impl Report {
             let failure = one.failure.as_deref().unwrap_or(one.mistake);
             variants.add_test_case(case(one.id, one.obligation, one.seconds, one.refused, one.finding(), failure));
         }
-        let mut junit = quick_junit::Report::new("prove shell");
+        let mut junit = quick_junit::Report::new("prove core");
         junit.set_time(Duration::from_secs_f64(self.seconds));
         junit.add_test_suites([obligations, variants]);
         junit.to_string()
