@@ -41,7 +41,8 @@ use crate::seam::ask;
 use crate::sync::lock;
 use crate::timers::Timers;
 use crate::trace::Trace;
-use crate::verify::{NotVerified, Reports, Verifier};
+use crate::upgrade::Redeem;
+use crate::verify::{Identity, NotVerified, Reports, Verifier};
 
 pub(crate) mod connection;
 mod instruments;
@@ -116,11 +117,37 @@ impl Shared {
     }
 }
 
+/// What finds out whose a presented credential is.
+#[derive(Clone)]
+pub(crate) struct Credentials {
+    pub(crate) verifier: Arc<dyn Verifier>,
+    pub(crate) tickets: Option<Arc<dyn Redeem>>,
+}
+
+impl Credentials {
+    /// Redeems the token if it is a ticket, and verifies it.
+    async fn verify(&self, token: &Token) -> Result<Identity, NotVerified> {
+        let panicked = || Err(NotVerified::Unavailable("the verifier panicked".to_owned()));
+        let redeemed = match (token.as_ticket(), &self.tickets) {
+            (None, _) => None,
+            (Some(ticket), Some(tickets)) => Some(
+                ask(|| tickets.redeem(ticket))
+                    .await
+                    .unwrap_or_else(|| Err(NotVerified::Unavailable("redeeming a ticket panicked".to_owned())))?,
+            ),
+            (Some(_), None) => Some(None),
+        };
+        // An unknown ticket is a bad credential, not a missing one.
+        let redeemed = redeemed.map(|credential| credential.unwrap_or_else(|| Token::new("")));
+        ask(|| self.verifier.verify(redeemed.as_ref().unwrap_or(token))).await.unwrap_or_else(panicked)
+    }
+}
+
 /// Executes outputs.
 pub(crate) struct Driver {
     core: Weak<Core>,
     runtime: Handle,
-    pub(crate) verifier: Arc<dyn Verifier>,
+    pub(crate) credentials: Credentials,
     pub(crate) log: Arc<Guarded>,
     agent: Arc<dyn Agent>,
     pub(crate) timers: Arc<Timers>,
@@ -143,7 +170,7 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(
         core: Weak<Core>,
-        verifier: Arc<dyn Verifier>,
+        credentials: Credentials,
         log: Arc<dyn Log>,
         agent: Arc<dyn Agent>,
         shards: usize,
@@ -163,7 +190,7 @@ impl Driver {
             arrivals: Arc::default(),
             runtime: Handle::current(),
             core,
-            verifier,
+            credentials,
             log,
             agent,
             trace,
@@ -223,11 +250,11 @@ impl Driver {
     fn verify(&self, connection: ConnectionId, attempt: Attempt, token: Payload, generation: RevocationGeneration) {
         let Payload::Token(token) = token else { return };
         let (core, shared) = (Weak::clone(&self.core), self.connections.lock(&connection).get(&connection).cloned());
-        let (verifier, log, reports) = (Arc::clone(&self.verifier), Arc::clone(&self.log), Arc::clone(&self.reports));
+        let (credentials, log, reports) = (self.credentials.clone(), Arc::clone(&self.log), Arc::clone(&self.reports));
         let instruments = Arc::clone(&self.instruments);
         let verifications = Arc::clone(&self.verifications);
         self.runtime.spawn(async move {
-            let verdict = verdict_for(&core, &*verifier, &log, &token, generation, shared.as_deref(), &reports).await;
+            let verdict = verdict_for(&core, &credentials, &log, &token, generation, shared.as_deref(), &reports).await;
             instruments.verdicts.of(&verdict).increment(1);
             match verdict {
                 Verdict::Unavailable => verifications.unavailable(),
@@ -364,15 +391,14 @@ impl Effects<Payload> for Driver {
 /// Turns the verifier's answer into a verdict.
 async fn verdict_for(
     core: &Weak<Core>,
-    verifier: &dyn Verifier,
+    credentials: &Credentials,
     log: &Guarded,
     token: &Token,
     generation: RevocationGeneration,
     shared: Option<&Shared>,
     reports: &Reports,
 ) -> Verdict {
-    let panicked = || Err(NotVerified::Unavailable("the verifier panicked".to_owned()));
-    let identity = match ask(|| verifier.verify(token)).await.unwrap_or_else(panicked) {
+    let identity = match credentials.verify(token).await {
         Ok(identity) => identity,
         Err(not) => {
             reports.take(&not);

@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::agent::Agent;
-use crate::driver::{Core, Driver, notices, revocations};
+use crate::driver::{Core, Credentials, Driver, notices, revocations};
 use crate::log::conversations::Retention;
 use crate::log::{Log, MemoryLog};
 use crate::seam::ask;
@@ -41,7 +41,6 @@ pub(crate) struct Inner {
     pub(crate) core: Arc<Core>,
     pub(crate) limits: Limits,
     pub(crate) origins: Vec<String>,
-    pub(crate) redeem: Option<Redeem>,
     /// Becomes true when a drain begins.
     pub(crate) draining: watch::Sender<bool>,
 }
@@ -54,7 +53,7 @@ pub struct Builder {
     bounds: Bounds,
     limits: Limits,
     origins: Vec<String>,
-    redeem: Option<Redeem>,
+    redeem: Option<Arc<dyn Redeem>>,
     trace: Option<Trace>,
     retention: Option<(Retention, Duration)>,
 }
@@ -135,10 +134,11 @@ impl Builder {
         self
     }
 
-    /// Sets the function that exchanges a ticket (`?ticket=`) for its credential. Without one, no ticket is valid.
+    /// Sets what exchanges a ticket (`?ticket=`) for its credential. A shared one is an [`Arc`]. Without one, no ticket
+    /// is valid.
     #[must_use]
-    pub fn tickets(mut self, redeem: Redeem) -> Self {
-        self.redeem = Some(redeem);
+    pub fn tickets(mut self, tickets: impl Redeem) -> Self {
+        self.redeem = Some(Arc::new(tickets));
         self
     }
 
@@ -165,6 +165,7 @@ impl Builder {
         }
         let shards = std::thread::available_parallelism().map_or(4, |threads| 4 * threads.get());
         let (log, bounds, trace) = (self.log, self.bounds, self.trace);
+        let verifier = Credentials { verifier, tickets: self.redeem };
         let core = Arc::new_cyclic(|core| {
             crate::core::Core::new(bounds, Driver::new(core.clone(), verifier, log, agent, shards, trace))
         });
@@ -179,7 +180,6 @@ impl Builder {
                 core,
                 limits: self.limits,
                 origins: self.origins,
-                redeem: self.redeem,
                 draining: watch::Sender::new(false),
             }),
         })
@@ -391,7 +391,7 @@ async fn revoke(core: &Arc<Core>, revocation: Revocation) -> Result<(), NotRecor
     // Live connections must not wait for a disk.
     revocations::apply(core, &revocation);
     let panicked = || Err("the verifier panicked".into());
-    let written = ask(|| driver.verifier.revoke(&revocation)).await.unwrap_or_else(panicked);
+    let written = ask(|| driver.credentials.verifier.revoke(&revocation)).await.unwrap_or_else(panicked);
     // This covers what was verified before the verifier knew of the revocation. The verifier rejects anything later.
     revocations::apply(core, &revocation);
     written.map_err(|why| NotRecorded { why, repeated: revocations::repeat(core, revocation) })

@@ -40,19 +40,38 @@ impl fmt::Debug for Payload {
 
 /// A credential as the peer presented it. It is redacted in every log, error and trace.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(Arc<str>);
+pub struct Token {
+    text: Arc<str>,
+    kind: TokenKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TokenKind {
+    Credential,
+    Ticket,
+}
 
 impl Token {
     /// Wraps a credential.
     #[must_use]
     pub fn new(token: &str) -> Self {
-        Self(Arc::from(token))
+        Self { text: Arc::from(token), kind: TokenKind::Credential }
+    }
+
+    /// Wraps a ticket, which is redeemed before it is verified.
+    pub(crate) fn ticket(ticket: &str) -> Self {
+        Self { text: Arc::from(ticket), kind: TokenKind::Ticket }
+    }
+
+    /// The ticket, if it is one.
+    pub(crate) fn as_ticket(&self) -> Option<&str> {
+        (self.kind == TokenKind::Ticket).then_some(&self.text)
     }
 
     /// The credential itself, for the verifier only.
     #[must_use]
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 

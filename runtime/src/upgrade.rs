@@ -23,10 +23,25 @@ use tokio_util::either::Either;
 use crate::manager::{Manager, Opening};
 use crate::payload::Token;
 use crate::transport::WebSocket;
+use crate::verify::{BoxFuture, NotVerified};
 use crate::wire::{Codec, resume_from_query};
 
-/// Exchanges a ticket for its credential. Each ticket is valid once.
-pub type Redeem = Arc<dyn Fn(&str) -> Option<Token> + Send + Sync>;
+/// Exchanges tickets for their credentials. Each ticket is valid once.
+pub trait Redeem: Send + Sync + 'static {
+    /// Redeems a ticket, when its connection verifies it. `None` if the ticket was already redeemed, has expired, or
+    /// never existed: the client is told that its credential was rejected. The credential is verified like any other.
+    ///
+    /// # Errors
+    ///
+    /// [`NotVerified::Unavailable`], if the tickets are out of reach. The client is told to come back.
+    fn redeem<'a>(&'a self, ticket: &'a str) -> BoxFuture<'a, Result<Option<Token>, NotVerified>>;
+}
+
+impl<R: Redeem + ?Sized> Redeem for Arc<R> {
+    fn redeem<'a>(&'a self, ticket: &'a str) -> BoxFuture<'a, Result<Option<Token>, NotVerified>> {
+        (**self).redeem(ticket)
+    }
+}
 
 /// Why a request is not upgraded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +110,10 @@ impl Manager {
                 reason: "pages of this origin may not connect: add it to the gateway's `origins`",
             });
         }
-        Ok((self.opening(request)?, accept))
+        Ok((Self::opening(request)?, accept))
     }
 
-    fn opening<B>(&self, request: &Request<B>) -> Result<Opening, NotUpgraded> {
+    fn opening<B>(request: &Request<B>) -> Result<Opening, NotUpgraded> {
         let headers = request.headers();
         let query = request.uri().query().unwrap_or("");
         let (mut codec, mut in_protocol, mut offered) = (None, None, false);
@@ -125,9 +140,7 @@ impl Manager {
                 "send the credential only once: in `Authorization`, as a subprotocol `jwt.…`, or as `ticket`",
             ));
         }
-        // An unknown ticket is a bad credential, not a missing one.
-        let redeemed = |ticket| self.inner.redeem.as_ref().and_then(|redeem| redeem(ticket));
-        let in_ticket = ticket.map(|ticket| redeemed(ticket).unwrap_or_else(|| Token::new("")));
+        let in_ticket = ticket.map(Token::ticket);
         Ok(Opening { codec: codec.unwrap_or(Codec::V1), credential: in_header.or(in_protocol).or(in_ticket), resume })
     }
 }

@@ -33,7 +33,7 @@ pub(super) type Routes = Box<dyn FnOnce(&Manager) -> Router + Send>;
 /// The assembled verification and login.
 pub(super) struct Door {
     pub(super) verifier: Arc<dyn Verifier>,
-    pub(super) redeem: Option<Redeem>,
+    pub(super) redeem: Option<Arc<dyn Redeem>>,
     /// The file of revocations and logins.
     pub(super) revocations: Arc<Revocations>,
     /// Resolves an operator's input to subjects.
@@ -118,10 +118,10 @@ fn foreign_tokens(config: &Config) -> Result<JwtConfig, String> {
 }
 
 /// The desk that exchanges credentials for tickets.
-fn tickets(verifier: &Arc<dyn Verifier>, config: &Config) -> (Arc<TicketDesk>, Redeem) {
+fn tickets(verifier: &Arc<dyn Verifier>, config: &Config) -> (Arc<TicketDesk>, Arc<dyn Redeem>) {
     let desk = Arc::new(TicketDesk::new(Arc::clone(verifier), Clock::monotonic()).rate(config.login.tickets()));
-    let redeem = Arc::clone(&desk);
-    (desk, Arc::new(move |ticket| redeem.redeem(ticket)))
+    let redeem: Arc<dyn Redeem> = Arc::clone(&desk) as _;
+    (desk, redeem)
 }
 
 fn revocations(directory: &Path, retention: Duration) -> Result<Arc<Revocations>, String> {

@@ -149,7 +149,7 @@ pub fn manager(
     config: &Config,
     verifier: Arc<dyn Verifier>,
     agent: Arc<dyn Agent>,
-    redeem: Option<lockstep::upgrade::Redeem>,
+    redeem: Option<Arc<dyn lockstep::upgrade::Redeem>>,
 ) -> Result<Manager, String> {
     let builder = Manager::builder()
         .verifier(verifier)

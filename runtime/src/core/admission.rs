@@ -142,7 +142,7 @@ impl<P> State<P> {
         let Self { node, outputs, mark, .. } = self;
         effects.before(Step::Node { input, node, mark });
         let handled = node.step(bounds, input, outputs);
-        effects.after(Taken::Node { handled, outputs: outputs, node });
+        effects.after(Taken::Node { handled, outputs, node });
         handled
     }
 

@@ -170,7 +170,7 @@ impl<P: Piece, E: Effects<P>> Dispatch<Session<P>> for Connections<P, E> {
             let Self { user, generation, .. } = *self;
             self.shared.effects.before(Step::Open { user, generation, mode: session.mode() });
         }
-        self.shared.effects.after(Taken::Session { answer: answer.copied(), outputs: outputs, session });
+        self.shared.effects.after(Taken::Session { answer: answer.copied(), outputs, session });
     }
 }
 

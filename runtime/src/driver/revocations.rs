@@ -106,7 +106,7 @@ pub(crate) fn repeat(core: &Arc<Core>, revocation: Revocation) -> bool {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(longest);
             let Some(core) = weak.upgrade() else { return };
-            let verifier = &core.effects().verifier;
+            let verifier = &core.effects().credentials.verifier;
             match ask(|| verifier.record(&revocation)).await {
                 Some(Ok(())) => break,
                 Some(Err(why)) => tracing::warn!(%why, "a revocation is not stored yet"),

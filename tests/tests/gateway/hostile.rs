@@ -88,7 +88,7 @@ impl Gateway {
             .bounds(bounds)
             .limits(config.limits.socket())
             .origins(config.origins.clone())
-            .tickets(Arc::new(move |ticket| redeem.redeem(ticket)))
+            .tickets(redeem)
             .build()
             .expect("a manager");
         let socket = manager.clone();

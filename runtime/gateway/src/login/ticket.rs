@@ -14,8 +14,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lockstep::internal::{TicketDigest, Tickets, millis, random_bytes};
 use lockstep::payload::Token;
-use lockstep::verify::Verifier;
+use lockstep::upgrade::Redeem;
 use lockstep::verify::clock::Clock;
+use lockstep::verify::{BoxFuture, NotVerified, Verifier};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -44,6 +45,12 @@ pub struct TicketDesk {
 struct Issued<'a> {
     ticket: &'a str,
     expires_in: u64,
+}
+
+impl Redeem for TicketDesk {
+    fn redeem<'a>(&'a self, ticket: &'a str) -> BoxFuture<'a, Result<Option<Token>, NotVerified>> {
+        Box::pin(core::future::ready(Ok(Self::redeem(self, ticket))))
+    }
 }
 
 impl TicketDesk {
