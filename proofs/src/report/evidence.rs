@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use lockstep_core_proofs::{obligations, variants};
+use lockstep_core_proofs::{Broken, Obligation, obligations, variants};
 
 use crate::engine::checkable::Checkable;
 use crate::engine::proof::Kind;
@@ -37,7 +37,7 @@ pub fn rows(models: &[Box<dyn Checkable>], races: &[Race]) -> Vec<Evidence> {
     let (obligations, variants) = (obligations(), variants());
     let row = |(id, sentence): &(&'static str, &'static str)| {
         let (id, sentence) = (*id, *sentence);
-        let checks = |model: &&Box<dyn Checkable>| {
+        let checks = |model: &dyn Checkable| {
             model.property_names().iter().any(|(name, kind)| *name == id && *kind != Kind::Sometimes)
         };
         let premises = models.iter().flat_map(|model| {
@@ -53,10 +53,10 @@ pub fn rows(models: &[Box<dyn Checkable>], races: &[Race]) -> Vec<Evidence> {
         Evidence {
             id,
             sentence,
-            models: models.iter().filter(checks).map(|model| model.name()).collect(),
+            models: models.iter().filter(|model| checks(&***model)).map(|model| model.name()).collect(),
             premises: premises.collect(),
-            scenarios: obligations.iter().filter(|one| one.id() == id).map(|one| one.name()).collect(),
-            refuses: refused.map(|race| race.id).chain(broken.map(|variant| variant.name())).collect(),
+            scenarios: obligations.iter().filter(|one| one.id() == id).map(Obligation::name).collect(),
+            refuses: refused.map(|race| race.id).chain(broken.map(Broken::name)).collect(),
         }
     };
     property::SENTENCES.iter().map(row).collect()

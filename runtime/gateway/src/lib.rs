@@ -336,7 +336,7 @@ async fn end(
             Asked::Reload => match certificates.map(Certificates::reload) {
                 Some(Ok(())) => tracing::info!("the certificates were reloaded"),
                 Some(Err(error)) => {
-                    tracing::warn!(error, "the certificates could not be reloaded; the previous ones stay in use")
+                    tracing::warn!(error, "the certificates could not be reloaded; the previous ones stay in use");
                 }
                 None => tracing::info!("there are no certificates to reload"),
             },

@@ -55,7 +55,7 @@ impl World {
             Timer::Credential => socket.observed.valid = None,
             // A peer that is gone sends nothing, even if it is probed.
             Timer::Idle if socket.cut || socket.client_gone => {
-                socket.observed.quiet = (socket.observed.quiet + 1).min(2)
+                socket.observed.quiet = (socket.observed.quiet + 1).min(2);
             }
             // The peer had its time to be told.
             Timer::Close => socket.observed.closing = true,

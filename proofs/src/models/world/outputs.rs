@@ -198,7 +198,7 @@ impl World {
                 self.check_successor(setup, user, session, attempt);
             }
             SessionOutput::Lookup { connection, attempt, lookup } => {
-                self.seek(index, session, connection, attempt, lookup)
+                self.seek(index, session, connection, attempt, lookup);
             }
             SessionOutput::Write { tenure, batch, after, event } => {
                 self.check_owner(index, session, tenure);
