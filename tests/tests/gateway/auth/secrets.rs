@@ -92,7 +92,7 @@ fn a_signing_key_that_cannot_be_used_is_named() {
         let mut content = whole.clone();
         content.resize(length, 0);
         directory.file(KEY_FILE, &content);
-        assert!(open().expect_err("an error").contains("signing.key: not a signing key"), "{length}");
+        assert!(open().expect_err("an error").contains("signing.key: it is not a signing key"), "{length}");
     }
     // An earlier version wrote the key alone.
     directory.file(KEY_FILE, &whole[..32]);
