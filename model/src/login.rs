@@ -43,7 +43,7 @@ mod write;
 
 pub use io::{Answer, Ask, Input, Limits, Login, Moment, Now, Output, Reach, Record, Why};
 pub use revoked::Revoked;
-pub use roster::{Holders, NotChanged, Person, Roster};
+pub use roster::{Holder, Holders, NotChanged, Roster};
 
 use write::{Promise, Writer};
 

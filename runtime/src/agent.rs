@@ -11,7 +11,7 @@ mod run;
 
 pub use history::{End, Step, ToolCall, Turn};
 pub(crate) use run::Progress;
-pub use run::{EmitError, Run, Speaker, ToolError};
+pub use run::{EmitError, Run, RunSink, ToolError};
 
 pub mod builtin;
 #[cfg(feature = "openai")]

@@ -105,7 +105,7 @@ impl<S: Clone + Ord> Revoked<S> {
     /// # Errors
     ///
     /// Why the token is not valid.
-    pub fn judge(&self, subject: &S, credential: CredentialId, issued: Issued) -> Result<(), NotGood> {
+    pub fn check_token(&self, subject: &S, credential: CredentialId, issued: Issued) -> Result<(), NotGood> {
         if self.credential(subject, credential) {
             return Err(NotGood::Credential);
         }

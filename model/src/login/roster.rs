@@ -1,19 +1,19 @@
 //! The accounts: names, passwords, and who has each name.
 //!
-//! A name that is removed and added again belongs to a different person. Each name therefore counts the persons who had
+//! A name that is removed and added again belongs to a different holder. Each name therefore counts the persons who had
 //! it. The *subject*, under which logins, chats and revocations are stored, is the name together with that number. A
-//! removed person leaves a subject behind, whose data must all be erased.
+//! removed holder leaves a subject behind, whose data must all be erased.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-/// A person: a name, and the number of persons who have had it including this one, from 1.
+/// A holder: a name, and the number of persons who have had it including this one, from 1.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Person<N> {
+pub struct Holder<N> {
     /// The name.
     pub name: N,
-    /// The number of this person among those who had the name.
+    /// The number of this holder among those who had the name.
     pub incarnation: u32,
 }
 
@@ -23,19 +23,19 @@ pub struct Person<N> {
 pub struct Account<H> {
     /// The hash that a password is compared with.
     pub hash: H,
-    /// The version of the password, different from that of every other password of this person.
+    /// The version of the password, different from that of every other password of this holder.
     pub version: u64,
-    /// The number of this person among those who had the name.
+    /// The number of this holder among those who had the name.
     pub incarnation: u32,
 }
 
 /// The persons that a name refers to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Holders<N> {
-    /// The person who has the name now, if there is one.
-    pub now: Option<Person<N>>,
+    /// The holder who has the name now, if there is one.
+    pub now: Option<Holder<N>>,
     /// The persons who had the name and are not fully erased, newest first. They may still have connections.
-    pub earlier: Vec<Person<N>>,
+    pub earlier: Vec<Holder<N>>,
 }
 
 /// Why an account was not changed.
@@ -54,7 +54,7 @@ pub struct Roster<N: Ord, H> {
     accounts: BTreeMap<N, Account<H>>,
     /// How many persons had each name that has no account.
     past: BTreeMap<N, u32>,
-    erasures: BTreeSet<Person<N>>,
+    erasures: BTreeSet<Holder<N>>,
 }
 
 impl<N: Ord, H> Default for Roster<N, H> {
@@ -66,7 +66,7 @@ impl<N: Ord, H> Default for Roster<N, H> {
 impl<N: Clone + Ord, H> Roster<N, H> {
     /// Restores a roster from what was written.
     #[must_use]
-    pub const fn new(accounts: BTreeMap<N, Account<H>>, past: BTreeMap<N, u32>, erasures: BTreeSet<Person<N>>) -> Self {
+    pub const fn new(accounts: BTreeMap<N, Account<H>>, past: BTreeMap<N, u32>, erasures: BTreeSet<Holder<N>>) -> Self {
         Self { accounts, past, erasures }
     }
 
@@ -84,16 +84,16 @@ impl<N: Clone + Ord, H> Roster<N, H> {
 
     /// The removed persons that are not fully erased.
     #[must_use]
-    pub const fn erasures(&self) -> &BTreeSet<Person<N>> {
+    pub const fn erasures(&self) -> &BTreeSet<Holder<N>> {
         &self.erasures
     }
 
     /// The persons that a name refers to.
     #[must_use]
     pub fn holders(&self, name: &N) -> Holders<N> {
-        let person = |incarnation| Person { name: name.clone(), incarnation };
-        let now = self.accounts.get(name).map(|account| person(account.incarnation));
-        let earlier = self.erasures.range(person(0)..=person(u32::MAX)).rev().cloned().collect();
+        let holder = |incarnation| Holder { name: name.clone(), incarnation };
+        let now = self.accounts.get(name).map(|account| holder(account.incarnation));
+        let earlier = self.erasures.range(holder(0)..=holder(u32::MAX)).rev().cloned().collect();
         Holders { now, earlier }
     }
 
@@ -130,21 +130,21 @@ impl<N: Clone + Ord, H> Roster<N, H> {
     pub fn remove(&mut self, name: &N) -> Result<(), NotChanged> {
         let account = self.accounts.remove(name).ok_or(NotChanged::Unknown)?;
         self.past.insert(name.clone(), account.incarnation);
-        self.erasures.insert(Person { name: name.clone(), incarnation: account.incarnation });
+        self.erasures.insert(Holder { name: name.clone(), incarnation: account.incarnation });
         Ok(())
     }
 
-    /// The data of a removed person is erased.
-    pub fn erased(&mut self, person: &Person<N>) {
-        self.erasures.remove(person);
+    /// The data of a removed holder is erased.
+    pub fn erased(&mut self, holder: &Holder<N>) {
+        self.erasures.remove(holder);
     }
 
-    /// The version of each person's password: the content of [`Input::Looked`](super::Input::Looked), once persons are
+    /// The version of each holder's password: the content of [`Input::Looked`](super::Input::Looked), once persons are
     /// mapped to subjects.
-    pub fn versions(&self) -> impl Iterator<Item = (Person<N>, u64)> {
-        let person = |(name, account): (&N, &Account<H>)| {
-            (Person { name: name.clone(), incarnation: account.incarnation }, account.version)
+    pub fn versions(&self) -> impl Iterator<Item = (Holder<N>, u64)> {
+        let holder = |(name, account): (&N, &Account<H>)| {
+            (Holder { name: name.clone(), incarnation: account.incarnation }, account.version)
         };
-        self.accounts.iter().map(person)
+        self.accounts.iter().map(holder)
     }
 }

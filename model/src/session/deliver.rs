@@ -26,7 +26,7 @@ impl<P: Piece> Session<P> {
         if matches!(input, connection::Input::Expired(Timer::Lookup)) {
             return self.look_up_late(bounds, id, out);
         }
-        let input = self.judge(input);
+        let input = self.fenced(input);
         let Some(member) = self.members.get_mut(&id) else { return Handled::Ignored };
         let mut outputs = core::mem::take(&mut out.connection);
         let handled = member.connection.step(bounds, input, &mut outputs);
@@ -53,7 +53,7 @@ impl<P: Piece> Session<P> {
     }
 
     /// Turns a grant that was revoked while it was being verified into a rejection.
-    fn judge(&self, input: connection::Input<P>) -> connection::Input<P> {
+    fn fenced(&self, input: connection::Input<P>) -> connection::Input<P> {
         if let connection::Input::Verdict { attempt, verdict: Verdict::Valid { grant, .. } } = &input
             && !self.fence.admits(*grant)
         {

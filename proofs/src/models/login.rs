@@ -22,7 +22,7 @@ pub(crate) mod tokens;
 use std::collections::BTreeMap;
 
 use lockstep_model::CredentialId;
-use lockstep_model::login::{Answer, Ask, Input, Limits, Logins, Now, Output, Person, Reach, Record, Roster};
+use lockstep_model::login::{Answer, Ask, Holder, Input, Limits, Logins, Now, Output, Reach, Record, Roster};
 use stateright::{Model, Property};
 
 use crate::engine::profile::Profile;
@@ -31,7 +31,7 @@ use crate::models::harness::checked;
 pub(crate) use oracle::Truth;
 
 /// A login's subject.
-pub(crate) type Subject = Person<u8>;
+pub(crate) type Subject = Holder<u8>;
 
 /// A mistake: replacements for parts of the sound design.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! Mistakes with logins: ends that are forgotten, and logins that end for no reason.
 
 use lockstep_model::CredentialId;
-use lockstep_model::login::{Answer, Ask, Input, Output, Person, State as Life, Why};
+use lockstep_model::login::{Answer, Ask, Holder, Input, Output, State as Life, Why};
 
 use super::{Row, alone};
 use crate::models::login::tokens::{self, Tokens};
@@ -56,7 +56,7 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         login!(
             "L4",
-            "a name is a person",
+            "a name is a holder",
             "an account that is removed and added again under the same name is treated as the same",
             ["AUTH-4"],
             1,
@@ -176,10 +176,10 @@ fn ends_if(state: &State, input: Input<Subject>, ends: fn(u64, u64, u64) -> bool
 
 /// Persons with the same name are not distinguished.
 fn by_name(_: &State, input: Input<Subject>) -> Option<Input<Subject>> {
-    let first = |person: Subject| Person { incarnation: 1, ..person };
+    let first = |holder: Subject| Holder { incarnation: 1, ..holder };
     Some(match input {
         Input::Looked(accounts) => {
-            Input::Looked(accounts.into_iter().map(|(person, version)| (first(person), version)).collect())
+            Input::Looked(accounts.into_iter().map(|(holder, version)| (first(holder), version)).collect())
         }
         Input::LogIn { ask, login, subject, version, now } => {
             Input::LogIn { ask, login, subject: first(subject), version, now }

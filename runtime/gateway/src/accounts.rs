@@ -27,13 +27,13 @@ use argon2::{Argon2, Params, PasswordHash};
 use lockstep::internal::lock;
 use lockstep::internal::private::replace;
 use lockstep::payload::now_ms;
-use lockstep_model::login::{Holders, NotChanged, Person};
+use lockstep_model::login::{Holder, Holders, NotChanged};
 use tokio::sync::Semaphore;
 
-use book::Names;
+use format::Names;
 use hash::Hasher;
 
-mod book;
+mod format;
 mod hash;
 
 /// The file in the data directory.
@@ -173,8 +173,8 @@ impl Snapshot {
             None => (text, None),
         };
         let Holders { now, earlier } = self.0.holders(&name.to_owned());
-        let is_meant = |person: &Person<String>| incarnation.is_none_or(|meant| meant == person.incarnation);
-        let subject = |person: Person<String>| subject(&person.name, person.incarnation);
+        let is_meant = |holder: &Holder<String>| incarnation.is_none_or(|meant| meant == holder.incarnation);
+        let subject = |holder: Holder<String>| subject(&holder.name, holder.incarnation);
         let meant = Subjects {
             now: now.filter(is_meant).map(subject),
             earlier: earlier.into_iter().filter(is_meant).map(subject).collect(),
@@ -185,12 +185,12 @@ impl Snapshot {
     /// The subjects, each with the version of its password.
     #[must_use]
     pub fn versions(&self) -> BTreeMap<Arc<str>, u64> {
-        self.0.versions().map(|(person, version)| (subject(&person.name, person.incarnation), version)).collect()
+        self.0.versions().map(|(holder, version)| (subject(&holder.name, holder.incarnation), version)).collect()
     }
 
     /// The subjects of removed accounts whose data is not completely erased.
     pub fn erasures(&self) -> impl Iterator<Item = Arc<str>> {
-        self.0.erasures().iter().map(|person| subject(&person.name, person.incarnation))
+        self.0.erasures().iter().map(|holder| subject(&holder.name, holder.incarnation))
     }
 }
 
@@ -304,9 +304,9 @@ impl Accounts {
     /// [`AccountError::File`].
     pub fn erased(&self, gone: &str) -> Result<(), AccountError> {
         self.change(|roster| {
-            let of = |person: &&Person<String>| *subject(&person.name, person.incarnation) == *gone;
-            if let Some(person) = roster.erasures().iter().find(of).cloned() {
-                roster.erased(&person);
+            let of = |holder: &&Holder<String>| *subject(&holder.name, holder.incarnation) == *gone;
+            if let Some(holder) = roster.erasures().iter().find(of).cloned() {
+                roster.erased(&holder);
             }
             Ok(())
         })
@@ -404,7 +404,7 @@ impl Accounts {
             Err(error) if error.kind() == ErrorKind::NotFound => return self.none_yet(),
             Err(error) => return Err(self.say(error)),
         };
-        book::read(&bytes).map_err(|reason| self.say(reason))
+        format::read(&bytes).map_err(|reason| self.say(reason))
     }
 
     /// No accounts, if there never were any.
@@ -453,7 +453,7 @@ impl Accounts {
             NotChanged::Exists => AccountError::Exists,
             NotChanged::Unknown => AccountError::Unknown,
         })?;
-        replace(&self.path, &book::write(&roster)).map_err(|error| self.say(error))?;
+        replace(&self.path, &format::write(&roster)).map_err(|error| self.say(error))?;
         self.mark(&alone).map_err(|error| self.say(error))
     }
 

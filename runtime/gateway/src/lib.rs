@@ -34,10 +34,10 @@ use serde::Serialize;
 
 pub mod accounts;
 mod answer;
+mod assembly;
 mod bearer;
 pub mod config;
 pub mod directory;
-mod door;
 pub mod handover;
 pub mod login;
 pub mod markdown;
@@ -290,19 +290,19 @@ async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherite
         Some(listener) => serve::inherit(listener)?,
         None => serve::bind(config.listen).await?,
     };
-    let door = door::open(&config).await?;
-    let manager = manager(&config, Arc::clone(&door.verifier), door::agent(&config)?, door.redeem)?;
-    let threads = threads::thread_routes(&manager, door.verifier);
-    let login = door.login.map(|login| login(&manager));
+    let assembly = assembly::open(&config).await?;
+    let manager = manager(&config, Arc::clone(&assembly.verifier), assembly::agent(&config)?, assembly.redeem)?;
+    let threads = threads::thread_routes(&manager, assembly.verifier);
+    let login = assembly.login.map(|login| login(&manager));
     let kept = (config.log.kind == LogKind::Disk).then(|| Arc::from(config.data_dir.as_path()));
-    let operator = operator::routes(manager.clone(), door.people, operator);
+    let operator = operator::routes(manager.clone(), assembly.subjects, operator);
     let router = routes(&manager, metrics, operator, login, kept).merge(threads);
     let requests = Requests::default();
     let while_open = middleware::from_fn_with_state(requests.clone(), succession::while_open);
     let router = router.layer(while_open);
     let serving = Serving { certificates, ..Serving::new(&config, manager.draining()) };
-    let (welcome, watch) = (door.welcome, door.watch);
-    let files = Files { logins: door.revocations, requests };
+    let (welcome, watch) = (assembly.welcome, assembly.watch);
+    let files = Files { logins: assembly.revocations, requests };
     Ok(Open { directory, files, predecessor, manager, listener, router, serving, welcome, watch })
 }
 

@@ -118,14 +118,14 @@ struct Guard {
 
 /// What a subject refers to.
 #[derive(Clone)]
-pub(super) enum People {
+pub(super) enum SubjectSource {
     /// A subject is a user of another issuer.
     OfTheIssuer,
     /// A subject is an account of the built-in login.
     Accounts(Arc<Login>),
 }
 
-impl People {
+impl SubjectSource {
     async fn meant(&self, text: &str) -> Result<Subjects, Problem> {
         let meant = match self {
             Self::OfTheIssuer => return Ok(Subjects::one(text)),
@@ -139,7 +139,7 @@ impl People {
 #[derive(Clone)]
 struct Parts {
     manager: Manager,
-    people: People,
+    subjects: SubjectSource,
 }
 
 impl FromRef<Parts> for Manager {
@@ -152,7 +152,7 @@ impl FromRef<Parts> for Manager {
 #[derive(Clone)]
 struct About(String);
 
-pub(super) fn routes(manager: Manager, people: People, token: Token) -> Router {
+pub(super) fn routes(manager: Manager, subjects: SubjectSource, token: Token) -> Router {
     let clock = Clock::monotonic();
     let guesses = Limiter::new(GUESSES, MAX_GUESSERS, clock.clone());
     let guarding = Arc::new(Guard { token, guesses, audit: Audit::new(clock) });
@@ -164,7 +164,7 @@ pub(super) fn routes(manager: Manager, people: People, token: Token) -> Router {
         .route("/notice", post(notice))
         .route("/mode", post(mode))
         .route("/drain", post(drain))
-        .with_state(Parts { manager, people })
+        .with_state(Parts { manager, subjects })
         .layer(middleware::from_fn_with_state(guarding, guard))
 }
 
@@ -236,7 +236,7 @@ async fn sessions(State(manager): State<Manager>) -> Json<Value> {
 
 async fn session(State(parts): State<Parts>, UrlPath(subject): UrlPath<String>) -> Result<Json<Value>, Problem> {
     let manager = &parts.manager;
-    for subject in parts.people.meant(&subject).await?.all() {
+    for subject in parts.subjects.meant(&subject).await?.all() {
         let user = manager.log().user(subject).await;
         let unavailable =
             |why: LogError| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", why.to_string());
@@ -309,7 +309,7 @@ async fn revoke(
         About(asked.credential.as_ref().map_or_else(|| asked.subject.clone(), |id| format!("{} {id}", asked.subject)));
     let wrong = |_| Problem::new(StatusCode::BAD_REQUEST, "invalid_field", "`credential` must be 16 hex digits");
     let id = asked.credential.map(|id| u64::from_str_radix(&id, 16)).transpose().map_err(wrong)?.map(CredentialId);
-    let meant = parts.people.meant(&asked.subject).await?;
+    let meant = parts.subjects.meant(&asked.subject).await?;
     let revoked = meant.all().map(|subject| {
         let (manager, subject) = (&parts.manager, Arc::clone(subject));
         let revocation = match id {
@@ -333,7 +333,7 @@ struct Say {
 }
 
 async fn notice(
-    State(Parts { manager, people }): State<Parts>,
+    State(Parts { manager, subjects }): State<Parts>,
     Json(asked): Json<Say>,
 ) -> Result<(Extension<About>, Json<Value>), Problem> {
     let Say { subject, thread, data } = asked;
@@ -342,7 +342,7 @@ async fn notice(
         Some(text) => {
             // A notice for the current account is not for an earlier one of that name.
             let gone = || Problem::new(StatusCode::NOT_FOUND, "unknown_subject", "this account no longer exists");
-            Some(people.meant(&text).await?.now.ok_or_else(gone)?)
+            Some(subjects.meant(&text).await?.now.ok_or_else(gone)?)
         }
         None => None,
     };

@@ -22,7 +22,7 @@ use super::directory::DataDir;
 use super::handover::{Offer, Predecessor, Successor};
 use super::serve::Certificates;
 use super::signals::Signals;
-use super::{door, serve};
+use super::{assembly, serve};
 
 /// The time limit for pending work to finish. If it is exceeded, the process ends, which certainly stops the work.
 pub(super) const REST: Duration = Duration::from_secs(1);
@@ -241,7 +241,7 @@ pub(super) async fn take_over(config: &Config, say: &dyn Fn(&str)) -> Result<Inh
         }
     };
     config.tls.as_ref().map(Certificates::open).transpose()?;
-    door::check(config)?;
+    assembly::check(config)?;
     let there = listener.local_addr().map_err(|error| error.to_string())?;
     let listener = if config.listen == there || config.listen.port() == 0 {
         listener

@@ -32,13 +32,13 @@ const PANICKED: &str = "the tool panicked";
 const NOT_JSON: &str = "the tool's result cannot be written as JSON";
 
 /// Delivers a run's events to its session.
-pub trait Speaker: Send + Sync {
+pub trait RunSink: Send + Sync {
     /// Feeds the run's machine.
     ///
     /// # Errors
     ///
     /// The machine's refusal.
-    fn say(&self, run: RunId, input: Input, payload: Option<Payload>) -> Result<(), Refusal>;
+    fn emit(&self, run: RunId, input: Input, payload: Option<Payload>) -> Result<(), Refusal>;
 
     /// The newest `limit` turns of the run's thread before this run, oldest first, as far as they are kept.
     fn history<'a>(&'a self, run: RunId, thread: Option<&'a str>, limit: usize) -> BoxFuture<'a, Vec<Turn>>;
@@ -118,7 +118,7 @@ type Watcher = Box<dyn Fn(Kind) + Send + Sync>;
 pub struct Run {
     id: RunId,
     thread: Option<Arc<str>>,
-    speaker: Arc<dyn Speaker>,
+    sink: Arc<dyn RunSink>,
     progress: watch::Receiver<Progress>,
     said: Mutex<Said>,
     ending: Arc<AtomicBool>,
@@ -151,10 +151,10 @@ impl Run {
     pub(crate) fn new(
         id: RunId,
         thread: Option<Arc<str>>,
-        speaker: Arc<dyn Speaker>,
+        sink: Arc<dyn RunSink>,
         progress: watch::Receiver<Progress>,
     ) -> Self {
-        Self { id, thread, speaker, progress, said: Mutex::default(), ending: Arc::default(), watchers: Vec::new() }
+        Self { id, thread, sink, progress, said: Mutex::default(), ending: Arc::default(), watchers: Vec::new() }
     }
 
     /// Calls `watcher`, in the agent's task, for each later event that is acknowledged to the agent: just before the
@@ -196,7 +196,7 @@ impl Run {
     /// The newest `limit` turns of the thread before this one, oldest first, as far as they are kept: by the log, if it
     /// keeps conversations, and otherwise in the session's memory. Cancel safe.
     pub async fn history(&self, limit: usize) -> Vec<Turn> {
-        self.speaker.history(self.id, self.thread(), limit).await
+        self.sink.history(self.id, self.thread(), limit).await
     }
 
     /// Returns when the run has ended for a reason other than this handle: the user cancelled, the agent was silent for
@@ -211,7 +211,7 @@ impl Run {
     /// is durable.
     pub(crate) fn begin(&self) -> Result<(), Refusal> {
         let mut said = lock(&self.said);
-        self.speaker.say(self.id, Input::Start, None)?;
+        self.sink.emit(self.id, Input::Start, None)?;
         said.events += 1;
         Ok(())
     }
@@ -223,14 +223,14 @@ impl Run {
     ///
     /// [`EmitError::Refused`] if the run is over.
     pub fn alive(&self) -> Result<(), EmitError> {
-        self.speaker.say(self.id, Input::Alive, None).map_err(EmitError::Refused)
+        self.sink.emit(self.id, Input::Alive, None).map_err(EmitError::Refused)
     }
 
     /// Runs `work`, which emits nothing for a while and has its own time-out, and reports meanwhile that the agent is
     /// [alive](Self::alive). Cancel safe if `work` is.
     pub async fn alive_during<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = core::pin::pin!(work);
-        let pause = (self.speaker.silence() / 4).max(Duration::from_millis(1));
+        let pause = (self.sink.silence() / 4).max(Duration::from_millis(1));
         loop {
             if let Ok(done) = tokio::time::timeout(pause, &mut work).await {
                 return done;
@@ -386,7 +386,7 @@ impl Run {
         let mut progress = self.progress.clone();
         let number = loop {
             progress.mark_unchanged();
-            match self.say(input, &payload) {
+            match self.submit(input, &payload) {
                 Ok(number) => break number,
                 Err(Refusal::Backpressure) => {
                     let _ = tokio::time::timeout(RETRY, progress.changed()).await;
@@ -409,9 +409,9 @@ impl Run {
 
     /// Emits an event, and returns its number in the run. The numbers follow the order of the steps, because they are
     /// assigned under one lock with them.
-    fn say(&self, input: Input, payload: &Payload) -> Result<u64, Refusal> {
+    fn submit(&self, input: Input, payload: &Payload) -> Result<u64, Refusal> {
         let mut said = lock(&self.said);
-        self.speaker.say(self.id, input, Some(payload.clone()))?;
+        self.sink.emit(self.id, input, Some(payload.clone()))?;
         said.events += 1;
         if !matches!(input, Input::Say(_) | Input::Alive) {
             said.grows = None;
@@ -425,7 +425,7 @@ impl Drop for Run {
         let ended = self.said.get_mut().unwrap_or_else(PoisonError::into_inner).ended;
         if !ended {
             // Ignored by the machine if the run is over.
-            let _ = self.speaker.say(self.id, Input::Abandon, None);
+            let _ = self.sink.emit(self.id, Input::Abandon, None);
         }
     }
 }
@@ -469,7 +469,7 @@ impl Drop for OpenTool<'_> {
             });
             if let Ok(data) = to_raw_value(&data) {
                 let payload = Payload::Record(Arc::new(Record::new(self.run.thread.clone(), data)));
-                let _ = self.run.say(Input::CloseTool(self.tool, ToolEnd::Failure), &payload);
+                let _ = self.run.submit(Input::CloseTool(self.tool, ToolEnd::Failure), &payload);
             }
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::run::Progress;
-use super::{Message, Run, Speaker, Turn};
+use super::{Message, Run, RunSink, Turn};
 use crate::payload::{Payload, thread_id};
 use crate::sync::lock;
 use crate::verify::BoxFuture;
@@ -124,8 +124,8 @@ impl Recorder {
     /// The handle of the run, which has started: `agent_started` is its first event. Must be called only once.
     #[must_use]
     pub fn run(self: &Arc<Self>) -> Run {
-        let speaker: Arc<dyn Speaker> = Arc::clone(self) as _;
-        let run = Run::new(RunId(1), Some(Arc::from("thread")), speaker, self.progress.subscribe());
+        let sink: Arc<dyn RunSink> = Arc::clone(self) as _;
+        let run = Run::new(RunId(1), Some(Arc::from("thread")), sink, self.progress.subscribe());
         // Only a second handle is refused, and the machine then refuses everything that it emits.
         let _ = run.begin();
         run
@@ -210,8 +210,8 @@ impl Recorder {
     }
 }
 
-impl Speaker for Recorder {
-    fn say(&self, _: RunId, input: Input, payload: Option<Payload>) -> Result<(), Refusal> {
+impl RunSink for Recorder {
+    fn emit(&self, _: RunId, input: Input, payload: Option<Payload>) -> Result<(), Refusal> {
         let mut inside = self.lock();
         if let Some(refusal) = inside.refusal {
             return Err(refusal);

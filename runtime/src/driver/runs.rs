@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 use super::{Core, Driver, Sharded};
 use crate::agent::history::{self, Received};
-use crate::agent::{Agent, Message, Progress, Run, Speaker, Turn};
+use crate::agent::{Agent, Message, Progress, Run, RunSink, Turn};
 use crate::log::conversations::Turns;
 use crate::log::guarded::Guarded;
 use crate::log::{Log, LogError, Written};
@@ -171,8 +171,8 @@ struct SessionSink {
     generation: Generation,
 }
 
-impl Speaker for SessionSink {
-    fn say(&self, run: RunId, input: run::Input, payload: Option<Payload>) -> Result<(), Refusal> {
+impl RunSink for SessionSink {
+    fn emit(&self, run: RunId, input: run::Input, payload: Option<Payload>) -> Result<(), Refusal> {
         let core = self.core.upgrade().ok_or(Refusal::Retired)?;
         core.session(self.user, self.generation, session::Input::Run { run, input, payload }).map(|_| ())
     }

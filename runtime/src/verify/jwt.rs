@@ -208,7 +208,7 @@ impl JwtVerifier {
         Ok(verifier)
     }
 
-    async fn judge(&self, token: &str) -> Result<Identity, NotVerified> {
+    async fn identify(&self, token: &str) -> Result<Identity, NotVerified> {
         if token.len() > MAX_TOKEN {
             return Err(Rejected("the token is too long"));
         }
@@ -317,7 +317,7 @@ impl JwtVerifier {
         } else {
             let earliest = expires.saturating_sub(rules.max_lifetime);
             let dates = Issued { at: issued, earliest, leeway: rules.leeway };
-            self.revocations.judge(&subject, credential, dates).map_err(|not| match not {
+            self.revocations.check_token(&subject, credential, dates).map_err(|not| match not {
                 NotGood::Credential => Rejected("revoked"),
                 NotGood::Subject => Rejected("all tokens of this subject were revoked"),
                 NotGood::Floor => Rejected("issued before the oldest remembered revocation"),
@@ -351,7 +351,7 @@ fn verified(
 
 impl Verifier for JwtVerifier {
     fn verify<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<Identity, NotVerified>> {
-        Box::pin(self.judge(token.expose()))
+        Box::pin(self.identify(token.expose()))
     }
 
     fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {

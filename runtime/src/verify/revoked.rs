@@ -179,12 +179,12 @@ impl Revocations {
     }
 
     /// Checks another issuer's token against the revocations, and remembers when it was issued.
-    pub fn judge(&self, subject: &str, credential: CredentialId, issued: Issued) -> Result<(), NotGood> {
-        let judged = lock(&self.core.state).machine.revoked().judge(&Arc::from(subject), credential, issued);
-        if let (Ok(()), Some(issued)) = (judged, issued.at) {
+    pub fn check_token(&self, subject: &str, credential: CredentialId, issued: Issued) -> Result<(), NotGood> {
+        let checked = lock(&self.core.state).machine.revoked().check_token(&Arc::from(subject), credential, issued);
+        if let (Ok(()), Some(issued)) = (checked, issued.at) {
             self.core.drive(Input::Seen { issued });
         }
-        judged
+        checked
     }
 
     /// Whether a login's tokens are valid.

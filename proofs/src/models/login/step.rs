@@ -4,7 +4,7 @@
 use std::mem;
 
 use lockstep_model::CredentialId;
-use lockstep_model::login::{Answer, Ask, Input, Logins, Now, Output, Person, Reach, Record, Standing, Why};
+use lockstep_model::login::{Answer, Ask, Holder, Input, Logins, Now, Output, Reach, Record, Standing, Why};
 
 use super::oracle::Truth;
 use super::{Action, Gateway, NAME, Request, State, Subject, THIEF, Tab, Write};
@@ -323,7 +323,7 @@ impl State {
 }
 
 /// Returns the logins restored from a file with these lines.
-pub(super) fn read(records: Vec<Record<Person<u8>>>) -> Logins<Person<u8>> {
+pub(super) fn read(records: Vec<Record<Holder<u8>>>) -> Logins<Holder<u8>> {
     let mut logins = Logins::new();
     records.into_iter().for_each(|record| logins.note(record));
     logins

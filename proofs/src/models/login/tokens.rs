@@ -123,7 +123,7 @@ impl State {
         let issued = self.tokens[token].issued;
         let dates = Issued { at: Some(issued), earliest: issued, leeway: 0 };
         let dated = issued <= self.wall && self.wall < issued + LIFE;
-        dated && logins.revoked().judge(&SUBJECT, credential(token), dates).is_ok()
+        dated && logins.revoked().check_token(&SUBJECT, credential(token), dates).is_ok()
     }
 
     fn feed(&mut self, input: Input<u8>) {

@@ -1,7 +1,7 @@
 //! Opening a log: which of the files' content was acknowledged, and whether any acknowledged content is gone.
 //!
 //! Segments before the last were synced when they were left, so they are either whole or damaged. The last one may end
-//! with a write that a crash cut off. [`judge`] decides from what is known of its end; see the header of [`super`].
+//! with a write that a crash cut off. [`decide`] decides from what is known of its end; see the header of [`super`].
 
 use std::collections::HashSet;
 use std::io;
@@ -71,7 +71,7 @@ pub(super) enum Verdict {
     Refuse,
 }
 
-pub(super) fn judge(end: &End) -> Verdict {
+pub(super) fn decide(end: &End) -> Verdict {
     let End { closed, same_boot, synced, mark, valid, length, more } = *end;
     let kept = closed.is_some() || same_boot || synced;
     if more && kept {
@@ -301,7 +301,7 @@ impl Replay<'_> {
             length: bytes.len() as u64,
             more: bytes.get(good + 1..).is_some_and(|rest| format::any_group(rest, manifest.id, listed.number)),
         };
-        let verdict = if good == 0 { Verdict::Refuse } else { judge(&end) };
+        let verdict = if good == 0 { Verdict::Refuse } else { decide(&end) };
         match verdict {
             Verdict::Keep => {}
             Verdict::NewEpoch(why) => {

@@ -186,16 +186,16 @@ fn every_dropped_revocation_is_below_the_floor() {
     let floor = logins.revoked().floor();
     assert!(floor >= 1000 && logins.revoked().len() <= LIMITS.revocations, "{:?}", logins.revoked());
     let issued = |at| Issued { at: Some(at), earliest: 0, leeway: 1 };
-    let judge = |subject, credential, at| logins.revoked().judge(&subject, id(credential), issued(at));
+    let check_token = |subject, credential, at| logins.revoked().check_token(&subject, id(credential), issued(at));
     for subject in 0..6 {
-        assert!(judge(subject, 1, 999).is_err(), "{subject}");
+        assert!(check_token(subject, 1, 999).is_err(), "{subject}");
     }
-    assert_eq!(judge(9, 2, floor + 1), Err(NotGood::Floor));
-    assert_eq!(judge(9, 2, floor + 2), Ok(()));
-    assert_eq!(judge(5, 1, u64::MAX), Err(NotGood::Credential));
+    assert_eq!(check_token(9, 2, floor + 1), Err(NotGood::Floor));
+    assert_eq!(check_token(9, 2, floor + 2), Ok(()));
+    assert_eq!(check_token(5, 1, u64::MAX), Err(NotGood::Credential));
     let undated = Issued { at: None, earliest: floor + 2, leeway: 1 };
-    assert_eq!(logins.revoked().judge(&9, id(2), undated), Ok(()));
-    assert_eq!(logins.revoked().judge(&9, id(2), Issued { earliest: floor, ..undated }), Err(NotGood::Floor));
+    assert_eq!(logins.revoked().check_token(&9, id(2), undated), Ok(()));
+    assert_eq!(logins.revoked().check_token(&9, id(2), Issued { earliest: floor, ..undated }), Err(NotGood::Floor));
 }
 
 #[test]

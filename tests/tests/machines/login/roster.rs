@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_model::login::{Holders, NotChanged, Person, Roster};
+use lockstep_model::login::{Holder, Holders, NotChanged, Roster};
 use proptest::prelude::*;
 
 use crate::support::cases;
@@ -12,7 +12,7 @@ proptest! {
     #[test]
     fn no_two_passwords_are_taken_for_the_same(moves in prop::collection::vec((0..4_u8, 0..2_u8, 0..3_u64), 1..60)) {
         let (mut roster, mut seen) = (Roster::<u8, ()>::default(), BTreeSet::new());
-        let (mut there, mut gone) = (BTreeMap::<u8, Person<u8>>::new(), BTreeSet::<Person<u8>>::new());
+        let (mut there, mut gone) = (BTreeMap::<u8, Holder<u8>>::new(), BTreeSet::<Holder<u8>>::new());
         for (what, name, at) in moves {
             let has = there.contains_key(&name);
             let changed = match what {
@@ -44,7 +44,7 @@ proptest! {
                 there.insert(name, now.0.clone());
                 assert!(seen.insert(now), "two persons, or two passwords, look the same");
             }
-            let erasures: BTreeSet<Person<u8>> = roster.erasures().clone();
+            let erasures: BTreeSet<Holder<u8>> = roster.erasures().clone();
             assert_eq!(&erasures, &gone, "everyone who is gone, until everything is erased");
             assert!(there.values().all(|person| !gone.contains(person)));
             for name in 0..2 {

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::login::roster::Account as Entry;
-use lockstep_model::login::{Person, Roster};
+use lockstep_model::login::{Holder, Roster};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// The file: version 3; 2 had no checksum; 1 had no record of removed accounts.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Book {
+pub(super) struct AccountsFile {
     version: u32,
     /// SHA-256 of the rest as compact JSON, in hexadecimal. It is on a line of its own after another, so that an
     /// operator who knows that the content is right can remove it.
@@ -62,12 +62,12 @@ pub(super) fn read(bytes: &[u8]) -> Result<Names, String> {
     let place = |error: serde_json::Error| {
         format!("it is not a valid file of accounts: line {}, column {}", error.line(), error.column())
     };
-    let book: Book = serde_json::from_slice(bytes).map_err(place)?;
-    if !(1..=VERSION).contains(&book.version) {
-        return Err(format!("it has version {}, but this program supports versions 1 to {VERSION}", book.version));
+    let file: AccountsFile = serde_json::from_slice(bytes).map_err(place)?;
+    if !(1..=VERSION).contains(&file.version) {
+        return Err(format!("it has version {}, but this program supports versions 1 to {VERSION}", file.version));
     }
-    let (book, said) = book.without_sum();
-    let right = if book.version < SUMMED { said.is_none() } else { said == Some(book.sum()) };
+    let (file, said) = file.without_sum();
+    let right = if file.version < SUMMED { said.is_none() } else { said == Some(file.sum()) };
     if !right {
         return Err(
             "its checksum does not match its content: it was damaged, or edited by hand; restore it from a backup, \
@@ -75,51 +75,51 @@ pub(super) fn read(bytes: &[u8]) -> Result<Names, String> {
                 .to_owned(),
         );
     }
-    Ok(book.into())
+    Ok(file.into())
 }
 
 /// The bytes of a file with these accounts.
 pub(super) fn write(roster: &Names) -> Vec<u8> {
-    let book = Book::from(roster);
-    let checksum = Some(book.sum());
-    serde_json::to_vec_pretty(&Book { checksum, ..book }).expect("strings and numbers are JSON")
+    let file = AccountsFile::from(roster);
+    let checksum = Some(file.sum());
+    serde_json::to_vec_pretty(&AccountsFile { checksum, ..file }).expect("strings and numbers are JSON")
 }
 
-impl Book {
+impl AccountsFile {
     fn without_sum(mut self) -> (Self, Option<String>) {
         let sum = self.checksum.take();
         (self, sum)
     }
 
-    /// The checksum of a book that has none.
+    /// The checksum of a file that has none.
     fn sum(&self) -> String {
         let content = serde_json::to_vec(self).expect("strings and numbers are JSON");
         Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-impl From<Book> for Names {
-    fn from(book: Book) -> Self {
+impl From<AccountsFile> for Names {
+    fn from(file: AccountsFile) -> Self {
         let entry = |Line { hash, changed, incarnation }| Entry { hash, version: changed, incarnation };
-        let accounts = book.accounts.into_iter().map(|(name, line)| (name, entry(line))).collect();
-        let person = |(name, incarnation)| Person { name, incarnation };
-        Self::new(accounts, book.past, book.erase.into_iter().map(person).collect())
+        let accounts = file.accounts.into_iter().map(|(name, line)| (name, entry(line))).collect();
+        let holder = |(name, incarnation)| Holder { name, incarnation };
+        Self::new(accounts, file.past, file.erase.into_iter().map(holder).collect())
     }
 }
 
-impl From<&Names> for Book {
+impl From<&Names> for AccountsFile {
     fn from(roster: &Names) -> Self {
         let line = |(name, entry): (&String, &Entry<String>)| {
             let Entry { hash, version, incarnation } = entry.clone();
             (name.clone(), Line { hash, changed: version, incarnation })
         };
-        let person = |person: &Person<String>| (person.name.clone(), person.incarnation);
+        let holder = |holder: &Holder<String>| (holder.name.clone(), holder.incarnation);
         Self {
             version: VERSION,
             checksum: None,
             accounts: roster.accounts().iter().map(line).collect(),
             past: roster.past().clone(),
-            erase: roster.erasures().iter().map(person).collect(),
+            erase: roster.erasures().iter().map(holder).collect(),
         }
     }
 }

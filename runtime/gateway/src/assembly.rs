@@ -25,19 +25,19 @@ use super::accounts::Accounts;
 use super::config::{AgentKind, Config, Issuer};
 use super::login::{Login, LoginConfig, Revoker, TicketDesk, routes, ticket_routes};
 use super::markdown::{Renderer, markdown_routes};
-use super::operator::People;
+use super::operator::SubjectSource;
 
 /// Builds the login's routes.
 pub(super) type Routes = Box<dyn FnOnce(&Manager) -> Router + Send>;
 
 /// The assembled verification and login.
-pub(super) struct Door {
+pub(super) struct Assembly {
     pub(super) verifier: Arc<dyn Verifier>,
     pub(super) redeem: Option<Arc<dyn Redeem>>,
     /// The file of revocations and logins.
     pub(super) revocations: Arc<Revocations>,
     /// Resolves an operator's input to subjects.
-    pub(super) people: People,
+    pub(super) subjects: SubjectSource,
     /// The login's routes, built once there is a manager that can revoke.
     pub(super) login: Option<Routes>,
     /// A task that must run as long as the gateway serves; it never ends.
@@ -49,7 +49,7 @@ pub(super) struct Door {
 /// The interval between two checks of the accounts.
 const LOOK: Duration = Duration::from_secs(1);
 
-pub(super) async fn open(config: &Config) -> Result<Door, String> {
+pub(super) async fn open(config: &Config) -> Result<Assembly, String> {
     match config.auth.issuer {
         Issuer::Jwt => foreign(config),
         Issuer::Accounts => own(config).await,
@@ -70,7 +70,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
 }
 
 /// Verification of another issuer's tokens.
-fn foreign(config: &Config) -> Result<Door, String> {
+fn foreign(config: &Config) -> Result<Assembly, String> {
     let jwt = foreign_tokens(config)?;
     let revocations = revocations(&config.data_dir, jwt.retention())?;
     let verifier: Arc<dyn Verifier> = Arc::new(judge_of(jwt, Arc::clone(&revocations))?);
@@ -79,7 +79,7 @@ fn foreign(config: &Config) -> Result<Door, String> {
     let routes = move |_: &Manager| ticket_routes(desk).merge(markdown);
     let watch = Box::pin(core::future::pending());
     let (redeem, login, welcome) = (Some(redeem), Some(Box::new(routes) as Routes), String::new());
-    Ok(Door { verifier, redeem, revocations, people: People::OfTheIssuer, login, watch, welcome })
+    Ok(Assembly { verifier, redeem, revocations, subjects: SubjectSource::OfTheIssuer, login, watch, welcome })
 }
 
 fn judge_of(jwt: JwtConfig, revocations: Arc<Revocations>) -> Result<JwtVerifier, String> {
@@ -133,7 +133,7 @@ fn revocations(directory: &Path, retention: Duration) -> Result<Arc<Revocations>
 const REMEMBERED: Duration = Duration::from_hours(31 * 24);
 
 /// The built-in login, with the accounts of the data directory.
-async fn own(config: &Config) -> Result<Door, String> {
+async fn own(config: &Config) -> Result<Assembly, String> {
     let directory = &config.data_dir;
     let accounts = Arc::new(Accounts::open(directory).map_err(|error| error.to_string())?);
     let welcome = first_account(&accounts).await?;
@@ -150,13 +150,13 @@ async fn own(config: &Config) -> Result<Door, String> {
     let (desk, redeem) = tickets(&verifier, config);
     let markdown = markdown_routes(Arc::new(Renderer::new(Arc::clone(&verifier), Clock::monotonic())));
     let watch = Box::pin(Arc::clone(&login).watch(LOOK));
-    let people = People::Accounts(Arc::clone(&login));
+    let subjects = SubjectSource::Accounts(Arc::clone(&login));
     let routes = move |manager: &Manager| {
         login.revoke_through(Arc::new(Through(manager.clone())));
         routes(login).merge(ticket_routes(desk)).merge(markdown)
     };
     let (redeem, login) = (Some(redeem), Some(Box::new(routes) as Routes));
-    Ok(Door { verifier, redeem, revocations, people, login, watch, welcome })
+    Ok(Assembly { verifier, redeem, revocations, subjects, login, watch, welcome })
 }
 
 /// Creates an account if there is none, with a password that is shown once and not stored.
