@@ -21,6 +21,7 @@ mod login;
 mod print;
 mod proxies;
 mod table;
+mod units;
 
 pub use agent::{Agent, AgentKind};
 pub use auth::{Auth, Issuer};
@@ -46,7 +47,7 @@ table! {
         pub base_path: BasePath = BasePath::default(),
         /// Seconds for which browsers use only TLS (Strict-Transport-Security). Sent to clients that connected over
         /// TLS, here or at a trusted proxy; 0 sends nothing.
-        pub hsts_seconds: u64 = 365 * 24 * 60 * 60,
+        pub hsts_seconds: u64 ["units::seconds"] = 365 * 24 * 60 * 60,
         /// The TLS certificate; without one the gateway speaks plain HTTP, for a proxy that terminates TLS.
         pub tls: Option<Tls> = None,
         /// Proxies in front of the gateway.

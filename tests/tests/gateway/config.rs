@@ -42,6 +42,26 @@ fn what_the_file_has_wrong_is_said_with_file_line_and_field() {
 }
 
 #[test]
+fn a_duration_is_a_number_in_its_unit_or_a_text_with_a_unit() {
+    let config = |text: &str| Config::parse(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
+    for (text, milliseconds) in [("250", 250), ("\"250ms\"", 250), ("\"2s\"", 2_000), ("\"1 m\"", 60_000)] {
+        assert_eq!(config(&format!("[agent]\npace_ms = {text}")).agent.pace_ms, milliseconds, "{text}");
+    }
+    for (text, seconds) in [("90", 90), ("\"90s\"", 90), ("\"2h\"", 7_200), ("\"30d\"", 2_592_000)] {
+        assert_eq!(
+            config(&format!("[login]\nlongest_seconds = {text}\nidle_seconds = 60")).login.longest_seconds,
+            seconds
+        );
+    }
+    assert_eq!(config("[log]\nkeep_days = \"48h\"").log.keep_days, 2);
+    assert_eq!(config("[bounds]\nidle_ms = \"2m\"").bounds.idle_ms, 120_000);
+    for text in ["45", "1500ms", "soon", "-1s", "", "s", "99999999999999999999d", "36 hours"] {
+        let said = wrong(&format!("[login]\nidle_seconds = \"{text}\""));
+        assert!(said.contains("line 2,") && said.contains("such as \"45s\""), "{text}: {said}");
+    }
+}
+
+#[test]
 fn a_rule_that_is_broken_is_said_with_the_field() {
     for (text, says) in [
         ("[bounds]\nidle_ms = 10", "`bounds.idle_ms` must be longer than `bounds.heartbeat_ms`"),

@@ -8,6 +8,7 @@ use serde_json::{Map, Number, Value};
 
 use super::error::Broken;
 use super::table::table;
+use super::units;
 
 table! {
     /// The agent that answers.
@@ -46,17 +47,17 @@ table! {
         /// For `kind = "openai"`: how often a request is repeated if the server did not begin to answer.
         pub retries: u32 = 3,
         /// For `kind = "openai"`: the most seconds to connect.
-        pub connect_seconds: u64 = 10,
+        pub connect_seconds: u64 ["units::seconds"] = 10,
         /// For `kind = "openai"`: the most seconds from a request to the first byte of its answer.
-        pub first_byte_seconds: u64 = 300,
+        pub first_byte_seconds: u64 ["units::seconds"] = 300,
         /// For `kind = "openai"`: the most seconds of silence in a stream. Comments and empty events end a silence.
-        pub idle_seconds: u64 = 300,
+        pub idle_seconds: u64 ["units::seconds"] = 300,
         /// For `kind = "openai"`: the most seconds for one tool call.
-        pub tool_seconds: u64 = 600,
+        pub tool_seconds: u64 ["units::seconds"] = 600,
         /// The most document searches at a time; 0 for half the number of processors. Users take turns.
         pub tool_threads: usize = 0,
         /// For `kind = "builtin"`: milliseconds between two pieces of an answer.
-        pub pace_ms: u64 = 40,
+        pub pace_ms: u64 ["units::milliseconds"] = 40,
         /// For `kind = "openai"`: headers that are added to each request. Put secrets into `api_key_file` instead.
         pub headers: BTreeMap<String, String> = BTreeMap::new(),
         /// For `kind = "openai"`: fields that are added to the body of each request.

@@ -1,4 +1,4 @@
-//! [`Bounds`] in a configuration file: durations are in milliseconds.
+//! [`Bounds`] in a configuration file: durations are in milliseconds, or texts with a unit.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use lockstep_model::{Bounds, Concurrency};
 use serde::{Deserialize, Serialize};
 
 use super::table::Sentences;
+use super::units;
 
 macro_rules! machine_bounds {
     (
@@ -17,7 +18,7 @@ macro_rules! machine_bounds {
         #[serde(default, deny_unknown_fields)]
         pub struct MachineBounds {
             $($(#[doc = $about])+ pub $count: $type,)*
-            $($(#[doc = $meaning])+ pub $ms: u64,)*
+            $($(#[doc = $meaning])+ #[serde(deserialize_with = "units::milliseconds")] pub $ms: u64,)*
         }
 
         impl Default for MachineBounds {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::{Broken, at_least};
 use super::table::table;
+use super::units;
 
 table! {
     /// Limits on what a peer may use.
@@ -21,14 +22,14 @@ table! {
         pub header_bytes: usize = 16 * 1024,
         /// The most milliseconds from a TCP connection, or from the first byte of a further request, to the end of a
         /// request's header.
-        pub header_ms: u64 = 5_000,
+        pub header_ms: u64 ["units::milliseconds"] = 5_000,
         /// The most milliseconds that an HTTP connection waits for its next request. Must be longer than a load
         /// balancer keeps idle connections (often 60 s), because otherwise the balancer sends requests into connections
         /// that are being closed.
-        pub idle_ms: u64 = 75_000,
+        pub idle_ms: u64 ["units::milliseconds"] = 75_000,
         /// The most milliseconds from the end of a request's header to its response, including reading its body; also
         /// the most that the response may wait for the peer to read it.
-        pub request_ms: u64 = 30_000,
+        pub request_ms: u64 ["units::milliseconds"] = 30_000,
         /// The most TCP connections of one address; 64 bits of an IPv6 address are one address. Behind a trusted proxy
         /// its client's address counts. Beyond this limit, and beyond `sockets`, a few more are served without an
         /// upgrade, for health, metrics, logins and operators.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::error::{Broken, at_least};
 use super::table::table;
+use super::units;
 
 table! {
     /// Where streams are stored.
@@ -26,16 +27,16 @@ table! {
         /// epoch begins and clients are told.
         pub sync: SyncLevel = SyncLevel::Always,
         /// For `sync = "interval"`: the milliseconds after which a delivered event is on the disk.
-        pub sync_ms: u64 = 200,
+        pub sync_ms: u64 ["units::milliseconds"] = 200,
         /// Conversations without events for this many days are deleted; 0 keeps them until their user deletes them.
-        pub keep_days: u64 = 0,
+        pub keep_days: u64 ["units::days"] = 0,
         /// The most messages that are kept of one user; beyond this, the user's least recently active conversations are
         /// deleted. 0 keeps all.
         pub keep_turns: u64 = 0,
         /// The most bytes that one user's stored conversations may take, enforced in the same way. 0 keeps all.
         pub keep_bytes: u64 = 0,
         /// Seconds between two searches for conversations to delete.
-        pub keep_look_s: u64 = 3_600,
+        pub keep_look_s: u64 ["units::seconds"] = 3_600,
         /// For `kind = "disk"`: opens a damaged log, keeps what can be read, and begins a new epoch. Meant for one
         /// start.
         pub repair: bool = false,

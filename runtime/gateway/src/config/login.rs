@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::error::{Broken, at_least};
 use super::table::table;
+use super::units;
 use crate::login::{LoginConfig, Rate, ticket};
 
 table! {
@@ -11,25 +12,25 @@ table! {
     /// until one more is allowed; 0 milliseconds means no limit.
     pub struct Login {
         /// Seconds after which an unused login ends.
-        pub idle_seconds: u64 = 24 * 60 * 60,
+        pub idle_seconds: u64 ["units::seconds"] = 24 * 60 * 60,
         /// Seconds after which a login ends even if it is used; at most 30 days.
-        pub longest_seconds: u64 = 30 * 24 * 60 * 60,
+        pub longest_seconds: u64 ["units::seconds"] = 30 * 24 * 60 * 60,
         /// The number of wrong passwords at once for one account.
         pub account_burst: u32 = 10,
         /// Milliseconds until one more attempt for an account.
-        pub account_refill_ms: u64 = 30_000,
+        pub account_refill_ms: u64 ["units::milliseconds"] = 30_000,
         /// The number of wrong passwords at once from one address. 64 bits of an IPv6 address are one address.
         pub address_burst: u32 = 20,
         /// Milliseconds until one more attempt from an address.
-        pub address_refill_ms: u64 = 5_000,
+        pub address_refill_ms: u64 ["units::milliseconds"] = 5_000,
         /// The number of refreshes at once of one login.
         pub refresh_burst: u32 = 60,
         /// Milliseconds until one more refresh of a login.
-        pub refresh_refill_ms: u64 = 2_000,
+        pub refresh_refill_ms: u64 ["units::milliseconds"] = 2_000,
         /// The number of tickets at once for one user, whichever issuer's tokens are used.
         pub ticket_burst: u32 = ticket::RATE.burst,
         /// Milliseconds until one more ticket for a user.
-        pub ticket_refill_ms: u64 = 1_000,
+        pub ticket_refill_ms: u64 ["units::milliseconds"] = 1_000,
     }
 }
 

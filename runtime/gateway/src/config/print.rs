@@ -29,7 +29,9 @@ impl Config {
     /// Why it cannot be written as TOML.
     pub fn print(&self) -> Result<String, String> {
         let mut values = Table::try_from(self).map_err(|error| error.to_string())?;
-        let mut text = String::new();
+        let mut text = String::from(
+            "# A duration is a number in the unit of its name, or a text with a unit: \"500ms\", \"45s\", \"15m\", \"2h\", \"30d\".\n\n",
+        );
         let (_, fields) = Self::SENTENCES;
         let is_table = |name: &str| TABLES.iter().any(|(table, _)| *table == name);
         for (name, sentences) in fields.iter().filter(|(name, _)| !is_table(name)) {

@@ -3,16 +3,17 @@
 /// The documentation of a table: its own lines, and the lines of each field by its name.
 pub(super) type Sentences = (&'static [&'static str], &'static [(&'static str, &'static [&'static str])]);
 
-/// Declares a table. A field without a default must be set whenever the table is present.
+/// Declares a table. A field without a default must be set whenever the table is present. A path in brackets behind a
+/// field's type reads the field.
 macro_rules! table {
     (@struct [$(#[$attribute:meta])*] $(#[doc = $about:literal])+ $name:ident {
-        $($(#[doc = $sentence:literal])+ $field:ident: $type:ty,)+
+        $($(#[doc = $sentence:literal])+ $field:ident: $type:ty $([$read:literal])?,)+
     }) => {
         $(#[doc = $about])+
         #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         $(#[$attribute])*
         pub struct $name {
-            $($(#[doc = $sentence])+ pub $field: $type,)+
+            $($(#[doc = $sentence])+ $(#[serde(deserialize_with = $read)])? pub $field: $type,)+
         }
 
         impl $name {
@@ -22,10 +23,10 @@ macro_rules! table {
         }
     };
     ($(#[doc = $about:literal])+ pub struct $name:ident {
-        $($(#[doc = $sentence:literal])+ pub $field:ident: $type:ty = $default:expr,)+
+        $($(#[doc = $sentence:literal])+ pub $field:ident: $type:ty $([$read:literal])? = $default:expr,)+
     }) => {
         table! { @struct [#[serde(default, deny_unknown_fields)]] $(#[doc = $about])+ $name {
-            $($(#[doc = $sentence])+ $field: $type,)+
+            $($(#[doc = $sentence])+ $field: $type $([$read])?,)+
         } }
 
         impl Default for $name {
