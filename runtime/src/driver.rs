@@ -13,10 +13,7 @@
 //! This file has the rest: verification, timers, probes. Outputs arrive under the core's locks, so nothing here blocks
 //! or calls the core. It spawns a task, or wakes one.
 
-use core::hash::Hash;
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use lockstep_model::gateway::{Output, Place, SessionOutput};
 use lockstep_model::health::{Measured, Probe};
@@ -38,6 +35,7 @@ use crate::log::Log;
 use crate::log::guarded::Guarded;
 use crate::payload::{Payload, Token};
 use crate::seam::ask;
+use crate::sharded::Sharded;
 use crate::sync::lock;
 use crate::timers::Timers;
 use crate::trace::Trace;
@@ -449,30 +447,6 @@ fn expired(core: &Arc<Core>, place: Place, timer: Timer) {
         }
         Place::Run(user, generation, run) => {
             let _ = core.session(user, generation, session::Input::Expired(Owner::Run(run), timer));
-        }
-    }
-}
-
-/// A map split into shards by key, each behind its own lock. No other code runs while a lock is held, except in
-/// [`Sharded::each`].
-pub(crate) struct Sharded<K, V> {
-    shards: Box<[Mutex<HashMap<K, V>>]>,
-    hasher: RandomState,
-}
-
-impl<K: Hash + Eq, V> Sharded<K, V> {
-    pub(crate) fn new(shards: usize) -> Self {
-        Self { shards: (0..shards.max(1)).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
-    }
-
-    pub(crate) fn lock(&self, key: &K) -> MutexGuard<'_, HashMap<K, V>> {
-        let shard = usize::try_from(self.hasher.hash_one(key)).unwrap_or_default() % self.shards.len();
-        lock(&self.shards[shard])
-    }
-
-    pub(crate) fn each(&self, mut act: impl FnMut(&mut HashMap<K, V>)) {
-        for shard in &self.shards {
-            act(&mut lock(shard));
         }
     }
 }

@@ -6,12 +6,12 @@ pub mod private {
 }
 
 pub use crate::core::{TicketDigest, Tickets};
+pub use crate::random::{NoRandomness, random_bytes};
 pub use crate::seldom::Seldom;
 pub use crate::sync::lock;
 #[cfg(feature = "jwt")]
 pub use crate::verify::clock::millis;
 pub use crate::wire::{limit, offset_of, place, title_of};
-pub use crate::{NoRandomness, random_bytes};
 
 use serde::Serialize;
 

@@ -67,7 +67,7 @@
 //! | [`payload`] | content that passes through the machines unread |
 //! | [`core`] | the concurrent core: which machine steps under which lock, and when its outputs take effect |
 //! | [`pool`] | a bounded place for work that computes or blocks |
-//! | [`trace`] | every step, written down for `prove replay` |
+//! | [`trace`] | a record of every step, for `prove replay` |
 //! | [`testing`] | the real machines over an in-memory socket |
 //! | [`legacy`] | names of an earlier API, deprecated and counted |
 //!
@@ -95,9 +95,11 @@ pub mod manager;
 pub mod payload;
 pub mod pool;
 mod private;
+mod random;
 mod seam;
 mod seldom;
 mod sentence;
+mod sharded;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -115,42 +117,9 @@ pub use lockstep_model::{
     Tenure, UserId, health::Trouble,
 };
 pub use manager::Manager;
+pub(crate) use random::random;
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
-
-/// 64 bits of the system's randomness.
-pub(crate) fn random() -> Result<u64, NoRandomness> {
-    random_bytes().map(u64::from_ne_bytes)
-}
-
-/// So many bytes of the system's randomness.
-///
-/// # Errors
-///
-/// [`NoRandomness`].
-pub fn random_bytes<const N: usize>() -> Result<[u8; N], NoRandomness> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(NoRandomness)?;
-    Ok(bytes)
-}
-
-/// The system has no randomness.
-#[derive(Clone, Copy, Debug)]
-pub struct NoRandomness(getrandom::Error);
-
-impl std::fmt::Display for NoRandomness {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the system provides no random bytes: {}", self.0)
-    }
-}
-
-impl std::error::Error for NoRandomness {}
-
-impl From<NoRandomness> for String {
-    fn from(error: NoRandomness) -> Self {
-        error.to_string()
-    }
-}

@@ -234,7 +234,7 @@ impl OpenAi {
     fn pause(&self, attempt: u32) -> Duration {
         let whole = self.config.backoff.saturating_mul(2_u32.saturating_pow(attempt)).min(self.config.backoff_most);
         // Without randomness, all clients wait equally long, which is no reason to fail.
-        let random = crate::random_bytes().map_or(0, u32::from_ne_bytes);
+        let random = crate::random::random_bytes().map_or(0, u32::from_ne_bytes);
         whole - whole.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0)
     }
 

@@ -22,11 +22,12 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::Core;
 use super::instruments::Instruments;
-use super::{Core, Sharded};
 use crate::log::guarded::Guarded;
 use crate::log::{Acquired, Conversations, Held, Log, LogError, Written};
 use crate::payload::{Payload, Record, now_ms, thread_id};
+use crate::sharded::Sharded;
 use crate::wire;
 
 /// The queues of a process.

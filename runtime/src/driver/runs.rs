@@ -10,13 +10,14 @@ use lockstep_model::{Generation, Refusal, RunId, Stream, UserId};
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use super::{Core, Driver, Sharded};
+use super::{Core, Driver};
 use crate::agent::history::{self, Received};
 use crate::agent::{Agent, Message, Progress, Run, RunSink, Turn};
 use crate::log::conversations::Turns;
 use crate::log::guarded::Guarded;
 use crate::log::{Log, LogError, Written};
 use crate::payload::{Payload, Record};
+use crate::sharded::Sharded;
 use crate::verify::BoxFuture;
 
 /// How long an agent waits for its thread's history from the log.

@@ -111,7 +111,7 @@ impl Journal {
     pub(crate) fn rewrite(&mut self, lines: &[String]) -> Result<(), String> {
         self.open = None;
         let fail = |error: &dyn core::fmt::Display| format!("{}: {error}", self.path.display());
-        let id = u64::from_le_bytes(crate::random_bytes().map_err(|error| fail(&error))?);
+        let id = u64::from_le_bytes(crate::random::random_bytes().map_err(|error| fail(&error))?);
         let head = serde_json::to_string(&Head { id, lines: lines.len() as u64 }).expect("numbers are JSON");
         let mut text = line(0, 0, &head);
         for (number, entry) in (1..).zip(lines) {
