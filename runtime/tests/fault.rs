@@ -110,7 +110,7 @@ fn a_machine_that_panics_is_abandoned_at_once() {
 }
 
 #[test]
-fn a_visitor_that_panics_outside_a_step_harms_nobody() {
+fn a_panic_outside_a_step_leaves_the_machine_as_it_was() {
     let (registry, faults) = (Registry::new(NonZeroUsize::MIN), Faults::default());
     step(&registry, &faults, Input::Nothing);
     let open = |_, _: &mut Vec<()>| (Obedient::default(), faults.clone());
@@ -183,7 +183,11 @@ fn the_connections_of_a_session_that_panicked_close_with_1011_and_the_next_sessi
         assert_eq!(handle.step(connection::Input::Gone(Cause::PeerClosed)), Handled::Done);
         assert_eq!(handle.closed(), Some(Cause::Fault));
     }
-    assert_eq!((core.node().connections(), core.node().sessions()), (0, 0), "nobody is counted twice or left");
+    assert_eq!(
+        (core.node().connections(), core.node().sessions()),
+        (0, 0),
+        "a connection or session is counted twice or left"
+    );
 
     let handle = join(&core, 3);
     assert_eq!(core.look(USER, |generation, session| (generation, session.members().len())), Some((Generation(2), 1)));

@@ -2,8 +2,8 @@
 //!
 //! [`Gateway`](super::Gateway), which is model-checked, and the runtime's concurrent core, which serves, hold the same
 //! machines differently: one as a single value, the other each behind a lock. Both pass every output through these
-//! functions and take these rules from here. A misrouted output, or a rule that admits too much, is therefore a
-//! counterexample and not only a bug in production.
+//! functions and take these rules from here, so `prove check` explores the routing that serves. The core alone checks
+//! whether a session's input [comes from outside](session::Input::is_external): its callers are not the composition.
 //!
 //! | from | to |
 //! | --- | --- |

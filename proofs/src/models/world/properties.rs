@@ -263,8 +263,8 @@ const PREMISES: &[Premise] = &[
         name: "SES-1.notified",
         within: |setup| setup.notices > 0 && setup.lingers > 0,
         reached: |_, world| {
-            let nobody = |slot: &Slot| slot.session.members().is_empty();
-            wrote(world, Kind::Notice) && world.peers[0].sent == 0 && world.gateway.slots().values().all(nobody)
+            let vacant = |slot: &Slot| slot.session.members().is_empty();
+            wrote(world, Kind::Notice) && world.peers[0].sent == 0 && world.gateway.slots().values().all(vacant)
         },
     },
     Premise {

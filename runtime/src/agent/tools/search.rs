@@ -57,7 +57,7 @@ pub struct Found {
 
 /// Searches the documents of a folder, `*.txt` and `*.md`, including those in its subfolders. Symbolic links are not
 /// followed, so nothing outside the folder is read. A word of the query matches, without regard to case, words that
-/// begin with it; a word of one or two letters must match the whole word. A folder that does not exist has no
+/// begin with it; a word of one or two characters must match the whole word. A folder that does not exist has no
 /// documents.
 ///
 /// # Errors
@@ -183,7 +183,7 @@ fn hits(wanted: &[String], line: &str) -> usize {
 }
 
 /// Whether a word, in any case, is the wanted one, which is in lower case, or begins with it if it has more than two
-/// letters.
+/// characters.
 fn matches(word: &str, wanted: &str) -> bool {
     let whole = wanted.chars().count() <= 2;
     let Some(begin) = word.as_bytes().get(..wanted.len()).filter(|_| word.is_ascii()) else {

@@ -305,7 +305,7 @@ async fn a_revocation_that_cannot_be_written_is_in_effect_and_says_so_and_is_wri
             break;
         }
     }
-    assert!(failed.is_some_and(|error| error.to_string().contains(FILE)), "nothing was ever written anew");
+    assert!(failed.is_some_and(|error| error.to_string().contains(FILE)), "the file was never rewritten");
     let refused = revocations.revoke(&Revocation::Subject("ann".into())).await;
     assert!(refused.is_err(), "it is said");
     assert!(revocations.subject("ann").is_some(), "in effect nevertheless");
