@@ -210,7 +210,10 @@ impl Peer {
         self.address = *resume;
         self.place = Place::Asked(match resume.from {
             frame::ReadFrom::After(position) => Some(position),
-            frame::ReadFrom::Unread | frame::ReadFrom::Latest | frame::ReadFrom::Earliest => None,
+            frame::ReadFrom::Unread
+            | frame::ReadFrom::Latest
+            | frame::ReadFrom::Earliest
+            | frame::ReadFrom::Deferred => None,
         });
     }
 

@@ -6,8 +6,8 @@ use lockstep_model::frame::ReadFrom;
 use lockstep_model::node::{Mode, Successor};
 use lockstep_model::run::{Ending, Kind, Reason, Received, Schedule, ToolEnd};
 use lockstep_model::{
-    Code, ConnectionId, Control, Entry, Epoch, Event, Frame, MessageId, Offset, PartId, Request, RunId, ThreadId,
-    ToolId, UserId,
+    Cancel, Code, ConnectionId, Control, Entry, Epoch, Event, Frame, MessageId, Offset, PartId, Request, RunId,
+    ThreadId, ToolId, UserId,
 };
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ pub fn encode(request: &Request<Payload>, name: impl Fn(MessageId) -> Option<Str
             }
             frame
         }
-        Request::Cancel { run } => json!({ "type": "cancel", "run_id": format!("{:016x}", run.0) }),
+        Request::Cancel { runs: Cancel::Run(run) } => json!({ "type": "cancel", "run_id": format!("{:016x}", run.0) }),
         Request::Delete { payload: thread, .. } => json!({ "type": "delete_thread", "thread_id": &**thread }),
         Request::Ping => json!({ "type": "ping" }),
         Request::Query { .. } | Request::Pong | Request::Invalid { .. } | Request::Violation(_) => return None,

@@ -23,7 +23,7 @@
 //! place asks for nothing.
 
 use lockstep_model::run::Kind;
-use lockstep_model::{Cause, Code, Entry, Epoch, Offset, Position, Request};
+use lockstep_model::{Cancel, Cause, Code, Entry, Epoch, Offset, Position, Request};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
@@ -47,7 +47,7 @@ pub(super) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
                 None => Ok(Request::Violation(Cause::Fault)),
             }
         }
-        "stop" | "cancel" => Ok(Request::Cancel { run: members.object("payload")?.id("run_id")?.into() }),
+        "stop" | "cancel" => Ok(Request::Cancel { runs: Cancel::Run(members.object("payload")?.id("run_id")?.into()) }),
         "auth" => message::auth(peer, &members.object("payload")?),
         "ping" => Ok(Request::Ping),
         "session_restore" => match members.object("payload")?.optional_string("lastMessageId")? {

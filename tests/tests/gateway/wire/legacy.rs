@@ -1,6 +1,6 @@
 //! The legacy envelope: older clients are decoded and get correct frames.
 
-use lockstep_model::{PartId, Position, Resume, frame};
+use lockstep_model::{Cancel, PartId, Position, Resume, frame};
 
 use super::*;
 
@@ -37,7 +37,7 @@ fn a_message_without_a_name_gets_a_unique_one() {
 fn two_types_are_a_cancel() {
     for kind in ["stop", "cancel"] {
         let request = decode(&json!({ "type": kind, "payload": { "run_id": "00000000000000ab" } }));
-        assert!(matches!(request, Request::Cancel { run: RunId(0xAB) }), "{request:?}");
+        assert!(matches!(request, Request::Cancel { runs: Cancel::Run(RunId(0xAB)) }), "{request:?}");
     }
 }
 
