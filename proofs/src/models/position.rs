@@ -109,7 +109,11 @@ struct Reader {
     at: u64,
     /// Whether `connection_ready` was sent.
     ready: bool,
-    /// The `stream_reset`s that must be sent before the next entry.
+    /// Whether the client has named a position.
+    named: bool,
+    /// The end of the `stream_reset` that must follow `connection_ready`.
+    owes: Option<u64>,
+    /// The `stream_reset`s for positions that the client has named and that are gone.
     resets: Vec<(u64, u64)>,
     /// The lookup that the log has not answered.
     lookup: Option<(Attempt, u64, u64)>,

@@ -30,6 +30,13 @@ pub(super) fn rows() -> Vec<Row> {
             }
         ),
         in_world!(
+            "X102",
+            "closed, not told",
+            "a node that leaves closes its clients' connections at once, and none is told when to come back",
+            ["NODE-2"],
+            Setup { clients: vec![client(0, 1, 1)], mistake: Some(Mistake::feeding(stop_the_sessions)), ..drained() }
+        ),
+        in_world!(
             "H1",
             "left in the middle of an answer",
             "a drain tells every client to leave at once, and a reader of an answer sees it freeze",
@@ -82,6 +89,18 @@ fn tell_all_to_leave(world: &World, input: Input, fed: &mut Vec<Input>) {
     let members = world.gateway.slots().values().flat_map(|slot| slot.session.members().keys());
     if let Input::Node(node::Input::Drain { successor }) = input {
         fed.extend(members.map(|id| Input::Connection { connection: *id, input: C::Drain { successor } }));
+    }
+    fed.push(input);
+}
+
+fn stop_the_sessions(world: &World, input: Input, fed: &mut Vec<Input>) {
+    let slots = world.gateway.slots().iter();
+    if matches!(input, Input::Node(node::Input::Expired(Timer::Drain))) {
+        fed.extend(slots.map(|(user, slot)| Input::Session {
+            user: *user,
+            generation: slot.generation,
+            input: S::Stop,
+        }));
     }
     fed.push(input);
 }

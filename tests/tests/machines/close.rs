@@ -47,6 +47,32 @@ fn each_cause_has_its_code_and_its_advice() {
     assert_eq!(codes.len(), TABLE.len(), "no two causes share a code");
 }
 
+/// What clients of the older protocol do at a code: come back, or get a new credential and come back.
+#[test]
+fn each_cause_has_a_code_that_older_clients_know() {
+    let credential = [
+        Cause::CredentialRejected,
+        Cause::CredentialExpired,
+        Cause::CredentialRevoked,
+        Cause::CredentialMissing,
+        Cause::UserMismatch,
+    ];
+    for cause in Cause::ALL {
+        let code = cause.legacy_code();
+        assert_eq!(code == 1008, credential.contains(cause), "{cause:?}");
+        assert_eq!(code == 1011, *cause == Cause::Fault, "{cause:?}");
+        assert_eq!(code == 1000, [Cause::PeerClosed, Cause::Superseded].contains(cause), "{cause:?}");
+        assert!([1000, 1001, 1006, 1008, 1011, 1013].contains(&code), "{cause:?}");
+        // They come back at each code after which the newer protocol's clients do.
+        let back = cause.advice() == Advice::ComeBack;
+        assert!(!back || [1001, 1006, 1011, 1013].contains(&code), "{cause:?}");
+        // A reason with these words keeps their refresh from coming back.
+        for words in ["Token expired", "token has expired", "JWT expired"] {
+            assert!(!cause.reason().contains(words));
+        }
+    }
+}
+
 #[test]
 fn a_reason_fits_into_a_close_frame_and_tells_its_cause_from_every_other() {
     let mut reasons = BTreeSet::new();

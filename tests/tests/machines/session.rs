@@ -10,6 +10,7 @@ mod lookup;
 mod membership;
 mod messages;
 mod notices;
+mod position;
 mod queue;
 mod random;
 mod world;
@@ -23,8 +24,8 @@ use lockstep_model::session::{Input, Output, Outputs};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    BatchId, Bounds, Cause, ConnectionId, Entry, Epoch, Event, FencingToken, Frame, Grant, Handled, MessageId, Mode,
-    Offset, Position, Refusal, Request, Resume, RunId, Session, Tenure, ThreadId, Timer, UserId,
+    BatchId, Bounds, Cancel, Cause, ConnectionId, Entry, Epoch, Event, FencingToken, Frame, Grant, Handled, MessageId,
+    Mode, Offset, Position, Refusal, Request, Resume, RunId, Session, Tenure, ThreadId, Timer, UserId,
 };
 
 use crate::support::{SMALL, Tag, attempt, grant, valid};

@@ -47,15 +47,16 @@ impl State {
     fn connect(&mut self, model: &Reading) {
         self.connections += 1;
         let id = ConnectionId(self.connections);
-        let (at, reset) = self.after(&model.bounds, self.sent, true);
         self.reader = Some(Reader {
             id,
             awake: false,
             armed: false,
             deferred: true,
-            at,
+            at: 0,
             ready: false,
-            resets: reset.into_iter().collect(),
+            named: false,
+            owes: None,
+            resets: Vec::new(),
             lookup: None,
             sends: false,
             requests: model.requests,
@@ -72,7 +73,7 @@ impl State {
             self.past.late |= reader.sends && at < reader.at;
             self.past.reset |= reset.is_some();
             self.past.named |= reader.deferred && known && have > 0;
-            reader.at = at;
+            (reader.at, reader.named) = (at, true);
             reader.resets.extend(reset);
             // An earlier answer is for the earlier position.
             reader.lookup = None;
@@ -194,29 +195,37 @@ impl State {
         reader.awake = true;
         let mut next = None;
         let right = match frame {
-            Frame::Control(Control::Ready { .. }) => !core::mem::replace(&mut reader.ready, true),
+            // Without a position, reading begins no later than what was sent before ends.
+            Frame::Control(Control::Ready { offset, resumed, .. }) => {
+                reader.at = if reader.named { reader.at } else { offset.0 };
+                reader.owes = (!resumed).then_some(offset.0);
+                !core::mem::replace(&mut reader.ready, true) && (!resumed || offset.0 <= self.sent)
+            }
+            Frame::Control(Control::StreamReset { from, to }) if reader.owes.is_some() => {
+                next = Some((to.0, if reader.named { reader.at } else { to.0 }));
+                reader.owes.take() == Some(to.0) && from.0 <= self.sent
+            }
+            // Reading continues where the newest position that the client has named says.
             Frame::Control(Control::StreamReset { from, to }) if !reader.resets.is_empty() => {
-                next = Some(to.0);
+                next = Some((to.0, reader.at));
                 reader.resets.remove(0) == (from.0, to.0)
             }
             Frame::Control(Control::StreamReset { from, to }) => {
-                next = Some(to.0);
+                next = Some((to.0, to.0));
                 !reader.deferred && from.0 == reader.at && to.0 == tail && to.0 > from.0
             }
             Frame::Event(found) => {
-                next = Some(found.offset.0);
-                let ready = reader.ready && !reader.deferred && reader.resets.is_empty();
+                next = Some((found.offset.0, found.offset.0));
+                let ready = reader.ready && !reader.deferred && reader.owes.is_none() && reader.resets.is_empty();
                 reader.sends = true;
                 ready && *found == entry(reader.at + 1)
             }
             Frame::Control(_) | Frame::Close(_) => false,
         };
-        if let Some(next) = next {
-            if reader.resets.is_empty() {
-                reader.at = next;
-            }
-            self.have = if reader.lost { self.have } else { next };
-            self.sent = self.sent.max(next);
+        if let Some((told, at)) = next {
+            reader.at = at;
+            self.have = if reader.lost { self.have } else { told };
+            self.sent = self.sent.max(told);
         }
         self.expect(right, "STR-1");
     }

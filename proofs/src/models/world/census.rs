@@ -102,6 +102,16 @@ impl World {
         self.expect(cause != Cause::GoingAway || !ready || !open || self.oracle.overdue, "NODE-2");
     }
 
+    /// NODE-2: when the node begins to leave, no client that was ready is closed for it: it was told to go, and has time.
+    pub fn check_leaving(&mut self) {
+        let closed = |id| {
+            let state = self.gateway.connection(id).map(lockstep_model::Connection::state);
+            matches!(state, Some(State::Closing { cause: Cause::GoingAway, .. }))
+        };
+        let left = self.sockets.iter().any(|(id, socket)| socket.observed.seen.is_some() && closed(*id));
+        self.expect(!left, "NODE-2");
+    }
+
     /// NODE-2: the log is released once, when no session is left that could write.
     pub fn check_released(&mut self) {
         let empty = self.gateway.slots().is_empty() && self.logs.iter().all(|log| log.writes.is_empty());

@@ -175,7 +175,8 @@ impl World {
                 self.check_address(user, generation);
                 self.session_output(setup, user, generation, output, scratch);
             }
-            gateway::Output::Probe | gateway::Output::Leaving => {}
+            gateway::Output::Probe => {}
+            gateway::Output::Leaving => self.check_leaving(),
             gateway::Output::Released => self.check_released(),
             gateway::Output::Stopped => self.check_stopped(),
             gateway::Output::Arm(place, timer, _) => self.arm(setup, place, timer),

@@ -71,7 +71,7 @@ impl Gateway {
         let Some(Request::Auth { resume: Resume { from, .. }, .. }) = self.wire.pop_front() else { return None };
         let (at, gap) = match from {
             // This client is the only reader, and it names its position once it has one.
-            ReadFrom::Unread | ReadFrom::Latest => (self.head(), None),
+            ReadFrom::Unread | ReadFrom::Latest | ReadFrom::Deferred => (self.head(), None),
             ReadFrom::Earliest => (self.tail, None),
             ReadFrom::After(Position { epoch, offset }) => {
                 let kept = epoch == Epoch(self.epoch) && (self.tail..=self.head()).contains(&offset.0);
@@ -108,6 +108,7 @@ impl Gateway {
             Some(Request::Auth { .. }) => self.controls.push_back(Control::AuthOk),
             Some(
                 Request::Cancel { .. }
+                | Request::Seek { .. }
                 | Request::Delete { .. }
                 | Request::Query { .. }
                 | Request::Pong
