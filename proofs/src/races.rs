@@ -21,6 +21,8 @@
 //! | `backlog` | readers that have fallen out of the window, and what the log returns to them |
 //! | `owning` | answers of the log that are missing, late, or say that the user has another owner |
 //! | `serving` | modes and drains |
+//! | `starting` | the start of a node |
+//! | `breaking` | a breaker that is open |
 //! | `clients` | clients: sockets, pauses, tokens |
 //! | `messages` | clients: messages that are refused, too long, or never answered |
 //! | `logins` | forgotten ends of logins, and logins that end for no reason |
@@ -31,6 +33,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a mistake changes one thing and passes everything else on")]
 
 mod backlog;
+mod breaking;
 mod clients;
 mod credentials;
 mod deleting;
@@ -45,6 +48,7 @@ mod reading;
 mod resuming;
 mod running;
 mod serving;
+mod starting;
 mod steps;
 mod threads;
 pub mod untypable;
@@ -78,6 +82,8 @@ pub fn rows() -> Vec<Row> {
     rows.extend(backlog::rows());
     rows.extend(owning::rows());
     rows.extend(serving::rows());
+    rows.extend(starting::rows());
+    rows.extend(breaking::rows());
     rows.extend(clients::rows());
     rows.extend(messages::rows());
     rows.extend(early::rows());

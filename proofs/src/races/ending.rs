@@ -1,5 +1,7 @@
 //! Which connections are closed, how they are told, and which still occupy a place afterwards.
 
+use lockstep_model::session::State;
+
 use super::hooks::*;
 
 pub(super) fn rows() -> Vec<Row> {
@@ -46,6 +48,19 @@ pub(super) fn rows() -> Vec<Row> {
                 rejections: 1,
                 mistake: Some(Mistake::feeding(close_with_fault)),
                 ..Setup::calm("session", "a token is rejected")
+            }
+        ),
+        in_world!(
+            "X105",
+            "deactivated, then not removable",
+            "a teardown marks the session as inactive first, and each removal is then refused because it is",
+            ["LIVE-6", "SES-1"],
+            Setup {
+                clients: vec![client(0, 1, 1)],
+                fences: 1,
+                lenient: true,
+                mistake: Some(Mistake::feeding(refuse_removals)),
+                ..Setup::calm("session", "a session loses its user")
             }
         ),
         in_world!(
@@ -224,4 +239,18 @@ fn abort_first(world: &World, input: Input, fed: &mut Vec<Input>) {
 
 fn never_idle(_: &World, outputs: &mut Vec<Output>) {
     outputs.retain(|output| !matches!(output, Output::Arm(_, Timer::Idle, _)));
+}
+
+/// Nothing ends a connection of a session that is already leaving: neither its peer, nor its deadlines.
+fn refuse_removals(world: &World, input: Input, fed: &mut Vec<Input>) {
+    let removed = match &input {
+        Input::Connection { connection, input: C::Gone(_) | C::Expired(Timer::Close | Timer::Grace) } => {
+            let session = world.gateway.user_of(*connection).and_then(|user| session_of(world, user));
+            session.is_some_and(|session| matches!(session.state(), State::Leaving { .. }))
+        }
+        _ => false,
+    };
+    if !removed {
+        fed.push(input);
+    }
 }

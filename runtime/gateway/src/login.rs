@@ -33,13 +33,14 @@ use lockstep::verify::jwt::JwtVerifier;
 use lockstep::verify::revoked::{DEADLINE, Revocations};
 use lockstep::verify::{BoxFuture, Revocation, credential_id};
 use lockstep_model::CredentialId;
+use lockstep_model::login::attempts::Tries;
 use lockstep_model::login::{Answer, Input, Reach, Why};
 use serde::{Deserialize, Serialize};
 
 use self::audit::Audit;
 use self::closes::Closes;
 use self::cookie::{Presented, Seal};
-use self::limit::Limiter;
+use self::limit::{Limiter, PasswordAttempts};
 use super::accounts::{AccountError, Accounts, Snapshot, is_name};
 use super::answer::{Problem, body, nothing, ok};
 use super::config::counted as network;
@@ -129,8 +130,7 @@ pub struct Login {
     revocations: Arc<Revocations>,
     closes: Arc<Closes>,
     seal: Seal,
-    by_account: Limiter<String>,
-    by_address: Limiter<IpAddr>,
+    attempts: PasswordAttempts,
     by_login: Limiter<CredentialId>,
     audit: Arc<Audit>,
 }
@@ -216,12 +216,13 @@ impl Login {
             closing.begin(subject, login, most);
         }));
         revocations.looked(known.versions());
+        let tries =
+            Tries { per_network: config.per_address, per_account: config.per_account, keys: MAX_TRIERS };
         Ok(Self {
             seal: Seal::new(issuer.secret()),
             last: Mutex::new(known.clone()),
             known: Arc::new(tokio::sync::Mutex::new(Some(known))),
-            by_account: Limiter::new(config.per_account, MAX_TRIERS, clock.clone()),
-            by_address: Limiter::new(config.per_address, MAX_TRIERS, clock.clone()),
+            attempts: PasswordAttempts::new(tries, clock.clone()),
             by_login: Limiter::new(config.per_login, MAX_TRIERS, clock),
             closes,
             config,
@@ -280,17 +281,14 @@ impl Login {
         password: &str,
         address: IpAddr,
     ) -> Result<Entry, NotLoggedIn> {
-        let (by_network, by_name) = (network(address), username.to_owned());
-        self.by_address.take(&by_network).map_err(NotLoggedIn::TooOften)?;
-        // An invalid name has no account, so it needs no bucket.
-        if is_name(username) {
-            self.by_account.take(&by_name).map_err(NotLoggedIn::TooOften)?;
-        }
+        // An invalid name has no account, so it counts against its network alone.
+        let name = is_name(username).then(|| username.to_owned());
+        let attempt = self.attempts.begin(network(address), name).map_err(NotLoggedIn::TooOften)?;
         let account = self.accounts.verify(username, password).await;
-        // Only a wrong password counts as an attempt.
-        if !matches!(account, Ok(None)) {
-            self.by_account.give_back(&by_name);
-            self.by_address.give_back(&by_network);
+        // Only a wrong password counts.
+        match account {
+            Ok(None) => drop(attempt),
+            Ok(Some(_)) | Err(_) => attempt.uncount(),
         }
         let account = match account {
             Ok(account) => account.ok_or(NotLoggedIn::Wrong)?,
