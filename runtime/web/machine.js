@@ -188,22 +188,11 @@ export class Machine {
   }
 
   #connect(bounds, out) {
-    switch (this.#state.name) {
-      case "idle":
-        this.#open(bounds, out);
-        return "done";
-      case "stopped":
-        if (this.#token === null) this.#ask(out);
-        else this.#pause(bounds, out);
-        return "done";
-      case "backoff":
-      case "connecting":
-      case "authenticating":
-      case "live":
-      case "holding":
-      case "leaving":
-        return "ignored";
-    }
+    if (this.#state.name === "idle") this.#open(bounds, out);
+    else if (this.#state.name !== "stopped") return "ignored";
+    else if (this.#token === null) this.#ask(out);
+    else this.#pause(bounds, out);
+    return "done";
   }
 
   #send(input, out) {
