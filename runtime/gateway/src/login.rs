@@ -104,16 +104,26 @@ impl Default for LoginConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 
+crate::error::caused! {
+    /// Why the built-in login cannot be used: a sentence for the operator.
+    LoginError
+}
+
+crate::error::caused! {
+    /// Why connections are not closed, or data is not erased. The login repeats the request.
+    RevokeError
+}
+
 /// Closes the connections of logins that have ended.
 pub trait Revoker: Send + Sync + 'static {
     /// Closes everything that is connected with a revoked credential before it returns. The revocation is already
     /// recorded.
-    fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), String>>;
+    fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), RevokeError>>;
 
     /// Erases all data of a removed account's subject before it returns.
-    fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<(), String>> {
+    fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<(), RevokeError>> {
         let _ = subject;
-        Box::pin(core::future::ready(Err("erasing a user is not supported here".to_owned())))
+        Box::pin(core::future::ready(Err(RevokeError::new("erasing a user is not supported here"))))
     }
 }
 
@@ -195,18 +205,18 @@ impl Login {
     ///
     /// # Errors
     ///
-    /// A sentence for the operator: a file that cannot be used.
+    /// [`LoginError`]: a file that cannot be used.
     pub fn open(
         directory: Option<&Path>,
         config: LoginConfig,
         accounts: Arc<Accounts>,
         revocations: Arc<Revocations>,
         clock: Clock,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, LoginError> {
         let issuer = Issuer::open(directory, config.access_lifetime, Arc::clone(&revocations), clock.clone())?;
         let verifier = Arc::new(issuer.verifier()?);
         revocations.serve(config.idle, config.longest);
-        let known = accounts.look().map_err(|error| error.to_string())?;
+        let known = accounts.look().map_err(|error| LoginError::because(error.to_string(), error))?;
         let (audit, closes) = (Arc::new(Audit::new(clock.clone())), Arc::new(Closes::default()));
         let (lines, closing, most) = (Arc::clone(&audit), Arc::clone(&closes), config.access_lifetime);
         revocations.on_end(Box::new(move |subject, login, why| {
@@ -359,7 +369,7 @@ impl Login {
     }
 
     fn entry(&self, user: Arc<str>, id: &str, turn: u64) -> Result<Entry, String> {
-        let token = self.issuer.issue(&user, id)?;
+        let token = self.issuer.issue(&user, id).map_err(|error| error.to_string())?;
         Ok(Entry { user, token, cookie: self.seal.cookie(id, turn) })
     }
 

@@ -128,16 +128,15 @@ impl State {
         let account = (desk.mistake.account)(attempt.account);
         (desk.mistake.found)(&mut self.attempts);
         let begun = self.attempts.begin(&tries(), &network, Some(&account), self.now);
-        let full = |kind: usize| {
+        let full = [0, 1].map(|kind| {
             let (burst, refill) = Self::rate(kind);
             self.used(kind, KINDS[kind](&attempt), burst * refill) >= burst
-        };
+        });
         match begun {
             Ok(()) => self.open.push(attempt),
             Err(wait) => {
-                let own = (0..2).any(full);
                 self.refused = true;
-                self.expect(own, "ISO-1");
+                self.expect(full.contains(&true), "ISO-1");
                 // With nothing in progress, the stated time is enough, and nothing less is.
                 if self.open.is_empty() {
                     let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -145,7 +144,7 @@ impl State {
                         let mut attempts = self.attempts.clone();
                         attempts.begin(&tries(), &network, Some(&account), self.now + after).is_ok()
                     };
-                    let right = wait > 0 && !later(wait - 1) && (later(wait) || full(0) && full(1));
+                    let right = wait > 0 && !later(wait - 1) && (later(wait) || full == [true; 2]);
                     self.expect(right, "LIM-1");
                 }
             }
