@@ -1,7 +1,5 @@
 //! Which connections are closed, how they are told, and which still occupy a place afterwards.
 
-use lockstep_model::session::State;
-
 use super::hooks::*;
 
 pub(super) fn rows() -> Vec<Row> {
@@ -53,14 +51,14 @@ pub(super) fn rows() -> Vec<Row> {
         in_world!(
             "X105",
             "deactivated, then not removable",
-            "a teardown marks the session as inactive first, and each removal is then refused because it is",
-            ["LIVE-6", "SES-1"],
+            "a teardown deactivates the node first, and each removal is then refused because the node is not active",
+            ["CONN-3", "LIVE-4"],
             Setup {
-                clients: vec![client(0, 1, 1)],
-                fences: 1,
+                clients: vec![client(0, 0, 1)],
+                drains: 1,
                 lenient: true,
                 mistake: Some(Mistake::feeding(refuse_removals)),
-                ..Setup::calm("session", "a session loses its user")
+                ..Setup::calm("node", "the operator drains the node")
             }
         ),
         in_world!(
@@ -241,16 +239,10 @@ fn never_idle(_: &World, outputs: &mut Vec<Output>) {
     outputs.retain(|output| !matches!(output, Output::Arm(_, Timer::Idle, _)));
 }
 
-/// Nothing ends a connection of a session that is already leaving: neither its peer, nor its deadlines.
+/// Nothing removes a connection of a node that is draining: neither its peer, nor its deadline.
 fn refuse_removals(world: &World, input: Input, fed: &mut Vec<Input>) {
-    let removed = match &input {
-        Input::Connection { connection, input: C::Gone(_) | C::Expired(Timer::Close | Timer::Grace) } => {
-            let session = world.gateway.user_of(*connection).and_then(|user| session_of(world, user));
-            session.is_some_and(|session| matches!(session.state(), State::Leaving { .. }))
-        }
-        _ => false,
-    };
-    if !removed {
+    let removes = matches!(input, Input::Connection { input: C::Gone(_) | C::Expired(Timer::Close), .. });
+    if !removes || world.gateway.node().mode() != Mode::Draining {
         fed.push(input);
     }
 }
