@@ -9,6 +9,7 @@
 //!
 //! **CLIENT-1** The client follows each close code's advice, with one socket at a time.
 //!
+//! * It opens no socket before it has a credential: it requests one, and the first attempt follows the answer.
 //! * Each socket has a [`SocketId`]. Inputs from an older socket are ignored.
 //! * Every attempt to connect after the first is preceded by a pause that doubles, unless the user has disconnected and
 //!   connects again: a user who asks does not wait. The edge draws the pause between half and all of the duration in
@@ -202,6 +203,7 @@ impl<P: Clone> Client<P> {
             }
 
             (State::Idle, Input::Connect) => self.open(bounds, out),
+            (State::Stopped { .. }, Input::Connect) if self.token.is_none() => self.ask(out),
             (State::Stopped { .. }, Input::Connect) => self.pause(bounds, out),
             (State::Idle, Input::Disconnect) => return Ok(Handled::Ignored),
             (
@@ -217,14 +219,10 @@ impl<P: Clone> Client<P> {
 
             (State::Backoff, Input::Expired(Timer::Backoff)) => self.open(bounds, out),
             (State::Connecting, Input::Opened { socket }) if socket == self.socket => {
-                if let Some(token) = self.token.clone() {
-                    self.state = State::Authenticating;
-                    let resume = Resume { from: self.begin, replaces: self.connection };
-                    out.push(Output::Write(Request::Auth { token, resume }));
-                } else {
-                    self.ask(out);
-                    self.drop_socket(State::Stopped { code: Cause::CredentialMissing.code() }, out);
-                }
+                let Some(token) = self.token.clone() else { return Ok(Handled::Ignored) };
+                self.state = State::Authenticating;
+                let resume = Resume { from: self.begin, replaces: self.connection };
+                out.push(Output::Write(Request::Auth { token, resume }));
             }
             (State::Connecting | State::Authenticating, Input::Expired(Timer::Connect)) => self.pause(bounds, out),
             (State::Authenticating, Input::Limits { socket, longest }) if socket == self.socket => {
@@ -297,6 +295,7 @@ impl<P: Clone> Client<P> {
     pub fn check(&self) -> Result<(), Violation> {
         let sockets = self.outgoing.iter().map(|outgoing| outgoing.socket);
         ensure(sockets.max().is_none_or(|newest| newest <= self.socket), "CLIENT-1")?;
+        ensure(self.socket == SocketId(0) || self.token.is_some(), "CLIENT-1")?;
         ensure(self.outgoing.iter().all(|outgoing| outgoing.size <= self.longest), "CLIENT-2")?;
         ensure(self.outgoing.iter().all(|outgoing| outgoing.writes <= MAX_WRITES), "CLIENT-2")?;
         ensure(self.outgoing.len() <= MAX_OUTGOING && self.runs.len() <= MAX_RUNS, "LIM-1")
@@ -349,6 +348,8 @@ impl<P: Clone> Client<P> {
             State::Live { .. } | State::Holding { .. } | State::Leaving { .. } => {
                 out.push(Output::Write(Request::Auth { token, resume: Resume::default() }));
             }
+            // Nothing was tried before, so nothing is repeated.
+            State::Stopped { .. } if self.socket == SocketId(0) => self.open(bounds, out),
             State::Stopped { .. } => self.pause(bounds, out),
             State::Idle | State::Backoff | State::Connecting | State::Authenticating => {}
         }
@@ -359,7 +360,12 @@ impl<P: Clone> Client<P> {
         out.push(Output::NeedToken { asked: self.asked });
     }
 
+    /// Opens a socket, or requests the first credential.
     fn open(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
+        if self.token.is_none() {
+            self.state = State::Stopped { code: Cause::CredentialMissing.code() };
+            return self.ask(out);
+        }
         self.socket = self.socket.next();
         self.state = State::Connecting;
         out.extend([Output::Open { socket: self.socket }, Output::Arm(Timer::Connect, bounds.connect)]);

@@ -27,7 +27,8 @@
 //! * **AUTH-5** A lost answer or a second tab does not end a login that is in use. A cookie is answered once its number
 //!   is on disk, so a crash cannot forget it. Two clocks decide when a login has expired: the wall clock, which may be
 //!   wrong, can only refuse it; the time for which gateways have run ends it. Unreadable accounts end nothing.
-//! * **LIM-1** Logins, pending requests and revocations are bounded ([`Limits`]).
+//! * **LIM-1** Logins, pending requests and revocations are bounded ([`Limits`]). Wrong passwords are bounded by
+//!   [`attempts`].
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -35,6 +36,7 @@ use alloc::vec::Vec;
 use crate::id::CredentialId;
 use crate::{Handled, Violation, ensure};
 
+pub mod attempts;
 mod io;
 mod life;
 pub mod revoked;

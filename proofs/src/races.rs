@@ -22,6 +22,8 @@
 //! | `position` | positions that a client names after it is connected |
 //! | `owning` | answers of the log that are missing, late, or say that the user has another owner |
 //! | `serving` | modes and drains |
+//! | `starting` | the start of a node |
+//! | `breaking` | a breaker that is open |
 //! | `clients` | clients: sockets, pauses, tokens |
 //! | `messages` | clients: messages that are refused, too long, or never answered |
 //! | `logins` | forgotten ends of logins, and logins that end for no reason |
@@ -32,6 +34,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a mistake changes one thing and passes everything else on")]
 
 mod backlog;
+mod breaking;
 mod clients;
 mod credentials;
 mod deleting;
@@ -47,6 +50,7 @@ mod reading;
 mod resuming;
 mod running;
 mod serving;
+mod starting;
 mod steps;
 mod threads;
 pub mod untypable;
@@ -81,6 +85,8 @@ pub fn rows() -> Vec<Row> {
     rows.extend(owning::rows());
     rows.extend(position::rows());
     rows.extend(serving::rows());
+    rows.extend(starting::rows());
+    rows.extend(breaking::rows());
     rows.extend(clients::rows());
     rows.extend(messages::rows());
     rows.extend(early::rows());

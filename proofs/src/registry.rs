@@ -25,6 +25,7 @@ pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
         Box::new(position::model(profile)),
         Box::new(login::model(profile)),
         Box::new(login::tokens::model(profile)),
+        Box::new(login::attempts::model(profile)),
         Box::new(session::model(profile)),
         Box::new(operator::model(profile)),
         Box::new(notice::model(profile)),

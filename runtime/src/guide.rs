@@ -6,6 +6,7 @@
 //! | [`embedding`] | those who put the session layer into a service of their own |
 //! | [`protocol`] | those who write a client |
 //! | [`proofs`] | those who verify the gateway, or check a deployment |
+//! | [`second_owners`] | those who look for the same mistakes in another code base |
 //! | [`contributing`] | those who change the project |
 //! | [`glossary`] | everyone: the terms |
 
@@ -26,3 +27,6 @@ pub mod proofs {}
 
 #[doc = include_str!("guide/protocol.md")]
 pub mod protocol {}
+
+#[doc = include_str!("guide/second-owners.md")]
+pub mod second_owners {}

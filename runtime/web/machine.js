@@ -2,9 +2,10 @@
  * The client's state machine: connects, resumes, refreshes credentials, backs off, and detects a gateway that is gone.
  *
  *     idle           ── connect ─────────────────────────────────────▶ connecting
+ *                    ── connect without a credential ────────────────▶ stopped
  *     connecting     ── opened ──────────────────────────────────────▶ authenticating
  *                    ── closed: come back, connect expired ──────────▶ backoff
- *                    ── opened without a credential, stay away ──────▶ stopped
+ *                    ── closed: stay away ───────────────────────────▶ stopped
  *     authenticating ── ready ───────────────────────────────────────▶ live
  *                    ── closed: come back, connect expired ──────────▶ backoff
  *                    ── closed: stay away ───────────────────────────▶ stopped
@@ -16,6 +17,7 @@
  *     leaving        ── leave expired ───────────────────────────────▶ connecting
  *     backoff        ── backoff expired ─────────────────────────────▶ connecting
  *     stopped        ── connect, token ──────────────────────────────▶ backoff
+ *                    ── the first token ─────────────────────────────▶ connecting
  *     every state    ── disconnect ──────────────────────────────────▶ idle
  *
  * It mirrors `lockstep_model::Client` state by state. It has no socket, no clock and no randomness: events come in as
@@ -23,6 +25,7 @@
  *
  * CLIENT-1: it follows each close code's advice, with one socket at a time.
  *
+ * - It opens no socket before it has a credential: it asks for one, and the first attempt follows the answer.
  * - Each socket has a generation; anything from an older one is ignored.
  * - Every attempt after the first is preceded by a pause that doubles, unless the user has disconnected and connects
  *   again. Pauses start over only once a connection has lasted, whatever code it closes with.
@@ -185,21 +188,11 @@ export class Machine {
   }
 
   #connect(bounds, out) {
-    switch (this.#state.name) {
-      case "idle":
-        this.#open(bounds, out);
-        return "done";
-      case "stopped":
-        this.#pause(bounds, out);
-        return "done";
-      case "backoff":
-      case "connecting":
-      case "authenticating":
-      case "live":
-      case "holding":
-      case "leaving":
-        return "ignored";
-    }
+    if (this.#state.name === "idle") this.#open(bounds, out);
+    else if (this.#state.name !== "stopped") return "ignored";
+    else if (this.#token === null) this.#ask(out);
+    else this.#pause(bounds, out);
+    return "done";
   }
 
   #send(input, out) {
@@ -217,7 +210,9 @@ export class Machine {
         out.push({ type: "write", frame: { type: "auth", token } });
         break;
       case "stopped":
-        this.#pause(bounds, out);
+        // Nothing was tried before, so nothing is repeated.
+        if (this.#socket === 0) this.#open(bounds, out);
+        else this.#pause(bounds, out);
         break;
       case "idle":
       case "backoff":
@@ -228,11 +223,6 @@ export class Machine {
   }
 
   #opened(out) {
-    if (this.#token === null) {
-      this.#ask(out);
-      this.#drop({ name: "stopped", code: CREDENTIAL_MISSING }, out);
-      return;
-    }
     this.#become({ name: "authenticating" });
     const frame = { type: "auth", token: this.#token, resume: this.#begin };
     out.push({ type: "write", frame: this.#connection ? { ...frame, replaces: this.#connection } : frame });
@@ -418,7 +408,13 @@ export class Machine {
     out.push({ type: "needToken", asked: ++this.#asked });
   }
 
+  /** Opens a socket, or asks for the first credential. */
   #open(bounds, out) {
+    if (this.#token === null) {
+      this.#become({ name: "stopped", code: CREDENTIAL_MISSING });
+      this.#ask(out);
+      return;
+    }
     this.#socket += 1;
     this.#become({ name: "connecting" });
     out.push({ type: "open", socket: this.#socket }, { type: "arm", timer: "connect", after: bounds.connect });

@@ -211,11 +211,13 @@ test("the next socket presents the place and the connection that it replaces", (
   assert.deepEqual(step(machine, opened(2)), ["done", [writes({ type: "auth", token: "t", resume, replaces: "c1" })]]);
 });
 
-test("without a credential it asks for one and stops", () => {
-  const machine = then(new Machine(), CONNECT);
-  assert.deepEqual(step(machine, opened(1)), ["done", [asks(1), ...drops(1)]]);
+test("no socket is opened before there is a credential, and then one at once", () => {
+  const machine = new Machine();
+  assert.deepEqual(step(machine, CONNECT), ["done", [asks(1)]]);
   assert.deepEqual(machine.state, { name: "stopped", code: 4504 });
-  assert.deepEqual(step(machine, token(1)), pauses(null, 2));
+  assert.deepEqual(step(machine, CONNECT), ["done", [asks(2)]]);
+  assert.deepEqual(step(machine, token(1)), IGNORED);
+  assert.deepEqual(step(machine, token(2)), opens(1));
 });
 
 test("pauses double up to the longest, and a connection that lasts starts over", () => {

@@ -102,6 +102,7 @@ each! { is_refused, variants:
     sh3_waker_after_look = "waker-after-look",
     sh3_wake_after_unlock = "wake-after-unlock",
     sh3_wait_for_the_slow_a26 = "wait-for-the-slow",
+    sh3_step_within_x104 = "step-within-a-step",
     sh3_silent_hand_over = "silent-hand-over",
     sh3_first_waker = "first-waker",
     sh4_snapshot_first = "snapshot-first",

@@ -30,7 +30,7 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "ISO-1",
-        "frames of one user's stream, effects of one user's runs, and one user's limits and breaker never affect another user's connection",
+        "frames of one user's stream, effects of one user's runs, and one user's limits, breaker and wrong passwords never affect another user's connection or login, except that one network's wrong passwords count together",
     ),
     (
         "STR-1",
@@ -61,7 +61,7 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "LIM-1",
-        "connections per user, runs per user, early frames, retention and inbox each have a named bound, which holds",
+        "connections per user, runs per user, early frames, retention, inbox and wrong passwords each have a named bound, which holds, and a refusal for a bound ends in time",
     ),
     (
         "SES-1",
@@ -69,7 +69,7 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "NODE-1",
-        "modes differ in what they admit, are entered and left on stated conditions with hysteresis, clients are told, and ready is reachable from every mode except draining",
+        "modes differ in what they admit, are entered and left on stated conditions with hysteresis (the first one once everything is started), clients are told, and ready is reachable from every mode except draining",
     ),
     (
         "NODE-2",
@@ -78,7 +78,7 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "CLIENT-1",
-        "the client follows each close code's advice: it has one socket at a time, comes back after pauses that grow until a connection proves stable, and stays away when told to, until something changes",
+        "the client follows each close code's advice: it has one socket at a time, and none before it has a credential, comes back after pauses that grow until a connection proves stable, and stays away when told to, until something changes",
     ),
     (
         "CLIENT-2",

@@ -163,7 +163,11 @@ impl State {
                     let rested = self.paused && *input == Input::Expired(Timer::Backoff);
                     let told = phase == Phase::Leaving && *input == Input::Expired(Timer::Leave);
                     let wanted = phase == Phase::Idle && *input == Input::Connect;
-                    self.expect((rested || told || wanted) && self.open.is_none(), "CLIENT-1");
+                    let given = matches!(input, Input::Token { .. } | Input::Present { .. });
+                    let first = phase == Phase::Stopped(4504) && *socket == SocketId(1) && given;
+                    self.expect((rested || told || wanted || first) && self.open.is_none(), "CLIENT-1");
+                    let has_credential = self.rules.token.is_some();
+                    self.expect(has_credential, "CLIENT-1");
                     self.paused = false;
                     self.open = Some(*socket);
                 }
@@ -292,10 +296,18 @@ impl Peer {
         written == 1 && error && refused && client.outgoing().len() == kept
     }
 
+    /// A client that connects for the first time.
+    fn connecting(bounds: &Bounds) -> Client<u8> {
+        let mut client = Client::new(ReadFrom::Latest);
+        for input in [Input::Token { asked: TokenRequestId(0), token: 6 }, Input::Connect] {
+            let _ = client.step(bounds, input, &mut Vec::new());
+        }
+        client
+    }
+
     /// However often the client fails, its pause stays at the maximum, and it comes back.
     fn lasts(bounds: &Bounds) -> bool {
-        let (mut client, mut out) = (Client::<u8>::new(ReadFrom::Latest), Vec::new());
-        let _ = client.step(bounds, Input::Connect, &mut out);
+        let (mut client, mut out) = (Self::connecting(bounds), Vec::new());
         (0..300).all(|tries| {
             out.clear();
             let _ = client.step(bounds, Input::Expired(Timer::Connect), &mut out);
@@ -348,8 +360,7 @@ impl Peer {
 
     /// A client that awaits a successor uses short pauses, but not forever.
     fn returns(bounds: &Bounds) -> bool {
-        let (mut client, mut out) = (Client::<u8>::new(ReadFrom::Latest), Vec::new());
-        let _ = client.step(bounds, Input::Connect, &mut out);
+        let (mut client, mut out) = (Self::connecting(bounds), Vec::new());
         let most = u32::from(lockstep_model::client::MAX_SHORT);
         (0..=most).all(|tries| {
             out.clear();

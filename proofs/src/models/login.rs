@@ -15,6 +15,7 @@
 //! each state, because a crash could come next.
 #![expect(clippy::type_complexity, reason = "a mistake is a set of plain functions")]
 
+pub(crate) mod attempts;
 mod oracle;
 mod step;
 pub(crate) mod tokens;

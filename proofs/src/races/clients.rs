@@ -61,6 +61,14 @@ pub(super) fn rows() -> Vec<Row> {
             ClientModel { mistake: Some(Mistake::PresentUnasked) },
             ClientModel { mistake: None }
         ),
+        alone!(
+            "X108",
+            "connected before there is a token",
+            "a page connects as soon as it is loaded, with an empty credential, and fetches the token meanwhile",
+            ["CLIENT-1"],
+            ClientModel { mistake: Some(Mistake::ConnectAtOnce) },
+            ClientModel { mistake: None }
+        ),
     ]
 }
 
@@ -72,6 +80,7 @@ enum Mistake {
     TakeAnyToken,
     SkipThePause,
     PresentUnasked,
+    ConnectAtOnce,
 }
 
 /// The model.
@@ -99,6 +108,8 @@ struct ClientState {
     sockets: BTreeMap<u32, Socket>,
     /// Token requests that are not answered.
     asked: Vec<TokenRequestId>,
+    /// Whether a token was fetched, or came from the user.
+    has_token: bool,
     /// The newest token that was written.
     written: u8,
     /// Whether a pause must pass.
@@ -114,6 +125,8 @@ struct ClientState {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
+    /// The user connects.
+    Connect,
     /// A socket opens.
     Open(u32),
     /// The gateway is ready for the client.
@@ -141,6 +154,9 @@ impl ClientState {
         for output in outputs {
             match output {
                 Output::Open { socket } => {
+                    if !self.has_token {
+                        self.broken.get_or_insert("CLIENT-1");
+                    }
                     if socket.0 > 1 && !std::mem::take(&mut self.rested) {
                         self.broken.get_or_insert("CLIENT-1");
                     }
@@ -197,10 +213,11 @@ impl Model for ClientModel {
     type Action = Step;
 
     fn init_states(&self) -> Vec<ClientState> {
-        let mut state = ClientState {
+        vec![ClientState {
             client: Client::new(ReadFrom::Latest),
             sockets: BTreeMap::new(),
             asked: Vec::new(),
+            has_token: false,
             written: 0,
             paused: false,
             rested: false,
@@ -208,15 +225,15 @@ impl Model for ClientModel {
             warnings: 2,
             logins: 1,
             broken: None,
-        };
-        state.feed(None, Input::Token { asked: TokenRequestId(0), token: 0 });
-        state.feed(None, Input::Connect);
-        vec![state]
+        }]
     }
 
     fn actions(&self, state: &ClientState, steps: &mut Vec<Step>) {
         if state.broken.is_some() {
             return;
+        }
+        if state.client.state() == State::Idle {
+            return steps.push(Step::Connect);
         }
         let newest = state.client.socket().0;
         for (socket, at) in &state.sockets {
@@ -248,6 +265,12 @@ impl Model for ClientModel {
     fn next_state(&self, last: &ClientState, step: Step) -> Option<ClientState> {
         let mut state = last.clone();
         match step {
+            Step::Connect => {
+                if self.mistake == Some(Mistake::ConnectAtOnce) {
+                    state.feed(self.mistake, Input::Token { asked: TokenRequestId(0), token: 0 });
+                }
+                state.feed(self.mistake, Input::Connect);
+            }
             Step::Open(socket) => {
                 state.sockets.insert(socket, Socket::Open);
                 state.feed(self.mistake, Input::Opened { socket: SocketId(socket) });
@@ -282,10 +305,11 @@ impl Model for ClientModel {
                 let newest = self.mistake == Some(Mistake::TakeAnyToken);
                 let asked = if newest { state.client.asked() } else { answered };
                 let token = u8::try_from(answered.0).unwrap_or(u8::MAX);
+                state.has_token = true;
                 state.feed(self.mistake, Input::Token { asked, token });
             }
             Step::Present => {
-                state.logins -= 1;
+                (state.logins, state.has_token) = (state.logins - 1, true);
                 let asked = state.client.asked();
                 let token = u8::try_from(asked.0 + 1).unwrap_or(u8::MAX);
                 let unasked = self.mistake == Some(Mistake::PresentUnasked);
@@ -336,7 +360,7 @@ impl Proof for ClientModel {
             Step::Hear(_) => Some(2),
             Step::Rested => Some(3),
             Step::Answer(_) => Some(4),
-            Step::Lose(_) | Step::Warn(_) | Step::Present | Step::Late => None,
+            Step::Connect | Step::Lose(_) | Step::Warn(_) | Step::Present | Step::Late => None,
         }
     }
 

@@ -49,6 +49,19 @@ pub(super) fn rows() -> Vec<Row> {
             }
         ),
         in_world!(
+            "X105",
+            "deactivated, then not removable",
+            "a teardown deactivates the node first, and each removal is then refused because the node is not active",
+            ["CONN-3", "LIVE-4"],
+            Setup {
+                clients: vec![client(0, 0, 1)],
+                drains: 1,
+                lenient: true,
+                mistake: Some(Mistake::feeding(refuse_removals)),
+                ..Setup::calm("node", "the operator drains the node")
+            }
+        ),
+        in_world!(
             "A27",
             "failed close is forgotten",
             "a connection whose close fails stays on the list forever, until no place is left",
@@ -224,4 +237,12 @@ fn abort_first(world: &World, input: Input, fed: &mut Vec<Input>) {
 
 fn never_idle(_: &World, outputs: &mut Vec<Output>) {
     outputs.retain(|output| !matches!(output, Output::Arm(_, Timer::Idle, _)));
+}
+
+/// Nothing removes a connection of a node that is draining: neither its peer, nor its deadline.
+fn refuse_removals(world: &World, input: Input, fed: &mut Vec<Input>) {
+    let removes = matches!(input, Input::Connection { input: C::Gone(_) | C::Expired(Timer::Close), .. });
+    if !removes || world.gateway.node().mode() != Mode::Draining {
+        fed.push(input);
+    }
 }

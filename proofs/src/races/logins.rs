@@ -1,9 +1,11 @@
 //! Mistakes with logins: ends that are forgotten, and logins that end for no reason.
 
 use lockstep_model::CredentialId;
+use lockstep_model::login::attempts::Attempts;
 use lockstep_model::login::{Answer, Ask, Holder, Input, Output, State as Life, Why};
 
 use super::{Row, alone};
+use crate::models::login::attempts::{self, Mistake as Counted};
 use crate::models::login::tokens::{self, Tokens};
 use crate::models::login::{Gateway, Mistake, Request, State, Subject, Tab, limits};
 
@@ -125,6 +127,30 @@ pub(super) fn rows() -> Vec<Row> {
             3,
             3,
             Mistake { feed: unnoticed_use, ..Mistake::NONE }
+        ),
+        alone!(
+            "X106",
+            "one breaker for every login",
+            "wrong passwords are counted in one place for all accounts, so guesses at one refuse every other",
+            ["ISO-1"],
+            attempts::small(Counted { account: |_| 0, ..Counted::NONE }),
+            attempts::small(Counted::NONE)
+        ),
+        alone!(
+            "X110",
+            "limiter for each call",
+            "the limiter is created where it is used, so each attempt finds one that has counted nothing",
+            ["LIM-1"],
+            attempts::small(Counted { found: |attempts| *attempts = Attempts::new(), ..Counted::NONE }),
+            attempts::small(Counted::NONE)
+        ),
+        alone!(
+            "X111",
+            "keyed by host and port",
+            "attempts are counted by the peer's socket address, whose port is another one for each connection",
+            ["LIM-1"],
+            attempts::small(Counted { network: |_, socket| 100 + socket, account: |account| account, ..Counted::NONE }),
+            attempts::small(Counted::NONE)
         ),
     ]
 }

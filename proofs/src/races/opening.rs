@@ -42,6 +42,17 @@ pub(super) fn rows() -> Vec<Row> {
             }
         ),
         in_world!(
+            "X103",
+            "two users under one id",
+            "subjects are mapped to ids so that two of them get the same one, and they share a session",
+            ["AUTH-2", "ISO-1"],
+            Setup {
+                clients: vec![client(0, 0, 1), client(1, 0, 1)],
+                mistake: Some(Mistake::feeding(merge_users)),
+                ..Setup::calm("isolation", "two users connect")
+            }
+        ),
+        in_world!(
             "B26",
             "joined after it left",
             "a connection that leaves during verification is in no session to be removed from, and joins later",
@@ -100,6 +111,13 @@ fn swap_verdicts(world: &World, mut input: Input, fed: &mut Vec<Input>) {
         && let Some(other) = world.verifier.iter().find(|asked| asked.connection != *connection)
     {
         *connection = other.connection;
+    }
+    fed.push(input);
+}
+
+fn merge_users(_: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Connection { input: C::Verdict { verdict: Verdict::Valid { grant, .. }, .. }, .. } = &mut input {
+        grant.user = UserId(0);
     }
     fed.push(input);
 }

@@ -12,6 +12,13 @@ pub(super) fn rows() -> Vec<Row> {
             Setup { mistake: Some(Mistake::feeding(ignore_resume)), ..back() }
         ),
         in_world!(
+            "X112",
+            "read under another name",
+            "the client writes `offset`, the gateway reads `last_offset`, and an absent number reads as zero",
+            ["STR-1"],
+            Setup { mistake: Some(Mistake::feeding(read_another_name)), ..back() }
+        ),
+        in_world!(
             "B12",
             "old replay goes on",
             "the replay on a lost connection continues after the new one is ready",
@@ -74,6 +81,10 @@ fn redirect(mut input: Input, fed: &mut Vec<Input>, place: impl FnOnce(Connectio
         resume.from = place(*connection, *resume, position);
     }
     fed.push(input);
+}
+
+fn read_another_name(_: &World, input: Input, fed: &mut Vec<Input>) {
+    redirect(input, fed, |_, _, position| ReadFrom::After(Position { offset: Offset(0), ..position }));
 }
 
 fn ignore_resume(_: &World, input: Input, fed: &mut Vec<Input>) {

@@ -21,9 +21,10 @@ use lockstep::verify::revoked::Revocations;
 use lockstep::verify::{BoxFuture, Revocation, Verifier};
 use serde_json::Number;
 
+use super::StartError;
 use super::accounts::Accounts;
 use super::config::{AgentKind, Config, Issuer};
-use super::login::{Login, LoginConfig, Revoker, TicketDesk, routes, ticket_routes};
+use super::login::{Login, LoginConfig, RevokeError, Revoker, TicketDesk, routes, ticket_routes};
 use super::markdown::{Renderer, markdown_routes};
 use super::operator::SubjectSource;
 
@@ -49,9 +50,9 @@ pub(super) struct Assembly {
 /// The interval between two checks of the accounts.
 const LOOK: Duration = Duration::from_secs(1);
 
-pub(super) async fn open(config: &Config) -> Result<Assembly, String> {
+pub(super) async fn open(config: &Config) -> Result<Assembly, StartError> {
     match config.auth.issuer {
-        Issuer::Jwt => foreign(config),
+        Issuer::Jwt => Ok(foreign(config)?),
         Issuer::Accounts => own(config).await,
     }
 }
@@ -133,9 +134,9 @@ fn revocations(directory: &Path, retention: Duration) -> Result<Arc<Revocations>
 const REMEMBERED: Duration = Duration::from_hours(31 * 24);
 
 /// The built-in login, with the accounts of the data directory.
-async fn own(config: &Config) -> Result<Assembly, String> {
+async fn own(config: &Config) -> Result<Assembly, StartError> {
     let directory = &config.data_dir;
-    let accounts = Arc::new(Accounts::open(directory).map_err(|error| error.to_string())?);
+    let accounts = Arc::new(Accounts::open(directory)?);
     let welcome = first_account(&accounts).await?;
     let revocations = revocations(directory, REMEMBERED)?;
     let settings = LoginConfig {
@@ -177,17 +178,21 @@ async fn first_account(accounts: &Accounts) -> Result<String, String> {
 struct Through(Manager);
 
 impl Revoker for Through {
-    fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async move { self.0.revoke(&revocation).await.map_err(|error| error.to_string()) })
+    fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), RevokeError>> {
+        Box::pin(async move { self.0.revoke(&revocation).await.map_err(fail) })
     }
 
-    fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<(), String>> {
+    fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<(), RevokeError>> {
         Box::pin(async move {
             let log = self.0.log();
-            let user = log.user(&subject).await.map_err(|error| error.to_string())?;
-            log.erase(user).await.map_err(|error| error.to_string())
+            let user = log.user(&subject).await.map_err(fail)?;
+            log.erase(user).await.map_err(fail)
         })
     }
+}
+
+fn fail(error: impl core::error::Error + Send + Sync + 'static) -> RevokeError {
+    RevokeError::because(error.to_string(), error)
 }
 
 /// The environment variable with the key of an OpenAI-compatible endpoint, used unless a file is configured.

@@ -31,7 +31,7 @@ use error::{Broken, environment, explain};
 pub use limits::Limits;
 pub use log::{Log, LogKind, SyncLevel, Trace};
 pub use login::Login;
-pub use proxies::{BasePath, Network, Proxies, ProxyHeader, counted};
+pub use proxies::{BasePath, InvalidSetting, Network, Proxies, ProxyHeader, counted};
 use table::table;
 
 table! {

@@ -8,6 +8,7 @@
 //! permissions, because other users may need access to it; if they can change its content, the log says so. Each file
 //! is accessible only to its owner (0600).
 
+use core::fmt;
 use lockstep::internal::private;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -15,6 +16,60 @@ use std::path::{Path, PathBuf};
 
 /// The lock file. It is never removed: otherwise two processes could lock two different files of that name.
 pub const LOCK_FILE: &str = "gateway.lock";
+
+/// Why a data directory cannot be used.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// It cannot be created.
+    Create {
+        /// The directory.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// It cannot be locked.
+    Lock {
+        /// The lock file.
+        file: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// Another gateway serves it.
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// The other gateway, as far as it is known.
+        holder: String,
+    },
+}
+
+impl fmt::Display for DirectoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create { path, source } => {
+                write!(f, "cannot create the data directory {}: {source}", path.display())
+            }
+            Self::Lock { file, source } => {
+                write!(f, "cannot lock the data directory with {}: {source}", file.display())
+            }
+            Self::InUse { path, holder } => write!(
+                f,
+                "the data directory {} is in use by {holder}; stop it, or choose another with --data-dir",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl core::error::Error for DirectoryError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Create { source, .. } | Self::Lock { source, .. } => Some(source),
+            Self::InUse { .. } => None,
+        }
+    }
+}
 
 /// A data directory that only this process serves, as long as this value lives.
 #[derive(Debug)]
@@ -28,21 +83,17 @@ impl DataDir {
     ///
     /// # Errors
     ///
-    /// A sentence with the path, if the directory cannot be created or is in use.
-    pub fn open(path: &Path) -> Result<Self, String> {
+    /// [`DirectoryError`], if the directory cannot be created or locked, or is in use.
+    pub fn open(path: &Path) -> Result<Self, DirectoryError> {
         prepare(path)?;
         let file = path.join(LOCK_FILE);
-        let fail = |error: std::io::Error| format!("cannot lock the data directory with {}: {error}", file.display());
+        let fail = |source| DirectoryError::Lock { file: file.clone(), source };
         let mut lock =
             private::options().read(true).write(true).create(true).truncate(false).open(&file).map_err(fail)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(format!(
-                    "the data directory {} is in use by {}; stop it, or choose another with --data-dir",
-                    path.display(),
-                    holder(&mut lock)
-                ));
+                return Err(DirectoryError::InUse { path: path.to_owned(), holder: holder(&mut lock) });
             }
             Err(TryLockError::Error(error)) => return Err(fail(error)),
         }
@@ -92,9 +143,9 @@ fn holder(lock: &mut File) -> String {
 ///
 /// # Errors
 ///
-/// A sentence that names the directory.
-pub fn prepare(path: &Path) -> Result<(), String> {
-    let fail = |error: std::io::Error| format!("cannot create the data directory {}: {error}", path.display());
+/// [`DirectoryError::Create`].
+pub fn prepare(path: &Path) -> Result<(), DirectoryError> {
+    let fail = |source| DirectoryError::Create { path: path.to_owned(), source };
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);

@@ -150,6 +150,11 @@ impl Successor {
     }
 }
 
+crate::error::caused! {
+    /// Why a process cannot take over from the one that serves.
+    TakeOverError
+}
+
 /// The process that serves now.
 #[derive(Debug)]
 pub struct Predecessor {
@@ -161,10 +166,12 @@ impl Predecessor {
     ///
     /// # Errors
     ///
-    /// A sentence for the operator.
-    pub async fn find(directory: &Path) -> Result<Option<(Self, std::net::TcpListener)>, String> {
+    /// [`TakeOverError`].
+    pub async fn find(directory: &Path) -> Result<Option<(Self, std::net::TcpListener)>, TakeOverError> {
         let fail = |error: io::Error| {
-            format!("cannot take over the data directory {} from its gateway: {error}", directory.display())
+            let directory = directory.display();
+            let sentence = format!("cannot take over the data directory {directory} from its gateway: {error}");
+            TakeOverError::because(sentence, error)
         };
         let socket = match SocketPath::of(directory) {
             Ok(socket) => socket,
@@ -192,10 +199,12 @@ impl Predecessor {
     ///
     /// # Errors
     ///
-    /// A sentence for the operator.
-    pub async fn directory(&self) -> Result<Option<File>, String> {
-        let fail =
-            |error: io::Error| format!("the running gateway does not answer the process that takes over: {error}");
+    /// [`TakeOverError`].
+    pub async fn directory(&self) -> Result<Option<File>, TakeOverError> {
+        let fail = |error: io::Error| {
+            let sentence = format!("the running gateway does not answer the process that takes over: {error}");
+            TakeOverError::because(sentence, error)
+        };
         send(&self.stream, Message::Ready, None).await.map_err(fail)?;
         match expect(&self.stream, Message::Lock).await {
             Ok(lock) => Ok(lock.map(File::from)),

@@ -38,6 +38,7 @@ mod assembly;
 mod bearer;
 pub mod config;
 pub mod directory;
+mod error;
 pub mod handover;
 pub mod login;
 pub mod markdown;
@@ -53,6 +54,7 @@ pub mod threads;
 
 use self::config::{Config, LogKind};
 use self::directory::DataDir;
+pub use self::error::StartError;
 use self::handover::{Offer, Predecessor};
 use self::serve::{Certificates, Serving, files};
 use self::signals::{Asked, Signals};
@@ -117,26 +119,28 @@ async fn metrics_page(State(parts): State<Parts>) -> Response {
 ///
 /// # Errors
 ///
-/// A sentence that names the directory or the file.
-pub fn log(config: &Config) -> Result<Arc<dyn Log>, String> {
+/// [`StartError`], which names the directory or the file.
+pub fn log(config: &Config) -> Result<Arc<dyn Log>, StartError> {
     if config.log.kind == LogKind::Memory {
         return Ok(Arc::new(MemoryLog::new()));
     }
     let earlier = config.data_dir.join("log.redb");
     if earlier.exists() {
-        return Err(format!(
+        return Err(StartError::new(format!(
             "the log {} was written by an earlier version, which this one cannot read; move it away to start with an \
              empty log, or keep using the earlier version",
             earlier.display()
-        ));
+        )));
     }
-    Ok(Arc::new(KeptLog::open(&config.data_dir.join("log"), &config.log.options()).map_err(|error| error.to_string())?))
+    Ok(Arc::new(KeptLog::open(&config.data_dir.join("log"), &config.log.options())?))
 }
 
 /// Starts the trace that the configuration asks for.
-fn trace(config: &Config) -> Result<Option<Trace>, String> {
+fn trace(config: &Config) -> Result<Option<Trace>, StartError> {
     let Some(settings) = config.trace.settings() else { return Ok(None) };
-    let fail = |error| format!("cannot start a trace in {}: {error}", settings.directory.display());
+    let fail = |error: std::io::Error| {
+        StartError::because(format!("cannot start a trace in {}: {error}", settings.directory.display()), error)
+    };
     Trace::start(&settings, &(&config.bounds).into()).map(Some).map_err(fail)
 }
 
@@ -144,13 +148,13 @@ fn trace(config: &Config) -> Result<Option<Trace>, String> {
 ///
 /// # Errors
 ///
-/// A sentence for the operator.
+/// [`StartError`].
 pub fn manager(
     config: &Config,
     verifier: Arc<dyn Verifier>,
     agent: Arc<dyn Agent>,
     redeem: Option<Arc<dyn lockstep::upgrade::Redeem>>,
-) -> Result<Manager, String> {
+) -> Result<Manager, StartError> {
     let builder = Manager::builder()
         .verifier(verifier)
         .agent(agent)
@@ -170,7 +174,7 @@ pub fn manager(
         Some(redeem) => builder.tickets(redeem),
         None => builder,
     };
-    builder.build().map_err(|error| error.to_string())
+    Ok(builder.build()?)
 }
 
 /// How a gateway acquires its data directory.
@@ -188,8 +192,13 @@ pub enum Startup {
 ///
 /// # Errors
 ///
-/// A sentence for the operator.
-pub async fn run(config: &Config, startup: Startup, signals: &mut Signals, say: &dyn Fn(&str)) -> Result<(), String> {
+/// [`StartError`].
+pub async fn run(
+    config: &Config,
+    startup: Startup,
+    signals: &mut Signals,
+    say: &dyn Fn(&str),
+) -> Result<(), StartError> {
     let metrics = telemetry::install()?;
     let mut inherited = match startup {
         Startup::Alone => Inherited::default(),
@@ -213,7 +222,7 @@ async fn serve_once(
     inherited: Inherited,
     signals: &mut Signals,
     say: &dyn Fn(&str),
-) -> Result<Option<Inherited>, String> {
+) -> Result<Option<Inherited>, StartError> {
     // On a task of its own, because startup may block and a signal must not wait for it.
     let mut opening = tokio::spawn(open(config.clone(), metrics.clone(), inherited));
     let opened = tokio::select! {
@@ -227,7 +236,7 @@ async fn serve_once(
         }
     };
     let Open { directory, files, predecessor, manager, listener, router, serving, welcome, watch } = opened;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let address = listener.local_addr()?;
     let scheme = if serving.certificates.is_some() { "https" } else { "http" };
     let path = serving.base_path.prefix();
     let handover = Handover::new(&manager, &listener, directory.lock(), &files)?;
@@ -278,7 +287,7 @@ struct Open {
     watch: lockstep::verify::BoxFuture<'static, ()>,
 }
 
-async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherited) -> Result<Open, String> {
+async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherited) -> Result<Open, StartError> {
     let Inherited { listener, lock, predecessor } = inherited;
     let directory = succession::directory(&config.data_dir, lock, predecessor.as_ref()).await?;
     if let Err(warning) = files::fit(&mut config.limits, files::raise()) {
@@ -336,7 +345,7 @@ async fn end(
             Asked::Reload => match certificates.map(Certificates::reload) {
                 Some(Ok(())) => tracing::info!("the certificates were reloaded"),
                 Some(Err(error)) => {
-                    tracing::warn!(error, "the certificates could not be reloaded; the previous ones stay in use");
+                    tracing::warn!(%error, "the certificates could not be reloaded; the previous ones stay in use");
                 }
                 None => tracing::info!("there are no certificates to reload"),
             },

@@ -33,13 +33,14 @@ use lockstep::verify::jwt::JwtVerifier;
 use lockstep::verify::revoked::{DEADLINE, Revocations};
 use lockstep::verify::{BoxFuture, Revocation, credential_id};
 use lockstep_model::CredentialId;
+use lockstep_model::login::attempts::Tries;
 use lockstep_model::login::{Answer, Input, Reach, Why};
 use serde::{Deserialize, Serialize};
 
 use self::audit::Audit;
 use self::closes::Closes;
 use self::cookie::{Presented, Seal};
-use self::limit::Limiter;
+use self::limit::{Limiter, PasswordAttempts};
 use super::accounts::{AccountError, Accounts, Snapshot, is_name};
 use super::answer::{Problem, body, nothing, ok};
 use super::config::counted as network;
@@ -103,16 +104,26 @@ impl Default for LoginConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 
+crate::error::caused! {
+    /// Why the built-in login cannot be used: a sentence for the operator.
+    LoginError
+}
+
+crate::error::caused! {
+    /// Why connections are not closed, or data is not erased. The login repeats the request.
+    RevokeError
+}
+
 /// Closes the connections of logins that have ended.
 pub trait Revoker: Send + Sync + 'static {
     /// Closes everything that is connected with a revoked credential before it returns. The revocation is already
     /// recorded.
-    fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), String>>;
+    fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), RevokeError>>;
 
     /// Erases all data of a removed account's subject before it returns.
-    fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<(), String>> {
+    fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<(), RevokeError>> {
         let _ = subject;
-        Box::pin(core::future::ready(Err("erasing a user is not supported here".to_owned())))
+        Box::pin(core::future::ready(Err(RevokeError::new("erasing a user is not supported here"))))
     }
 }
 
@@ -129,8 +140,7 @@ pub struct Login {
     revocations: Arc<Revocations>,
     closes: Arc<Closes>,
     seal: Seal,
-    by_account: Limiter<String>,
-    by_address: Limiter<IpAddr>,
+    attempts: PasswordAttempts,
     by_login: Limiter<CredentialId>,
     audit: Arc<Audit>,
 }
@@ -195,18 +205,18 @@ impl Login {
     ///
     /// # Errors
     ///
-    /// A sentence for the operator: a file that cannot be used.
+    /// [`LoginError`]: a file that cannot be used.
     pub fn open(
         directory: Option<&Path>,
         config: LoginConfig,
         accounts: Arc<Accounts>,
         revocations: Arc<Revocations>,
         clock: Clock,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, LoginError> {
         let issuer = Issuer::open(directory, config.access_lifetime, Arc::clone(&revocations), clock.clone())?;
         let verifier = Arc::new(issuer.verifier()?);
         revocations.serve(config.idle, config.longest);
-        let known = accounts.look().map_err(|error| error.to_string())?;
+        let known = accounts.look().map_err(|error| LoginError::because(error.to_string(), error))?;
         let (audit, closes) = (Arc::new(Audit::new(clock.clone())), Arc::new(Closes::default()));
         let (lines, closing, most) = (Arc::clone(&audit), Arc::clone(&closes), config.access_lifetime);
         revocations.on_end(Box::new(move |subject, login, why| {
@@ -216,12 +226,13 @@ impl Login {
             closing.begin(subject, login, most);
         }));
         revocations.looked(known.versions());
+        let tries =
+            Tries { per_network: config.per_address, per_account: config.per_account, keys: MAX_TRIERS };
         Ok(Self {
             seal: Seal::new(issuer.secret()),
             last: Mutex::new(known.clone()),
             known: Arc::new(tokio::sync::Mutex::new(Some(known))),
-            by_account: Limiter::new(config.per_account, MAX_TRIERS, clock.clone()),
-            by_address: Limiter::new(config.per_address, MAX_TRIERS, clock.clone()),
+            attempts: PasswordAttempts::new(tries, clock.clone()),
             by_login: Limiter::new(config.per_login, MAX_TRIERS, clock),
             closes,
             config,
@@ -280,17 +291,14 @@ impl Login {
         password: &str,
         address: IpAddr,
     ) -> Result<Entry, NotLoggedIn> {
-        let (by_network, by_name) = (network(address), username.to_owned());
-        self.by_address.take(&by_network).map_err(NotLoggedIn::TooOften)?;
-        // An invalid name has no account, so it needs no bucket.
-        if is_name(username) {
-            self.by_account.take(&by_name).map_err(NotLoggedIn::TooOften)?;
-        }
+        // An invalid name has no account, so it counts against its network alone.
+        let name = is_name(username).then(|| username.to_owned());
+        let attempt = self.attempts.begin(network(address), name).map_err(NotLoggedIn::TooOften)?;
         let account = self.accounts.verify(username, password).await;
-        // Only a wrong password counts as an attempt.
-        if !matches!(account, Ok(None)) {
-            self.by_account.give_back(&by_name);
-            self.by_address.give_back(&by_network);
+        // Only a wrong password counts.
+        match account {
+            Ok(None) => drop(attempt),
+            Ok(Some(_)) | Err(_) => attempt.uncount(),
         }
         let account = match account {
             Ok(account) => account.ok_or(NotLoggedIn::Wrong)?,
@@ -361,7 +369,7 @@ impl Login {
     }
 
     fn entry(&self, user: Arc<str>, id: &str, turn: u64) -> Result<Entry, String> {
-        let token = self.issuer.issue(&user, id)?;
+        let token = self.issuer.issue(&user, id).map_err(|error| error.to_string())?;
         Ok(Entry { user, token, cookie: self.seal.cookie(id, turn) })
     }
 

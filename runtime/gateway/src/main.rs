@@ -135,11 +135,11 @@ fn main() -> ExitCode {
             let startup = if take_over { Startup::TakeOver } else { Startup::Alone };
             match early.unwrap_or_else(Early::begin) {
                 Ok(early) => serve(early, &common, listen, trace, startup, log_format, &log_filter),
-                Err(error) => failed(&format!("cannot start: {error}")),
+                Err(error) => failed(format_args!("cannot start: {error}")),
             }
         }
         Command::User { common, action } => match load(&common, None, None) {
-            Ok(config) => user(&config, &action).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS),
+            Ok(config) => user(&config, &action).map_or_else(failed, |()| ExitCode::SUCCESS),
             Err(code) => code,
         },
         Command::Config { common, check } => match load(&common, None, None) {
@@ -152,7 +152,7 @@ fn main() -> ExitCode {
                     say(text.trim_end());
                     ExitCode::SUCCESS
                 }
-                Err(error) => failed(&error),
+                Err(error) => failed(error),
             },
             Err(code) => code,
         },
@@ -193,7 +193,7 @@ fn serve(
     let terminals = Terminal::new(io::stdout()).and_then(|output| Ok((output, Terminal::new(io::stderr())?)));
     let (output, log) = match terminals {
         Ok(terminals) => terminals,
-        Err(error) => return failed(&format!("cannot start: {error}")),
+        Err(error) => return failed(format_args!("cannot start: {error}")),
     };
     if let Err(error) = log_to_terminal(log_format, log_filter, log.clone()) {
         complain(format_args!("--log-filter: {error}"));
@@ -204,7 +204,7 @@ fn serve(
     runtime.shutdown_background();
     output.flush();
     log.flush();
-    served.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+    served.map_or_else(failed, |()| ExitCode::SUCCESS)
 }
 
 /// Writes a line to standard output. If the reader has gone, that is no error.
@@ -226,13 +226,13 @@ fn load(common: &Common, listen: Option<SocketAddr>, trace: Option<PathBuf>) -> 
     })
 }
 
-fn failed(error: &str) -> ExitCode {
+fn failed(error: impl Display) -> ExitCode {
     complain(error);
     ExitCode::from(1)
 }
 
 fn log_to_terminal(format: LogFormat, filter: &str, terminal: Terminal) -> Result<(), String> {
-    let filter = gateway::telemetry::log_filter(filter)?;
+    let filter = gateway::telemetry::log_filter(filter).map_err(|error| error.to_string())?;
     // A line that cannot be written must not cause another one, which would fail too and end the process.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(terminal);
     match format {
@@ -243,7 +243,7 @@ fn log_to_terminal(format: LogFormat, filter: &str, terminal: Terminal) -> Resul
 }
 
 fn user(config: &Config, action: &UserAction) -> Result<(), String> {
-    gateway::directory::prepare(&config.data_dir)?;
+    gateway::directory::prepare(&config.data_dir).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
     let act = async {
         let accounts = Accounts::open(&config.data_dir)?;

@@ -59,6 +59,11 @@ use super::login::limit::Limiter;
 use super::login::{Login, Rate, address};
 use super::mode_name;
 
+crate::error::caused! {
+    /// Why there is no operator's token: a sentence that names the file.
+    TokenError
+}
+
 /// The operator's token. Only its digest is kept, so that the comparison takes the same time for any input.
 #[derive(Clone)]
 pub struct Token([u8; 32]);
@@ -74,23 +79,24 @@ impl Token {
     ///
     /// # Errors
     ///
-    /// A sentence that names the file.
-    pub fn open(path: &Path) -> Result<Self, String> {
+    /// [`TokenError`].
+    pub fn open(path: &Path) -> Result<Self, TokenError> {
         let fail = |what: &str, error: &dyn core::fmt::Display| {
             format!("cannot {what} the operator's token in {}: {error}", path.display())
         };
         let token = match std::fs::read_to_string(path) {
             Ok(token) => token.trim().to_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let bytes = lockstep::internal::random_bytes::<32>().map_err(|error| fail("make", &error))?;
+                let bytes = lockstep::internal::random_bytes::<32>().map_err(|error| TokenError::because(fail("make", &error), error))?;
                 let token = URL_SAFE_NO_PAD.encode(bytes);
-                private::write(path, format!("{token}\n").as_bytes()).map_err(|error| fail("write", &error))?;
+                private::write(path, format!("{token}\n").as_bytes())
+                    .map_err(|error| TokenError::because(fail("write", &error), error))?;
                 token
             }
-            Err(error) => return Err(fail("read", &error)),
+            Err(error) => return Err(TokenError::because(fail("read", &error), error)),
         };
         if token.len() < 20 {
-            return Err(fail("use", &"it must have at least 20 characters"));
+            return Err(fail("use", &"it must have at least 20 characters").into());
         }
         Ok(Self(Sha256::digest(token.as_bytes()).into()))
     }

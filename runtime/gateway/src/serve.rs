@@ -35,7 +35,7 @@ mod tls;
 use self::request::Connection;
 use self::slots::{Limit, Slots};
 use self::stream::{HeadTimer, Phase, Prefixed, Watched, head};
-pub use self::tls::Certificates;
+pub use self::tls::{CertificateError, Certificates};
 
 /// The length of the accept queue, if the system allows it. During a hand-over, clients wait here until the successor
 /// serves; a client that finds the queue full retries after a second.
@@ -48,12 +48,17 @@ const QUIET: Duration = Duration::from_secs(10);
 const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n";
 
+crate::error::caused! {
+    /// Why a gateway cannot listen. The cause is the system's error.
+    BindError
+}
+
 /// Binds the address.
 ///
 /// # Errors
 ///
-/// A sentence that names the address and says what to do.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+/// [`BindError`], which names the address and says what to do.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     listen(address).map_err(|error| {
         let why = if error.kind() == io::ErrorKind::AddrInUse {
             "the port is in use; stop the process that uses it, or choose another port with --listen".to_owned()
@@ -62,7 +67,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
         } else {
             error.to_string()
         };
-        format!("cannot listen on {address}: {why}")
+        BindError::because(format!("cannot listen on {address}: {why}"), error)
     })
 }
 
@@ -78,9 +83,11 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 ///
-/// A sentence with the system's error.
-pub fn inherit(listener: std::net::TcpListener) -> Result<TcpListener, String> {
-    let fail = |error: io::Error| format!("cannot use the listening socket of the previous process: {error}");
+/// [`BindError`], with the system's error.
+pub fn inherit(listener: std::net::TcpListener) -> Result<TcpListener, BindError> {
+    let fail = |error: io::Error| {
+        BindError::because(format!("cannot use the listening socket of the previous process: {error}"), error)
+    };
     listener.set_nonblocking(true).map_err(fail)?;
     TcpListener::from_std(listener).map_err(fail)
 }

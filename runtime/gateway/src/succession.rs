@@ -18,7 +18,8 @@ use tokio::net::TcpListener;
 use tokio::sync::RwLock;
 
 use super::config::Config;
-use super::directory::DataDir;
+use super::StartError;
+use super::directory::{DataDir, DirectoryError};
 use super::handover::{Offer, Predecessor, Successor};
 use super::serve::Certificates;
 use super::signals::Signals;
@@ -117,8 +118,8 @@ impl<'a> Handover<'a> {
         listener: &TcpListener,
         lock: &'a File,
         files: &'a Files,
-    ) -> Result<Self, String> {
-        let listener = std::os::fd::AsFd::as_fd(listener).try_clone_to_owned().map_err(|error| error.to_string())?;
+    ) -> Result<Self, StartError> {
+        let listener = std::os::fd::AsFd::as_fd(listener).try_clone_to_owned()?;
         Ok(Self { manager, listener: listener.into(), lock, files })
     }
 
@@ -227,7 +228,7 @@ pub(super) async fn next(offer: Option<&Offer>) -> Successor {
 
 /// Takes over from the process that serves the directory: returns when that process has left. The configuration is
 /// validated before, so that the other process keeps serving if it is wrong.
-pub(super) async fn take_over(config: &Config, say: &dyn Fn(&str)) -> Result<Inherited, String> {
+pub(super) async fn take_over(config: &Config, say: &dyn Fn(&str)) -> Result<Inherited, StartError> {
     let began = Instant::now();
     let (predecessor, listener) = loop {
         if let Some(found) = Predecessor::find(&config.data_dir).await? {
@@ -236,18 +237,17 @@ pub(super) async fn take_over(config: &Config, say: &dyn Fn(&str)) -> Result<Inh
         // A process that has just started, or is about to end, holds the directory but does not listen there.
         match DataDir::open(&config.data_dir) {
             Ok(directory) => return Ok(Inherited { lock: Some(directory.into_lock()), ..Inherited::default() }),
-            Err(error) if began.elapsed() > STARTS => return Err(error),
+            Err(error) if began.elapsed() > STARTS => return Err(error.into()),
             Err(_) => tokio::time::sleep(LOOK).await,
         }
     };
     config.tls.as_ref().map(Certificates::open).transpose()?;
     assembly::check(config)?;
-    let there = listener.local_addr().map_err(|error| error.to_string())?;
+    let there = listener.local_addr()?;
     let listener = if config.listen == there || config.listen.port() == 0 {
         listener
     } else {
-        let own = serve::bind(config.listen).await?.into_std();
-        own.map_err(|error| error.to_string())?
+        serve::bind(config.listen).await?.into_std()?
     };
     say("taking over: waiting for the other process to end its runs");
     let lock = predecessor.directory().await?;
@@ -260,7 +260,7 @@ pub(super) async fn directory(
     path: &Path,
     lock: Option<File>,
     predecessor: Option<&Predecessor>,
-) -> Result<DataDir, String> {
+) -> Result<DataDir, DirectoryError> {
     if let Some(lock) = lock {
         return Ok(DataDir::inherit(path, lock));
     }

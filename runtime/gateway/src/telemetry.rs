@@ -6,7 +6,7 @@ use std::time::Duration;
 use lockstep::Manager;
 use lockstep_model::connection::State;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use super::mode_name;
@@ -23,22 +23,33 @@ const MODEL_BUCKETS: [f64; 14] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10
 /// How often histograms are updated.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+crate::error::caused! {
+    /// Why nothing is recorded.
+    NotInstalled
+}
+
+crate::error::caused! {
+    /// Why a log level or filter is not valid.
+    InvalidFilter
+}
+
 /// Begins recording, for the whole process.
 ///
 /// # Errors
 ///
-/// A sentence, if another recorder is installed already.
-pub fn install() -> Result<PrometheusHandle, String> {
+/// [`NotInstalled`], if another recorder is installed already.
+pub fn install() -> Result<PrometheusHandle, NotInstalled> {
+    let fail = |error: BuildError| NotInstalled::because(error.to_string(), error);
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
-        .map_err(|error| error.to_string())?;
+        .map_err(fail)?;
     let builder = ["lockstep_run_seconds", "lockstep_first_token_seconds", "lockstep_model_seconds"]
         .iter()
         .try_fold(builder, |builder, name| {
             builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), &MODEL_BUCKETS)
         })
-        .map_err(|error| error.to_string())?;
-    let handle = builder.install_recorder().map_err(|error| error.to_string())?;
+        .map_err(fail)?;
+    let handle = builder.install_recorder().map_err(fail)?;
     describe();
     Ok(handle)
 }
@@ -57,11 +68,12 @@ pub(super) async fn upkeep(handle: &PrometheusHandle) {
 ///
 /// # Errors
 ///
-/// Why the filter is not valid.
-pub fn log_filter(filter: &str) -> Result<EnvFilter, String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+/// [`InvalidFilter`].
+pub fn log_filter(filter: &str) -> Result<EnvFilter, InvalidFilter> {
+    let filter =
+        EnvFilter::try_new(filter).map_err(|error| InvalidFilter::because(error.to_string(), error))?;
     let quiet = ["tungstenite=info", "tungstenite::protocol=info", "tungstenite::protocol::frame=info"];
-    let quiet = quiet.iter().map(|directive| directive.parse().map_err(|_| format!("{directive} is not a filter")));
+    let quiet = quiet.iter().map(|directive| directive.parse().map_err(|_| InvalidFilter::new(format!("{directive} is not a filter"))));
     quiet.collect::<Result<Vec<_>, _>>().map(|quiet| quiet.into_iter().fold(filter, EnvFilter::add_directive))
 }
 

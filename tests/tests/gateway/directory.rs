@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use lockstep_gateway::accounts::Accounts;
-use lockstep_gateway::directory::{DataDir, LOCK_FILE};
+use lockstep_gateway::directory::{DataDir, DirectoryError, LOCK_FILE};
 
 use crate::hostile::starts::{Folder, Process, gateway, settings};
 
@@ -55,7 +55,9 @@ fn a_directory_is_free_again_when_its_holder_is_gone() {
     let held = DataDir::open(&folder.path("data")).expect("a free directory");
     assert_eq!(held.path(), folder.path("data"));
     let refused = DataDir::open(&folder.path("data")).expect_err("it is held");
-    assert!(refused.contains("in use"), "{refused}");
+    let DirectoryError::InUse { path, holder } = &refused else { panic!("{refused}") };
+    assert_eq!(*path, folder.path("data"));
+    assert!(refused.to_string().contains(&format!("is in use by {holder}; stop it")), "{refused}");
     drop(held);
     DataDir::open(&folder.path("data")).expect("a directory whose holder is gone");
 }

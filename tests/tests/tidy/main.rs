@@ -7,12 +7,14 @@
 //! | --- | --- |
 //! | lengths, bans, layout | [`rules`] |
 //! | property ids and their table | [`properties`] |
+//! | who may hold users, connections and the core | [`owners`] |
 //! | what the README and the guide promise | [`readme`] |
 #![forbid(unsafe_code)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod owners;
 mod packages;
 mod properties;
 mod readme;

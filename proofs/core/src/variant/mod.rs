@@ -11,6 +11,7 @@ pub mod bounded;
 pub mod guard;
 pub mod inbox;
 pub mod journal;
+pub mod reentrant;
 pub mod registries;
 
 /// One mistake.
@@ -186,6 +187,16 @@ const WAKE_UPS: &[Variant] = &[
         expected: "deadlock",
         size: Size { actors: 1, rounds: 2 },
         run: sh3::slow_reader::<inbox::WaitForTheSlow>,
+    },
+    Variant {
+        obligation: "SH-3",
+        race: Some("X104"),
+        name: "step-within-a-step",
+        mistake: "an output is dispatched by another step of the same slot, whose lock is held",
+        scenario: "slow-reader",
+        expected: "deadlock",
+        size: Size { actors: 1, rounds: 2 },
+        run: sh3::slow_reader::<reentrant::StepWithin>,
     },
     Variant {
         obligation: "SH-3",

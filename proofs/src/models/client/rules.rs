@@ -196,20 +196,16 @@ impl Rules {
             (Phase::Idle, Input::Connect) | (Phase::Backoff, Input::Expired(Timer::Backoff)) => {
                 self.open(bounds, &mut out);
             }
+            (Phase::Stopped(_), Input::Connect) if self.token.is_none() => self.ask(&mut out),
             (Phase::Stopped(_), Input::Connect) => self.pause(bounds, &mut out),
             (Phase::Idle, Input::Disconnect) => return Ok(None),
             (_, Input::Disconnect) => self.leave(Phase::Idle, &mut out),
-            (Phase::Connecting, Input::Opened { socket }) if *socket == current => match self.token {
-                Some(token) => {
-                    self.phase = Phase::Authenticating;
-                    let resume = Resume { from: self.begin, replaces: self.connection };
-                    out.push(Output::Write(Request::Auth { token, resume }));
-                }
-                None => {
-                    self.ask(&mut out);
-                    self.leave(Phase::Stopped(4504), &mut out);
-                }
-            },
+            (Phase::Connecting, Input::Opened { socket }) if *socket == current => {
+                let Some(token) = self.token else { return Ok(None) };
+                self.phase = Phase::Authenticating;
+                let resume = Resume { from: self.begin, replaces: self.connection };
+                out.push(Output::Write(Request::Auth { token, resume }));
+            }
             (Phase::Connecting | Phase::Authenticating, Input::Expired(Timer::Connect)) => self.pause(bounds, &mut out),
             (Phase::Authenticating, Input::Limits { socket, longest }) if *socket == current => {
                 self.longest = *longest;
@@ -436,6 +432,7 @@ impl Rules {
             Phase::Live | Phase::Holding | Phase::Leaving => {
                 out.push(Output::Write(Request::Auth { token, resume: Resume::default() }));
             }
+            Phase::Stopped(_) if self.socket == 0 => self.open(bounds, out),
             Phase::Stopped(_) => self.pause(bounds, out),
             Phase::Idle | Phase::Backoff | Phase::Connecting | Phase::Authenticating => {}
         }
@@ -447,6 +444,10 @@ impl Rules {
     }
 
     fn open(&mut self, bounds: &Bounds, out: &mut Vec<Output<u8>>) {
+        if self.token.is_none() {
+            self.phase = Phase::Stopped(4504);
+            return self.ask(out);
+        }
         self.socket += 1;
         for queued in &mut self.queue {
             queued.here = false;

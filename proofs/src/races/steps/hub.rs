@@ -39,6 +39,14 @@ pub(super) fn rows() -> Vec<Row> {
             Hub { mistake: Some(Mistake::WaitForRoom) },
             Hub { mistake: None }
         ),
+        alone!(
+            "X104",
+            "step within a step",
+            "what handles an event under the hub's lock publishes again, and waits for the lock that it holds",
+            ["LIVE-3", "SH-3"],
+            Hub { mistake: Some(Mistake::StepWithin) },
+            Hub { mistake: None }
+        ),
     ]
 }
 
@@ -47,6 +55,7 @@ enum Mistake {
     AwaitUnderLock,
     TwoOrders,
     WaitForRoom,
+    StepWithin,
 }
 
 /// The model.
@@ -134,7 +143,13 @@ impl Hub {
             At::First => free(!self.hub_first(who)),
             At::Second => {
                 let room = state.seen[Who::Slow as usize] == state.head();
-                who != Who::Publisher || self.mistake != Some(Mistake::WaitForRoom) || room
+                who != Who::Publisher
+                    || match self.mistake {
+                        Some(Mistake::WaitForRoom) => room,
+                        // It needs the hub's lock again, which it holds itself.
+                        Some(Mistake::StepWithin) => free(true),
+                        Some(Mistake::AwaitUnderLock | Mistake::TwoOrders) | None => true,
+                    }
             }
             At::Sending => true,
         }

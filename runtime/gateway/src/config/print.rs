@@ -6,7 +6,7 @@ use core::fmt::Write;
 use toml::{Table, Value};
 
 use super::table::Sentences;
-use super::{Agent, Auth, Config, Limits, Log, Login, MachineBounds, Proxies, Tls, Trace};
+use super::{Agent, Auth, Config, ConfigError, Limits, Log, Login, MachineBounds, Proxies, Tls, Trace};
 
 /// The tables, in the order in which they are printed.
 const TABLES: [(&str, Sentences); 9] = [
@@ -26,9 +26,9 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Why it cannot be written as TOML.
-    pub fn print(&self) -> Result<String, String> {
-        let mut values = Table::try_from(self).map_err(|error| error.to_string())?;
+    /// [`ConfigError`]: why it cannot be written as TOML.
+    pub fn print(&self) -> Result<String, ConfigError> {
+        let mut values = Table::try_from(self).map_err(|error| ConfigError(error.to_string()))?;
         let mut text = String::from(
             "# A duration is a number in the unit of its name, or a text with a unit: \"500ms\", \"45s\", \"15m\", \"2h\", \"30d\".\n\n",
         );

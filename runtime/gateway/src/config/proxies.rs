@@ -58,6 +58,11 @@ pub struct Network {
     length: u8,
 }
 
+crate::error::caused! {
+    /// Why a text is not valid as a setting: a sentence that quotes it.
+    InvalidSetting
+}
+
 impl Network {
     /// Whether the address is in it. An IPv4-mapped IPv6 address counts as its IPv4 address.
     #[must_use]
@@ -77,10 +82,10 @@ impl Network {
 }
 
 impl FromStr for Network {
-    type Err = String;
+    type Err = InvalidSetting;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a network: write 10.0.0.0/8, fd00::/8 or one address");
+    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
+        let wrong = || InvalidSetting::new(format!("{text:?} is not a network: write 10.0.0.0/8, fd00::/8 or one address"));
         let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
         let most = if address.is_ipv4() { 32 } else { 128 };
@@ -99,9 +104,9 @@ impl FromStr for Network {
 }
 
 impl TryFrom<String> for Network {
-    type Error = String;
+    type Error = InvalidSetting;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, InvalidSetting> {
         text.parse()
     }
 }
@@ -153,9 +158,9 @@ impl Default for BasePath {
 }
 
 impl TryFrom<String> for BasePath {
-    type Error = String;
+    type Error = InvalidSetting;
 
-    fn try_from(path: String) -> Result<Self, String> {
+    fn try_from(path: String) -> Result<Self, InvalidSetting> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-._~".contains(c);
         let parts = || path.split('/').skip(1);
         let empty = parts().filter(|part| part.is_empty()).count();
@@ -165,9 +170,9 @@ impl TryFrom<String> for BasePath {
             || empty != 1
             || parts().any(|part| part == "." || part == "..")
         {
-            return Err(format!(
+            return Err(InvalidSetting::new(format!(
                 "{path:?} is not a base path: write one like /chat/, with `/` at both ends, of A-Z a-z 0-9 - . _ ~"
-            ));
+            )));
         }
         Ok(Self(path))
     }

@@ -51,7 +51,7 @@ impl Closes {
                     match closed.await {
                         Ok(Ok(())) => return,
                         Ok(Err(reason)) => {
-                            tracing::warn!(user = %subject, reason, "a login's connections could not be closed");
+                            tracing::warn!(user = %subject, %reason, "a login's connections could not be closed");
                         }
                         Err(_) => tracing::warn!(user = %subject, "closing a login's connections takes too long"),
                     }

@@ -20,6 +20,8 @@ use lockstep::verify::keys::Secret;
 use lockstep::verify::revoked::Revocations;
 use serde::Serialize;
 
+use super::LoginError;
+
 /// The key's file in the data directory.
 pub const KEY_FILE: &str = "signing.key";
 /// The `iss` and `aud` of the tokens.
@@ -55,16 +57,16 @@ impl Issuer {
     ///
     /// # Errors
     ///
-    /// A sentence that names the file that cannot be read or written, or is not a key.
+    /// [`LoginError`], which names the file that cannot be read or written, or is not a key.
     pub fn open(
         directory: Option<&Path>,
         lifetime: Duration,
         revocations: Arc<Revocations>,
         clock: Clock,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, LoginError> {
         let key = match directory {
             Some(directory) => read_or_make(&directory.join(KEY_FILE))?,
-            None => random_bytes::<KEY>()?,
+            None => random_bytes::<KEY>().map_err(no_randomness)?,
         };
         let secret = Secret::new(&key);
         Ok(Self { secret, key: EncodingKey::from_secret(&key), lifetime, revocations, clock })
@@ -81,21 +83,21 @@ impl Issuer {
     ///
     /// # Errors
     ///
-    /// A sentence, if tokens live longer than revocations are remembered.
-    pub fn verifier(&self) -> Result<JwtVerifier, String> {
+    /// [`LoginError`], if tokens live longer than revocations are remembered.
+    pub fn verifier(&self) -> Result<JwtVerifier, LoginError> {
         // One second more, because the dates of a token are rounded.
         let longest = self.lifetime.saturating_add(Duration::from_secs(1));
         JwtVerifier::own(self.secret.clone(), NAME, longest, Arc::clone(&self.revocations), self.clock.clone())
-            .map_err(|error| error.to_string())
+            .map_err(|error| LoginError::because(error.to_string(), error))
     }
 
     /// Issues a token for a user, from the login with that id.
     ///
     /// # Errors
     ///
-    /// A sentence, if the system has no randomness.
-    pub fn issue(&self, user: &str, login: &str) -> Result<Token, String> {
-        let jti = URL_SAFE_NO_PAD.encode(random_bytes::<16>()?);
+    /// [`LoginError`], if the system has no randomness.
+    pub fn issue(&self, user: &str, login: &str) -> Result<Token, LoginError> {
+        let jti = URL_SAFE_NO_PAD.encode(random_bytes::<16>().map_err(no_randomness)?);
         let now = self.clock.now();
         let claims = Claims {
             iss: NAME,
@@ -107,7 +109,9 @@ impl Issuer {
             exp: seconds(now.saturating_add(millis(self.lifetime))),
         };
         let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.key);
-        token.map(|token| Token::new(&token)).map_err(|error| format!("cannot sign a token: {error}"))
+        token
+            .map(|token| Token::new(&token))
+            .map_err(|error| LoginError::because(format!("cannot sign a token: {error}"), error))
     }
 
     /// The key, to derive others from.
@@ -126,7 +130,11 @@ fn checksum(key: &[u8; KEY]) -> [u8; SUM] {
     crc32fast::hash(key).to_le_bytes()
 }
 
-fn read_or_make(path: &Path) -> Result<[u8; KEY], String> {
+fn no_randomness(error: impl core::error::Error + Send + Sync + 'static) -> LoginError {
+    LoginError::because(error.to_string(), error)
+}
+
+fn read_or_make(path: &Path) -> Result<[u8; KEY], LoginError> {
     let say = |reason: &dyn fmt::Display| format!("{}: {reason}", path.display());
     match fs::read(path) {
         Ok(bytes) => {
@@ -142,17 +150,17 @@ fn read_or_make(path: &Path) -> Result<[u8; KEY], String> {
                 wrong(&format!("it is not a signing key, which has {KEY} bytes and a checksum of {SUM} bytes"))
             })?;
             if !sum.is_empty() && *sum != checksum(&key) {
-                return Err(wrong("its checksum does not match its key: it was damaged"));
+                return Err(wrong("its checksum does not match its key: it was damaged").into());
             }
             Ok(key)
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let key = random_bytes()?;
+            let key = random_bytes().map_err(no_randomness)?;
             let bytes = [&key[..], &checksum(&key)].concat();
-            replace(path, &bytes).map_err(|error| say(&error))?;
+            replace(path, &bytes).map_err(|error| LoginError::because(say(&error), error))?;
             Ok(key)
         }
-        Err(error) => Err(say(&error)),
+        Err(error) => Err(LoginError::because(say(&error), error)),
     }
 }
 

@@ -1,30 +1,22 @@
-//! Rate limiting: token buckets in a bounded map, by a monotonic clock.
+//! Rate limiting by a monotonic clock. [`lockstep_model::login::attempts`] decides; a limiter adds the lock and the
+//! clock.
 
-use lockstep::internal::lock;
-use lockstep::internal::millis;
-use lockstep::verify::clock::Clock;
-use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// A rate: `burst` times at once, and once more every `refill`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// The number of times at once.
-    pub burst: u32,
-    /// The time until one more. Zero means no limit.
-    pub refill: Duration,
-}
+use lockstep::internal::lock;
+use lockstep::verify::clock::Clock;
+pub use lockstep_model::login::attempts::Rate;
+use lockstep_model::login::attempts::{Attempts, Buckets, Outcome, Tries};
 
-/// Token buckets by key, at most `bound` of them. If there are more keys, the bucket that is nearest to full is
-/// dropped, because that loses the least.
+/// Token buckets by key, at most `bound` of them.
 #[derive(Debug)]
-pub(crate) struct Limiter<K> {
+pub(crate) struct Limiter<K: Ord> {
     rate: Rate,
     bound: usize,
     clock: Clock,
-    /// The time at which a bucket will be full again. Each take moves it by `refill`.
-    buckets: Mutex<BTreeMap<K, u64>>,
+    buckets: Mutex<Buckets<K>>,
 }
 
 impl<K: Ord + Clone> Limiter<K> {
@@ -38,35 +30,59 @@ impl<K: Ord + Clone> Limiter<K> {
     ///
     /// The time until there is one.
     pub(crate) fn take(&self, key: &K) -> Result<(), Duration> {
-        let refill = millis(self.rate.refill);
-        if refill == 0 {
-            return Ok(());
-        }
-        let span = refill.saturating_mul(u64::from(self.rate.burst));
         let mut buckets = lock(&self.buckets);
         // Read the clock under the lock, so that it is not before the instant of another take.
         let now = self.clock.elapsed();
-        let full_at = buckets.get(key).map_or(now, |full_at| now.max(*full_at));
-        let next = full_at.saturating_add(refill);
-        if next - now > span {
-            return Err(Duration::from_millis(next - now - span));
-        }
-        if !buckets.contains_key(key) && buckets.len() >= self.bound {
-            buckets.retain(|_, full_at| *full_at > now);
-            let nearest = buckets.iter().min_by_key(|(_, full_at)| **full_at).map(|(key, _)| key.clone());
-            if let Some(nearest) = nearest.filter(|_| buckets.len() >= self.bound) {
-                buckets.remove(&nearest);
-            }
-        }
-        buckets.insert(key.clone(), next);
-        Ok(())
+        buckets.take(self.rate, self.bound, key, now)
+    }
+}
+
+/// The attempts to log in with a password.
+#[derive(Debug)]
+pub(super) struct PasswordAttempts {
+    tries: Tries,
+    clock: Clock,
+    attempts: Mutex<Attempts<IpAddr, String>>,
+}
+
+impl PasswordAttempts {
+    pub(super) fn new(tries: Tries, clock: Clock) -> Self {
+        Self { tries, clock, attempts: Mutex::default() }
     }
 
-    /// Returns a token that was taken for a legitimate attempt.
-    pub(crate) fn give_back(&self, key: &K) {
-        let mut buckets = lock(&self.buckets);
-        if let Some(full_at) = buckets.get_mut(key) {
-            *full_at = full_at.saturating_sub(millis(self.rate.refill));
-        }
+    /// Begins an attempt from a network for an account.
+    ///
+    /// # Errors
+    ///
+    /// The time until another attempt may begin.
+    pub(super) fn begin(&self, network: IpAddr, account: Option<String>) -> Result<Attempt<'_>, Duration> {
+        let mut attempts = lock(&self.attempts);
+        attempts.begin(&self.tries, &network, account.as_ref(), self.clock.elapsed())?;
+        Ok(Attempt { of: self, network, account, outcome: Outcome::Wrong })
+    }
+}
+
+/// An attempt in progress. It ends when it is dropped, as a wrong password unless it is [uncounted](Self::uncount):
+/// a client that hangs up early gains nothing.
+#[derive(Debug)]
+pub(super) struct Attempt<'a> {
+    of: &'a PasswordAttempts,
+    network: IpAddr,
+    account: Option<String>,
+    outcome: Outcome,
+}
+
+impl Attempt<'_> {
+    /// Ends an attempt that was no wrong password.
+    pub(super) fn uncount(mut self) {
+        self.outcome = Outcome::Uncounted;
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let mut attempts = lock(&self.of.attempts);
+        let (tries, now) = (&self.of.tries, self.of.clock.elapsed());
+        attempts.end(tries, &self.network, self.account.as_ref(), self.outcome, now);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lockstep::internal::lock;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::Login;
+use super::{Login, RevokeError};
 use crate::accounts::Subjects;
 
 /// How long a check of the accounts may delay a request. If the file system hangs, only one thread waits for it.
@@ -48,9 +48,9 @@ impl Login {
         for subject in known.erasures() {
             self.closes.closed(None).await;
             let erased = timeout(ERASURE, revoker.erase(Arc::clone(&subject))).await;
-            let late = |_| "it took too long".to_owned();
+            let late = |_| RevokeError::new("it took too long");
             let fail =
-                |reason| format!("the data of {subject}, whose account was removed, is not erased yet: {reason}");
+                |reason: RevokeError| format!("the data of {subject}, whose account was removed, is not erased yet: {reason}");
             erased.map_err(late).and_then(|erased| erased).map_err(fail)?;
             let (accounts, gone) = (Arc::clone(&self.accounts), Arc::clone(&subject));
             let noted = tokio::task::spawn_blocking(move || accounts.erased(&gone)).await;

@@ -23,12 +23,17 @@ pub fn raise() -> Option<u64> {
     None
 }
 
+crate::error::caused! {
+    /// That a limit was lowered: the new value, and what to do.
+    Lowered
+}
+
 /// Lowers `limits.sockets` to what the limit of open files allows.
 ///
 /// # Errors
 ///
-/// That it was lowered: a sentence for the operator with the new value and what to do.
-pub fn fit(limits: &mut Limits, files: Option<u64>) -> Result<(), String> {
+/// [`Lowered`].
+pub fn fit(limits: &mut Limits, files: Option<u64>) -> Result<(), Lowered> {
     let Some(files) = files else { return Ok(()) };
     let others = u64::from(limits.other_files) + u64::from(RESERVE);
     // If the limit is smaller than the reserve, half of it is for sockets.
@@ -38,8 +43,8 @@ pub fn fit(limits: &mut Limits, files: Option<u64>) -> Result<(), String> {
     }
     let (wanted, needed) = (limits.sockets, u64::from(limits.sockets) + others);
     limits.sockets = u32::try_from(fits).unwrap_or(u32::MAX);
-    Err(format!(
+    Err(Lowered::new(format!(
         "the process may have {files} open files, so {fits} sockets fit, not the {wanted} of `limits.sockets`; raise the \
          hard limit to {needed}: `ulimit -Hn`, systemd's LimitNOFILE, a container's --ulimit nofile"
-    ))
+    )))
 }

@@ -1,5 +1,6 @@
 //! TLS certificates, which can be reloaded while the gateway serves.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use lockstep::internal::lock;
@@ -8,6 +9,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Tls;
+
+crate::error::caused! {
+    /// Why certificates cannot be used: a sentence that names the file.
+    CertificateError
+}
 
 /// The certificates for new connections.
 #[derive(Clone)]
@@ -27,8 +33,8 @@ impl Certificates {
     ///
     /// # Errors
     ///
-    /// A sentence that names the file.
-    pub fn open(files: &Tls) -> Result<Self, String> {
+    /// [`CertificateError`].
+    pub fn open(files: &Tls) -> Result<Self, CertificateError> {
         Ok(Self { files: files.clone(), current: Arc::new(Mutex::new(read(files)?)) })
     }
 
@@ -36,8 +42,8 @@ impl Certificates {
     ///
     /// # Errors
     ///
-    /// A sentence that names the file; the certificates then stay unchanged.
-    pub fn reload(&self) -> Result<(), String> {
+    /// [`CertificateError`]; the certificates then stay unchanged.
+    pub fn reload(&self) -> Result<(), CertificateError> {
         let read = read(&self.files)?;
         *lock(&self.current) = read;
         Ok(())
@@ -48,16 +54,23 @@ impl Certificates {
     }
 }
 
-fn read(tls: &Tls) -> Result<TlsAcceptor, String> {
+fn read(tls: &Tls) -> Result<TlsAcceptor, CertificateError> {
+    let fail = |what: &str, path: &Path, error: &dyn core::fmt::Display| {
+        format!("cannot {what} {}: {error}", path.display())
+    };
     let chain = CertificateDer::pem_file_iter(&tls.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| format!("cannot read the certificate {}: {error}", tls.certificate.display()))?;
+        .map_err(|error| {
+            CertificateError::because(fail("read the certificate", &tls.certificate, &error), error)
+        })?;
     let key = PrivateKeyDer::from_pem_file(&tls.key)
-        .map_err(|error| format!("cannot read the key {}: {error}", tls.key.display()))?;
+        .map_err(|error| CertificateError::because(fail("read the key", &tls.key, &error), error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|error| format!("cannot use the certificate {}: {error}", tls.certificate.display()))?;
+        .map_err(|error| {
+            CertificateError::because(fail("use the certificate", &tls.certificate, &error), error)
+        })?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

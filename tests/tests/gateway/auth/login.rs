@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lockstep::verify::{BoxFuture, Revocation, Verifier};
 use lockstep_gateway::accounts::Accounts;
-use lockstep_gateway::login::{LoginConfig, Revoker, routes};
+use lockstep_gateway::login::{LoginConfig, RevokeError, Revoker, routes};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
@@ -199,7 +199,7 @@ async fn a_cookie_whose_successor_was_used_ends_the_login_for_both_holders() {
 struct Told(Mutex<Vec<Revocation>>);
 
 impl Revoker for Told {
-    fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), String>> {
+    fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), RevokeError>> {
         self.0.lock().expect("a list").push(revocation);
         Box::pin(async { Ok(()) })
     }
@@ -248,7 +248,7 @@ async fn logging_out_ends_this_login_and_everywhere_ends_all_of_them() {
 struct GatedRevoker(mpsc::UnboundedSender<oneshot::Sender<oneshot::Sender<()>>>);
 
 impl Revoker for GatedRevoker {
-    fn revoke(&self, _: Revocation) -> BoxFuture<'_, Result<(), String>> {
+    fn revoke(&self, _: Revocation) -> BoxFuture<'_, Result<(), RevokeError>> {
         Box::pin(async {
             let (permit, granted) = oneshot::channel();
             self.0.send(permit).expect("the test asks");
@@ -310,7 +310,7 @@ async fn a_login_ends_with_its_revocation_its_account_and_its_password() {
 struct Heard(mpsc::UnboundedSender<Revocation>);
 
 impl Revoker for Heard {
-    fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), String>> {
+    fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), RevokeError>> {
         let heard = self.0.send(revocation).map_err(|error| error.to_string());
         Box::pin(async { heard })
     }

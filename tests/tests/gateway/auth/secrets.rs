@@ -76,7 +76,7 @@ fn a_signing_key_that_cannot_be_used_is_named() {
         Login::open(Some(directory.path()), config(), accounts, revocations, hands.clock())
     };
     directory.file(KEY_FILE, b"short");
-    assert!(open().expect_err("an error").contains("signing.key: it is not a signing key, which has 32 bytes"));
+    assert!(open().expect_err("an error").to_string().contains("signing.key: it is not a signing key, which has 32 bytes"));
     // A flipped bit is detected: it would otherwise yield another key and log everyone out silently.
     std::fs::remove_file(directory.path().join(KEY_FILE)).expect("removed");
     open().expect("a new key");
@@ -85,19 +85,19 @@ fn a_signing_key_that_cannot_be_used_is_named() {
         let mut content = whole.clone();
         content[at / 8] ^= 1 << (at % 8);
         directory.file(KEY_FILE, &content);
-        let said = open().expect_err("an error");
+        let said = open().expect_err("an error").to_string();
         assert!(said.contains("signing.key: its checksum does not match its key"), "bit {at}: {said}");
     }
     for length in [0, 1, 31, 33, 35, 37] {
         let mut content = whole.clone();
         content.resize(length, 0);
         directory.file(KEY_FILE, &content);
-        assert!(open().expect_err("an error").contains("signing.key: it is not a signing key"), "{length}");
+        assert!(open().expect_err("an error").to_string().contains("signing.key: it is not a signing key"), "{length}");
     }
     // An earlier version wrote the key alone.
     directory.file(KEY_FILE, &whole[..32]);
     open().expect("the same key");
     std::fs::remove_file(directory.path().join(KEY_FILE)).expect("removed");
     std::fs::create_dir(directory.path().join(KEY_FILE)).expect("a directory");
-    assert!(open().expect_err("an error").contains("signing.key: "));
+    assert!(open().expect_err("an error").to_string().contains("signing.key: "));
 }

@@ -71,10 +71,11 @@ async fn behind_a_proxy_each_client_has_a_limit_of_its_own() {
 fn sockets_are_as_many_as_the_open_files_leave() {
     let limits = |sockets| Limits { sockets, other_files: 256, ..Limits::default() };
     let mut plenty = limits(18_000);
-    assert_eq!((fit(&mut plenty, None), fit(&mut plenty, Some(18_320)), plenty.sockets), (Ok(()), Ok(()), 18_000));
+    assert!(fit(&mut plenty, None).is_ok() && fit(&mut plenty, Some(18_320)).is_ok());
+    assert_eq!(plenty.sockets, 18_000);
     for (files, sockets) in [(18_319, 17_999), (1_024, 704), (256, 128), (3, 2), (1, 1)] {
         let mut few = limits(18_000);
-        let said = fit(&mut few, Some(files)).expect_err("too few");
+        let said = fit(&mut few, Some(files)).expect_err("too few").to_string();
         assert_eq!(few.sockets, sockets);
         assert!(said.contains(&format!("{sockets} sockets fit")) && said.contains("18320"), "{said}");
     }

@@ -66,15 +66,19 @@ fn an_open_socket_presents_the_credential_the_place_and_the_connection_before() 
     assert_eq!(step(&mut client, opened(2)), done(vec![resumes]));
 }
 
+/// CLIENT-1: a user who asks twice waits for the newer request, and the first attempt is made without a pause.
 #[test]
-fn without_a_credential_it_asks_for_one_and_stops() {
-    let mut client: Client<Tag> = then(Client::new(ReadFrom::Latest), Input::Connect);
-    let mut out = vec![asks(1)];
-    out.extend(drops(Some(1)));
-    assert_eq!(step(&mut client, opened(1)), done(out));
-    assert_eq!((client.state(), client.asked()), (State::Stopped { code: 4504 }, TokenRequestId(1)));
-    assert_eq!(step(&mut client, token(1, 5)), pauses(None, 2));
-    assert_eq!(client.state(), State::Backoff);
+fn no_socket_is_opened_before_there_is_a_credential_and_then_one_at_once() {
+    let mut client: Client<Tag> = Client::new(ReadFrom::Latest);
+    for number in [1, 2] {
+        assert_eq!(step(&mut client, Input::Connect), done(vec![asks(number)]));
+        assert_eq!((client.state(), client.socket()), (State::Stopped { code: 4504 }, SocketId(0)));
+    }
+    ignores(&client, [token(1, 5)]);
+    let out = vec![Output::Open { socket: SocketId(1) }, Output::Arm(Timer::Connect, SMALL.connect)];
+    for input in [token(2, 5), Input::Present { token: 5 }] {
+        assert_eq!(step(&mut client.clone(), input), done(out.clone()));
+    }
 }
 
 #[test]

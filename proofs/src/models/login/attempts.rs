@@ -1,0 +1,275 @@
+//! Attempts to log in ([`lockstep_model::login::attempts`]): several networks, several accounts, right and wrong
+//! passwords, many attempts at once, and time.
+//!
+//! The oracle keeps the list of wrong passwords with their times and states two laws over it, without buckets: an
+//! attempt is refused only for what its own network or its own account has done (ISO-1), and in no time does a key have
+//! more wrong passwords than its rate allows (LIM-1). While more keys are in use than are kept, the second law is not
+//! claimed for that kind of key.
+
+use core::time::Duration;
+
+use lockstep_model::login::attempts::{Attempts, Outcome, Rate, Tries};
+use stateright::{Model, Property};
+
+use crate::engine::profile::Profile;
+use crate::engine::proof::Proof;
+use crate::models::harness::checked;
+
+/// A mistake: replacements for parts of the sound design.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mistake {
+    /// The network that an attempt is counted for, from its own and the number of its socket.
+    pub(crate) network: fn(u8, u8) -> u8,
+    /// The account that an attempt is counted for.
+    pub(crate) account: fn(u8) -> u8,
+    /// The state that an attempt finds.
+    pub(crate) found: fn(&mut Attempts<u8, u8>),
+}
+
+impl Mistake {
+    /// No mistake.
+    pub(crate) const NONE: Self = Self { network: |network, _| network, account: |account| account, found: |_| {} };
+}
+
+/// The model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Desk {
+    pub(crate) networks: u8,
+    pub(crate) accounts: u8,
+    pub(crate) attempts: u8,
+    pub(crate) ticks: u8,
+    pub(crate) mistake: Mistake,
+}
+
+/// Returns the model at the bounds of a profile.
+pub(crate) fn model(profile: Profile) -> Desk {
+    let (networks, accounts, attempts, ticks) = match profile {
+        Profile::Quick => (2, 2, 5, 3),
+        Profile::Ci => (3, 2, 6, 3),
+        Profile::Deep => (3, 3, 7, 4),
+    };
+    Desk { networks, accounts, attempts, ticks, mistake: Mistake::NONE }
+}
+
+/// The smallest model that a mistake needs.
+pub(crate) fn small(mistake: Mistake) -> Desk {
+    Desk { networks: 2, accounts: 2, attempts: 4, ticks: 1, mistake }
+}
+
+/// Rates that differ, and room for two keys of each kind.
+fn tries() -> Tries {
+    let rate = |burst, refill| Rate { burst, refill: Duration::from_millis(refill) };
+    Tries { per_network: rate(3, 2), per_account: rate(2, 3), keys: 2 }
+}
+
+/// An attempt that was admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Attempt {
+    network: u8,
+    account: u8,
+    /// The number of its socket.
+    socket: u8,
+    wrong: bool,
+}
+
+/// The machine, the attempts in progress, and the oracle.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct State {
+    attempts: Attempts<u8, u8>,
+    now: u64,
+    open: Vec<Attempt>,
+    /// The wrong passwords so far, with their times.
+    wrong: Vec<(Attempt, u64)>,
+    made: u8,
+    refused: bool,
+    /// Whether more networks, or accounts, have been in use than are kept.
+    crowded: [bool; 2],
+    broken: Option<&'static str>,
+}
+
+checked![Desk, State; "ISO-1", "LIM-1"];
+
+/// An action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// A client sends a name and a password.
+    Try {
+        /// Its network.
+        network: u8,
+        /// The account.
+        account: u8,
+        /// Whether the password is wrong.
+        wrong: bool,
+    },
+    /// The password of an open attempt is verified, or its request is given up.
+    End(usize),
+    /// A millisecond passes.
+    Tick,
+}
+
+/// The two kinds of key.
+const KINDS: [fn(&Attempt) -> u8; 2] = [|attempt| attempt.network, |attempt| attempt.account];
+
+impl State {
+    /// The wrong passwords of a key since a time, and its attempts in progress.
+    fn used(&self, kind: usize, key: u8, span: u64) -> u64 {
+        let is = |attempt: &Attempt| KINDS[kind](attempt) == key;
+        let recent = self.wrong.iter().filter(|(attempt, at)| is(attempt) && at + span > self.now);
+        (recent.count() + self.open.iter().filter(|attempt| is(attempt)).count()) as u64
+    }
+
+    fn rate(kind: usize) -> (u64, u64) {
+        let rate = [tries().per_network, tries().per_account][kind];
+        (u64::from(rate.burst), u64::try_from(rate.refill.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn begin(&mut self, desk: &Desk, attempt: Attempt) {
+        let network = (desk.mistake.network)(attempt.network, attempt.socket);
+        let account = (desk.mistake.account)(attempt.account);
+        (desk.mistake.found)(&mut self.attempts);
+        let begun = self.attempts.begin(&tries(), &network, Some(&account), self.now);
+        let full = [0, 1].map(|kind| {
+            let (burst, refill) = Self::rate(kind);
+            self.used(kind, KINDS[kind](&attempt), burst * refill) >= burst
+        });
+        match begun {
+            Ok(()) => self.open.push(attempt),
+            Err(wait) => {
+                self.refused = true;
+                self.expect(full.contains(&true), "ISO-1");
+                // With nothing in progress, the stated time is enough, and nothing less is.
+                if self.open.is_empty() {
+                    let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                    let later = |after: u64| {
+                        let mut attempts = self.attempts.clone();
+                        attempts.begin(&tries(), &network, Some(&account), self.now + after).is_ok()
+                    };
+                    let right = wait > 0 && !later(wait - 1) && (later(wait) || full == [true; 2]);
+                    self.expect(right, "LIM-1");
+                }
+            }
+        }
+        self.note_crowds();
+    }
+
+    /// Notes whether more keys have been in use at once than are kept.
+    fn note_crowds(&mut self) {
+        for kind in 0..2 {
+            let (burst, refill) = Self::rate(kind);
+            let used = (0..8).filter(|key| self.used(kind, *key, burst * refill) > 0).count();
+            self.crowded[kind] |= used > tries().keys;
+        }
+    }
+
+    fn end(&mut self, desk: &Desk, index: usize) {
+        let attempt = self.open.remove(index);
+        let network = (desk.mistake.network)(attempt.network, attempt.socket);
+        let account = (desk.mistake.account)(attempt.account);
+        let outcome = if attempt.wrong { Outcome::Wrong } else { Outcome::Uncounted };
+        self.attempts.end(&tries(), &network, Some(&account), outcome, self.now);
+        if attempt.wrong {
+            self.wrong.push((attempt, self.now));
+        }
+        for kind in 0..2 {
+            let within = self.crowded[kind] || self.is_within(kind, KINDS[kind](&attempt));
+            self.expect(within, "LIM-1");
+        }
+    }
+
+    /// Whether a key has, in every time, at most its burst of wrong passwords and one more per refill.
+    fn is_within(&self, kind: usize, key: u8) -> bool {
+        let (burst, refill) = Self::rate(kind);
+        let times: Vec<u64> =
+            self.wrong.iter().filter(|(attempt, _)| KINDS[kind](attempt) == key).map(|(_, at)| *at).collect();
+        times.iter().enumerate().all(|(first, from)| {
+            times[first..].iter().zip(1..).all(|(to, count)| count <= burst + (to - from) / refill)
+        })
+    }
+}
+
+impl Model for Desk {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State {
+            attempts: Attempts::new(),
+            now: 0,
+            open: Vec::new(),
+            wrong: Vec::new(),
+            made: 0,
+            refused: false,
+            crowded: [false; 2],
+            broken: None,
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.broken.is_some() {
+            return;
+        }
+        if state.made < self.attempts {
+            for (network, account) in
+                (0..self.networks).flat_map(|network| (0..self.accounts).map(move |account| (network, account)))
+            {
+                actions.extend([false, true].map(|wrong| Action::Try { network, account, wrong }));
+            }
+        }
+        actions.extend((0..state.open.len()).map(Action::End));
+        if state.now < u64::from(self.ticks) {
+            actions.push(Action::Tick);
+        }
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut next = last.clone();
+        next.refused = false;
+        match action {
+            Action::Try { network, account, wrong } => {
+                let socket = next.made;
+                next.made += 1;
+                next.begin(self, Attempt { network, account, socket, wrong });
+            }
+            Action::End(index) => next.end(self, index),
+            Action::Tick => next.now += 1,
+        }
+        let bounded = next.attempts.check(&tries()).is_ok();
+        next.expect(bounded, "LIM-1");
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut all = unbroken();
+        all.extend([
+            Property::sometimes("ISO-1.beside", |_, state: &State| {
+                // One account has no token left while another's attempt is admitted.
+                state.open.iter().any(|open| (0..2).any(|other| other != open.account && state.used(1, other, 6) > 1))
+            }),
+            Property::sometimes("LIM-1.refused", |_, state: &State| state.refused),
+            Property::sometimes("LIM-1.refilled", |_, state: &State| state.wrong.len() > 2 && state.now > 2),
+        ]);
+        if usize::from(self.networks) > tries().keys {
+            all.push(Property::sometimes("LIM-1.crowded", |_, state: &State| state.crowded[0]));
+        }
+        all
+    }
+}
+
+impl Proof for Desk {
+    fn name(&self) -> &'static str {
+        "attempts"
+    }
+
+    fn about(&self) -> &'static str {
+        "attempts to log in: networks and accounts, right and wrong passwords, many at once, over time"
+    }
+
+    fn bounds(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("networks", self.networks.to_string()),
+            ("accounts", self.accounts.to_string()),
+            ("attempts", self.attempts.to_string()),
+            ("milliseconds", self.ticks.to_string()),
+        ]
+    }
+}
