@@ -115,7 +115,7 @@ impl Stream {
         let trimmed = after.max(self.trimmed).min(through);
         let behind = self.entries.partition_point(|(offset, ..)| *offset <= trimmed);
         let (mut entries, mut size) = (Vec::new(), 0);
-        for (offset, _, kept) in self.entries.iter().skip(behind).take_while(|(offset, ..)| *offset <= through) {
+        for (offset, _, kept) in self.entries.range(behind..).take_while(|(offset, ..)| *offset <= through) {
             let Kept::Entry(entry) = kept else { continue };
             if size > bytes
                 && let Some((last, _)) = entries.last()
@@ -244,8 +244,8 @@ impl Log for MemoryLog {
         batch: Vec<Written>,
     ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
         self.owner(user, tenure, |stream| {
-            let there = stream.entries.iter().filter(|(offset, ..)| *offset > after);
-            let there = there.map(|(offset, generation, _)| (*offset, *generation));
+            let behind = stream.entries.partition_point(|(offset, ..)| *offset <= after);
+            let there = stream.entries.range(behind..).map(|(offset, generation, _)| (*offset, *generation));
             let mut offsets = already_there((stream.trimmed, stream.head), there, tenure, after, batch.len())?;
             for entry in batch.into_iter().skip(offsets.len()) {
                 stream.head = Offset(stream.head.0 + 1);

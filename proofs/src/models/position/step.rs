@@ -1,7 +1,7 @@
 //! One action of the adversary: the session's input, and the frames that it sends.
 
 use lockstep_model::connection;
-use lockstep_model::session::{Found, Input, Lookup, Output, Outputs};
+use lockstep_model::session::{Found, Input, Lookup, Member, Output, Outputs, Reader as Reads};
 use lockstep_model::stream::Page;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
@@ -237,7 +237,8 @@ impl State {
         let Some(reader) = &self.reader else { return };
         let (timely, id) = (reader.armed == reader.deferred, reader.id);
         self.expect(timely, "CONN-3");
-        if !timely || self.reader.as_ref().is_none_or(|reader| reader.armed) {
+        let reads = |member: &Member<u8>| member.reader == Reads::Reading;
+        if !self.session.members().get(&id).is_some_and(reads) {
             return;
         }
         // A late expiry changes nothing.
