@@ -95,11 +95,8 @@ impl Model for Starting {
             Step::Late => {
                 state.late = true;
                 // A node that cannot start ends, and whatever started the process may try again.
-                let late = if self.serves_late {
-                    Input::Started
-                } else {
-                    Input::Drain { successor: Successor::Absent }
-                };
+                let late =
+                    if self.serves_late { Input::Started } else { Input::Drain { successor: Successor::Absent } };
                 state.feed(late);
             }
             Step::Connect => {

@@ -226,8 +226,7 @@ impl Login {
             closing.begin(subject, login, most);
         }));
         revocations.looked(known.versions());
-        let tries =
-            Tries { per_network: config.per_address, per_account: config.per_account, keys: MAX_TRIERS };
+        let tries = Tries { per_network: config.per_address, per_account: config.per_account, keys: MAX_TRIERS };
         Ok(Self {
             seal: Seal::new(issuer.secret()),
             last: Mutex::new(known.clone()),

@@ -87,7 +87,8 @@ impl Token {
         let token = match std::fs::read_to_string(path) {
             Ok(token) => token.trim().to_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let bytes = lockstep::internal::random_bytes::<32>().map_err(|error| TokenError::because(fail("make", &error), error))?;
+                let bytes = lockstep::internal::random_bytes::<32>()
+                    .map_err(|error| TokenError::because(fail("make", &error), error))?;
                 let token = URL_SAFE_NO_PAD.encode(bytes);
                 private::write(path, format!("{token}\n").as_bytes())
                     .map_err(|error| TokenError::because(fail("write", &error), error))?;

@@ -17,8 +17,8 @@ use lockstep::verify::revoked::Revocations;
 use tokio::net::TcpListener;
 use tokio::sync::RwLock;
 
-use super::config::Config;
 use super::StartError;
+use super::config::Config;
 use super::directory::{DataDir, DirectoryError};
 use super::handover::{Offer, Predecessor, Successor};
 use super::serve::Certificates;

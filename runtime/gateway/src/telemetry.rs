@@ -70,10 +70,11 @@ pub(super) async fn upkeep(handle: &PrometheusHandle) {
 ///
 /// [`InvalidFilter`].
 pub fn log_filter(filter: &str) -> Result<EnvFilter, InvalidFilter> {
-    let filter =
-        EnvFilter::try_new(filter).map_err(|error| InvalidFilter::because(error.to_string(), error))?;
+    let filter = EnvFilter::try_new(filter).map_err(|error| InvalidFilter::because(error.to_string(), error))?;
     let quiet = ["tungstenite=info", "tungstenite::protocol=info", "tungstenite::protocol::frame=info"];
-    let quiet = quiet.iter().map(|directive| directive.parse().map_err(|_| InvalidFilter::new(format!("{directive} is not a filter"))));
+    let quiet = quiet
+        .iter()
+        .map(|directive| directive.parse().map_err(|_| InvalidFilter::new(format!("{directive} is not a filter"))));
     quiet.collect::<Result<Vec<_>, _>>().map(|quiet| quiet.into_iter().fold(filter, EnvFilter::add_directive))
 }
 

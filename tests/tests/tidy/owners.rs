@@ -137,7 +137,10 @@ fn a_second_owner_is_found() {
         ("runtime/tests/fixture.rs", manager),
         ("proofs/src/models/world.rs", manager),
         ("runtime/src/core/registry.rs", "slots: BTreeMap<UserId, Arc<Slot<M, C>>>,\n"),
-        ("runtime/src/others.rs", "a: BTreeMap<RunId, UserId>, b: MyHashMap<UserId, u8>, c: BTreeSet<Option<Arc<str>>>,\n"),
+        (
+            "runtime/src/others.rs",
+            "a: BTreeMap<RunId, UserId>, b: MyHashMap<UserId, u8>, c: BTreeSet<Option<Arc<str>>>,\n",
+        ),
     ];
     let expected = [
         "runtime/src/emergency.rs:2: a map keyed by a user or a connection",

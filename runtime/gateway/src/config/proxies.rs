@@ -85,7 +85,8 @@ impl FromStr for Network {
     type Err = InvalidSetting;
 
     fn from_str(text: &str) -> Result<Self, InvalidSetting> {
-        let wrong = || InvalidSetting::new(format!("{text:?} is not a network: write 10.0.0.0/8, fd00::/8 or one address"));
+        let wrong =
+            || InvalidSetting::new(format!("{text:?} is not a network: write 10.0.0.0/8, fd00::/8 or one address"));
         let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
         let most = if address.is_ipv4() { 32 } else { 128 };

@@ -49,8 +49,9 @@ impl Login {
             self.closes.closed(None).await;
             let erased = timeout(ERASURE, revoker.erase(Arc::clone(&subject))).await;
             let late = |_| RevokeError::new("it took too long");
-            let fail =
-                |reason: RevokeError| format!("the data of {subject}, whose account was removed, is not erased yet: {reason}");
+            let fail = |reason: RevokeError| {
+                format!("the data of {subject}, whose account was removed, is not erased yet: {reason}")
+            };
             erased.map_err(late).and_then(|erased| erased).map_err(fail)?;
             let (accounts, gone) = (Arc::clone(&self.accounts), Arc::clone(&subject));
             let noted = tokio::task::spawn_blocking(move || accounts.erased(&gone)).await;

@@ -55,22 +55,17 @@ impl Certificates {
 }
 
 fn read(tls: &Tls) -> Result<TlsAcceptor, CertificateError> {
-    let fail = |what: &str, path: &Path, error: &dyn core::fmt::Display| {
-        format!("cannot {what} {}: {error}", path.display())
-    };
+    let fail =
+        |what: &str, path: &Path, error: &dyn core::fmt::Display| format!("cannot {what} {}: {error}", path.display());
     let chain = CertificateDer::pem_file_iter(&tls.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| {
-            CertificateError::because(fail("read the certificate", &tls.certificate, &error), error)
-        })?;
+        .map_err(|error| CertificateError::because(fail("read the certificate", &tls.certificate, &error), error))?;
     let key = PrivateKeyDer::from_pem_file(&tls.key)
         .map_err(|error| CertificateError::because(fail("read the key", &tls.key, &error), error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|error| {
-            CertificateError::because(fail("use the certificate", &tls.certificate, &error), error)
-        })?;
+        .map_err(|error| CertificateError::because(fail("use the certificate", &tls.certificate, &error), error))?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

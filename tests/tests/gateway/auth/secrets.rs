@@ -76,7 +76,9 @@ fn a_signing_key_that_cannot_be_used_is_named() {
         Login::open(Some(directory.path()), config(), accounts, revocations, hands.clock())
     };
     directory.file(KEY_FILE, b"short");
-    assert!(open().expect_err("an error").to_string().contains("signing.key: it is not a signing key, which has 32 bytes"));
+    assert!(
+        open().expect_err("an error").to_string().contains("signing.key: it is not a signing key, which has 32 bytes")
+    );
     // A flipped bit is detected: it would otherwise yield another key and log everyone out silently.
     std::fs::remove_file(directory.path().join(KEY_FILE)).expect("removed");
     open().expect("a new key");
