@@ -231,7 +231,11 @@ impl fmt::Display for NotRecorded {
     }
 }
 
-impl core::error::Error for NotRecorded {}
+impl core::error::Error for NotRecorded {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        Some(&self.why)
+    }
+}
 
 /// The most notices of one broadcast that are in progress at once.
 const AT_ONCE: usize = 64;

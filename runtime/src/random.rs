@@ -26,7 +26,11 @@ impl std::fmt::Display for NoRandomness {
     }
 }
 
-impl std::error::Error for NoRandomness {}
+impl std::error::Error for NoRandomness {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
 
 impl From<NoRandomness> for String {
     fn from(error: NoRandomness) -> Self {

@@ -53,6 +53,14 @@ pub struct NotUpgraded {
     pub reason: &'static str,
 }
 
+impl core::fmt::Display for NotUpgraded {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}: {}", self.status, self.reason)
+    }
+}
+
+impl core::error::Error for NotUpgraded {}
+
 /// Fields that may appear once: with two values, a proxy might use the other one.
 const ONCE: [HeaderName; 5] = [HOST, ORIGIN, AUTHORIZATION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION];
 

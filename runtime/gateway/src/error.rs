@@ -75,7 +75,7 @@ of_start!(
     crate::serve::BindError,
     crate::serve::CertificateError,
     crate::telemetry::NotInstalled,
-    lockstep::log::LogError,
+    lockstep::log::NotOpened,
     lockstep::manager::NotBuilt,
     std::io::Error,
 );

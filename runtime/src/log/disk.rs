@@ -217,7 +217,7 @@ impl DiskLog {
     /// [`NotOpened`], for a log that is in use, damaged, or cannot be read or written.
     pub fn open_with(path: &Path, options: &Options) -> Result<Self, NotOpened> {
         let opened = Files::open(path).and_then(|files| Self::on(Arc::new(files), options));
-        opened.map_err(|error| format!("cannot open the log {}: {error}", path.display()).into())
+        opened.map_err(|error| NotOpened::because(format!("cannot open the log {}: {error}", path.display()), error))
     }
 
     /// Opens the log on that storage, or creates one.

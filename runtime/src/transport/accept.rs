@@ -37,12 +37,19 @@ impl fmt::Display for NotAccepted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost => f.write_str("the peer is gone"),
-            Self::Refused(NotUpgraded { status, reason }) => write!(f, "{status}: {reason}"),
+            Self::Refused(why) => why.fmt(f),
         }
     }
 }
 
-impl core::error::Error for NotAccepted {}
+impl core::error::Error for NotAccepted {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Refused(why) => Some(why),
+            Self::Lost => None,
+        }
+    }
+}
 
 const fn refused(status: StatusCode, reason: &'static str) -> NotAccepted {
     NotAccepted::Refused(NotUpgraded { status, reason })

@@ -44,9 +44,9 @@ pub(crate) struct Desk {
 /// Returns the model at the bounds of a profile.
 pub(crate) fn model(profile: Profile) -> Desk {
     let (networks, accounts, attempts, ticks) = match profile {
-        Profile::Quick => (2, 2, 5, 3),
-        Profile::Ci => (3, 2, 6, 3),
-        Profile::Deep => (3, 3, 7, 4),
+        Profile::Quick => (2, 2, 4, 3),
+        Profile::Ci => (3, 2, 5, 3),
+        Profile::Deep => (3, 3, 6, 4),
     };
     Desk { networks, accounts, attempts, ticks, mistake: Mistake::NONE }
 }
@@ -67,8 +67,6 @@ fn tries() -> Tries {
 struct Attempt {
     network: u8,
     account: u8,
-    /// The number of its socket.
-    socket: u8,
     wrong: bool,
 }
 
@@ -77,9 +75,10 @@ struct Attempt {
 pub(crate) struct State {
     attempts: Attempts<u8, u8>,
     now: u64,
-    open: Vec<Attempt>,
-    /// The wrong passwords so far, with their times.
-    wrong: Vec<(Attempt, u64)>,
+    /// Attempts in progress, sorted, each with the network and the account that it is counted for.
+    open: Vec<(Attempt, (u8, u8))>,
+    /// The wrong passwords so far, with their times, sorted by time.
+    wrong: Vec<(u64, Attempt)>,
     made: u8,
     refused: bool,
     /// Whether more networks, or accounts, have been in use than are kept.
@@ -114,8 +113,8 @@ impl State {
     /// The wrong passwords of a key since a time, and its attempts in progress.
     fn used(&self, kind: usize, key: u8, span: u64) -> u64 {
         let is = |attempt: &Attempt| KINDS[kind](attempt) == key;
-        let recent = self.wrong.iter().filter(|(attempt, at)| is(attempt) && at + span > self.now);
-        (recent.count() + self.open.iter().filter(|attempt| is(attempt)).count()) as u64
+        let recent = self.wrong.iter().filter(|(at, attempt)| is(attempt) && at + span > self.now);
+        (recent.count() + self.open.iter().filter(|(attempt, _)| is(attempt)).count()) as u64
     }
 
     fn rate(kind: usize) -> (u64, u64) {
@@ -123,8 +122,8 @@ impl State {
         (u64::from(rate.burst), u64::try_from(rate.refill.as_millis()).unwrap_or(u64::MAX))
     }
 
-    fn begin(&mut self, desk: &Desk, attempt: Attempt) {
-        let network = (desk.mistake.network)(attempt.network, attempt.socket);
+    fn begin(&mut self, desk: &Desk, attempt: Attempt, socket: u8) {
+        let network = (desk.mistake.network)(attempt.network, socket);
         let account = (desk.mistake.account)(attempt.account);
         (desk.mistake.found)(&mut self.attempts);
         let begun = self.attempts.begin(&tries(), &network, Some(&account), self.now);
@@ -133,7 +132,10 @@ impl State {
             self.used(kind, KINDS[kind](&attempt), burst * refill) >= burst
         });
         match begun {
-            Ok(()) => self.open.push(attempt),
+            Ok(()) => {
+                self.open.push((attempt, (network, account)));
+                self.open.sort_unstable();
+            }
             Err(wait) => {
                 self.refused = true;
                 self.expect(full.contains(&true), "ISO-1");
@@ -161,14 +163,13 @@ impl State {
         }
     }
 
-    fn end(&mut self, desk: &Desk, index: usize) {
-        let attempt = self.open.remove(index);
-        let network = (desk.mistake.network)(attempt.network, attempt.socket);
-        let account = (desk.mistake.account)(attempt.account);
+    fn end(&mut self, index: usize) {
+        let (attempt, (network, account)) = self.open.remove(index);
         let outcome = if attempt.wrong { Outcome::Wrong } else { Outcome::Uncounted };
         self.attempts.end(&tries(), &network, Some(&account), outcome, self.now);
         if attempt.wrong {
-            self.wrong.push((attempt, self.now));
+            self.wrong.push((self.now, attempt));
+            self.wrong.sort_unstable();
         }
         for kind in 0..2 {
             let within = self.crowded[kind] || self.is_within(kind, KINDS[kind](&attempt));
@@ -180,7 +181,7 @@ impl State {
     fn is_within(&self, kind: usize, key: u8) -> bool {
         let (burst, refill) = Self::rate(kind);
         let times: Vec<u64> =
-            self.wrong.iter().filter(|(attempt, _)| KINDS[kind](attempt) == key).map(|(_, at)| *at).collect();
+            self.wrong.iter().filter(|(_, attempt)| KINDS[kind](attempt) == key).map(|(at, _)| *at).collect();
         times.iter().enumerate().all(|(first, from)| {
             times[first..].iter().zip(1..).all(|(to, count)| count <= burst + (to - from) / refill)
         })
@@ -215,7 +216,9 @@ impl Model for Desk {
                 actions.extend([false, true].map(|wrong| Action::Try { network, account, wrong }));
             }
         }
-        actions.extend((0..state.open.len()).map(Action::End));
+        // Equal attempts are interchangeable.
+        let first = |index: &usize| *index == 0 || state.open[*index] != state.open[*index - 1];
+        actions.extend((0..state.open.len()).filter(first).map(Action::End));
         if state.now < u64::from(self.ticks) {
             actions.push(Action::Tick);
         }
@@ -228,9 +231,9 @@ impl Model for Desk {
             Action::Try { network, account, wrong } => {
                 let socket = next.made;
                 next.made += 1;
-                next.begin(self, Attempt { network, account, socket, wrong });
+                next.begin(self, Attempt { network, account, wrong }, socket);
             }
-            Action::End(index) => next.end(self, index),
+            Action::End(index) => next.end(index),
             Action::Tick => next.now += 1,
         }
         let bounded = next.attempts.check(&tries()).is_ok();
@@ -243,7 +246,10 @@ impl Model for Desk {
         all.extend([
             Property::sometimes("ISO-1.beside", |_, state: &State| {
                 // One account has no token left while another's attempt is admitted.
-                state.open.iter().any(|open| (0..2).any(|other| other != open.account && state.used(1, other, 6) > 1))
+                state
+                    .open
+                    .iter()
+                    .any(|(open, _)| (0..2).any(|other| other != open.account && state.used(1, other, 6) > 1))
             }),
             Property::sometimes("LIM-1.refused", |_, state: &State| state.refused),
             Property::sometimes("LIM-1.refilled", |_, state: &State| state.wrong.len() > 2 && state.now > 2),

@@ -150,13 +150,13 @@ impl Files {
         let mut builder = std::fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.recursive(true).create(path).map_err(|error| error.to_string())?;
+        builder.recursive(true).create(path).map_err(|error| NotOpened::because(error.to_string(), error))?;
         let lock = private::options().write(true).create(true).truncate(false).open(path.join("lock"));
-        let lock = lock.map_err(|error| format!("its lock cannot be opened: {error}"))?;
+        let lock = lock.map_err(|error| NotOpened::because(format!("its lock cannot be opened: {error}"), error))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err("another process is writing it".into()),
-            Err(TryLockError::Error(error)) => Err(format!("it cannot be locked: {error}").into()),
+            Err(TryLockError::Error(error)) => Err(NotOpened::because(format!("it cannot be locked: {error}"), error)),
         }
     }
 }
