@@ -108,6 +108,8 @@ pub struct Bounds {
     pub retry: Duration,
     /// See [`Timer::LogAnswer`](crate::Timer::LogAnswer).
     pub log_answer: Duration,
+    /// See [`Timer::Seek`](crate::Timer::Seek).
+    pub seek: Duration,
     /// See [`Timer::Probe`](crate::Timer::Probe).
     pub probe: Duration,
     /// See [`Timer::Drain`](crate::Timer::Drain).
@@ -173,6 +175,7 @@ impl Bounds {
         breaker: Duration::from_secs(30),
         retry: Duration::from_millis(200),
         log_answer: Duration::from_secs(10),
+        seek: Duration::from_secs(1),
         probe: Duration::from_secs(2),
         drain: Duration::from_secs(30),
         slow_log: Duration::from_millis(500),

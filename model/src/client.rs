@@ -147,7 +147,7 @@ impl<P: Clone> Client<P> {
     pub const fn position(&self) -> Option<Position> {
         match self.begin {
             ReadFrom::After(position) => Some(position),
-            ReadFrom::Unread | ReadFrom::Latest | ReadFrom::Earliest => None,
+            ReadFrom::Unread | ReadFrom::Latest | ReadFrom::Earliest | ReadFrom::Deferred => None,
         }
     }
 

@@ -367,9 +367,11 @@ impl<P: Clone> Connection<P> {
             Request::Invalid { code, message: Some(message) } => {
                 self.tell(bounds, Control::Refused { message, code }, out);
             }
-            Request::Message { .. } | Request::Cancel { .. } | Request::Delete { .. } | Request::Query { .. } => {
-                out.push(Output::Handle(request));
-            }
+            Request::Message { .. }
+            | Request::Cancel { .. }
+            | Request::Seek { .. }
+            | Request::Delete { .. }
+            | Request::Query { .. } => out.push(Output::Handle(request)),
             Request::Auth { .. } | Request::Violation(_) => {
                 debug_assert!(false, "handled before, whatever the state");
             }
@@ -426,6 +428,7 @@ impl<P> Request<P> {
         match self {
             Self::Message { .. }
             | Self::Cancel { .. }
+            | Self::Seek { .. }
             | Self::Delete { .. }
             | Self::Query { .. }
             | Self::Invalid { .. }

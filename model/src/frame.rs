@@ -33,6 +33,21 @@ pub enum ReadFrom {
     Earliest,
     /// After the last entry that the client has seen.
     After(Position),
+    /// Where the first request says, if it is a [`Request::Seek`]; else as [`ReadFrom::Unread`]. Nothing is read before
+    /// the first request that is handled, or before [`Timer::Seek`](crate::Timer::Seek) has fired.
+    Deferred,
+}
+
+/// The open runs that a `cancel` ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Cancel {
+    /// This run.
+    Run(RunId),
+    /// Every run of this thread.
+    Thread(ThreadId),
+    /// Every run of the user.
+    All,
 }
 
 /// A decoded request of the client.
@@ -62,10 +77,16 @@ pub enum Request<P> {
         /// `message_received`.
         replaces: Option<Offset>,
     },
-    /// `cancel`: end a run of this user.
+    /// `cancel`: end runs of this user. A single run that is not open is answered with [`Code::UnknownRun`].
     Cancel {
-        /// The run.
-        run: RunId,
+        /// The runs.
+        runs: Cancel,
+    },
+    /// Read on after this position, wherever the connection was reading. Entries that were sent before may be sent
+    /// again; if the position is gone, a `stream_reset` says so.
+    Seek {
+        /// The last entry that the client has seen.
+        from: Position,
     },
     /// `delete_thread`: end the thread's runs, and make nothing of it readable again (RET-1).
     Delete {

@@ -86,7 +86,7 @@ pub use client::Client;
 pub use close::Cause;
 pub use connection::Connection;
 pub use fence::{Fence, Scope, Verifications};
-pub use frame::{Code, Control, Frame, Request, Resume};
+pub use frame::{Cancel, Code, Control, Frame, Request, Resume};
 pub use gateway::Gateway;
 pub use health::{Health, Measured};
 pub use id::{

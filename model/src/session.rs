@@ -46,7 +46,7 @@ use crate::breaker::Breaker;
 use crate::close::Cause;
 use crate::connection::{self, Connection};
 use crate::fence::{Fence, Scope};
-use crate::frame::{Control, ReadFrom, Resume};
+use crate::frame::{Control, Resume};
 use crate::id::{Attempt, ConnectionId, MessageId, Offset, RunId, UserId};
 use crate::node::Mode;
 use crate::piece::Piece;
@@ -59,10 +59,11 @@ mod deliver;
 mod io;
 mod leave;
 mod lookup;
+mod position;
 mod queue;
 mod runs;
 
-pub use self::io::{Input, Known, Member, Output, Outputs, Restore, State, Unsettled, Waiting};
+pub use self::io::{Input, Known, Member, Output, Outputs, Reader, Restore, State, Unsettled, Waiting};
 pub use self::lookup::{Found, Lookup, Lookups};
 
 /// Message ids that are remembered as having run once their `message_received` is no longer retained.
@@ -398,27 +399,6 @@ impl<P: Piece> Session<P> {
         }
         self.settle(bounds, out);
         Ok(Handled::Done)
-    }
-
-    /// Makes an attaching connection live, if the stream is restored.
-    fn ready(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Outputs<P>) {
-        let (Some(stream), Some(member)) = (&self.stream, self.members.get_mut(&id)) else { return };
-        let Some(resume) = member.connection.resume() else { return };
-        let (cursor, gap) = stream.seek(resume.from, self.read);
-        member.cursor = Some(cursor);
-        // A client that starts anywhere else may have missed the outcome of its messages.
-        let whole = matches!(resume.from, ReadFrom::After(_)) && gap.is_none() && cursor.at() >= stream.tail();
-        member.start = whole.then_some(cursor.at());
-        let ready = Control::Ready {
-            user: self.user,
-            epoch: stream.epoch(),
-            offset: cursor.at(),
-            head: stream.head(),
-            resumed: gap.is_none(),
-            mode: self.mode,
-        };
-        let reset = gap.map(|gap| Control::StreamReset { from: gap.offset, to: cursor.at() });
-        let _ = self.connection(bounds, id, connection::Input::Ready { ready, reset }, out);
     }
 
     fn revoke(&mut self, bounds: &Bounds, scope: Scope, out: &mut Outputs<P>) -> Handled {

@@ -281,11 +281,11 @@ impl<P: Piece> Stream<P> {
         let (tail, head) = (self.tail, self.head());
         let first = if self.keeps { Offset(0) } else { tail };
         match from {
-            ReadFrom::Unread if read < first => {
+            ReadFrom::Unread | ReadFrom::Deferred if read < first => {
                 let position = Position { epoch: self.tenure.epoch, offset: read };
                 (Cursor::new(tail), Some(position))
             }
-            ReadFrom::Unread => (Cursor::new(read.min(head)), None),
+            ReadFrom::Unread | ReadFrom::Deferred => (Cursor::new(read.min(head)), None),
             ReadFrom::Latest => (Cursor::new(head), None),
             ReadFrom::Earliest => (Cursor::new(tail), None),
             ReadFrom::After(position) => {

@@ -43,6 +43,8 @@ listed! {
         LogAnswer,
         /// Connection of a session: how long the log may take to look something up.
         Lookup,
+        /// Connection of a session: how long a reader that defers its position waits for the first request.
+        Seek,
         /// Node: measure the node's health again.
         Probe,
         /// Node: how long it waits for open runs before it leaves.

@@ -1,7 +1,8 @@
 //! The proof models, one module per model.
 //!
 //! * [`auth`], [`client`], [`connection`], [`login`], [`node`], [`run`], [`session_memory`] and [`stream`] explore one
-//!   production machine alone, using [`harness`]. [`session_chart`] is one session, for its diagram and matrix.
+//!   production machine alone, using [`harness`]. [`session_chart`] is one session, for its diagram and matrix;
+//!   [`position`] is one session with one reader.
 //! * The others are [`world`]s: the gateway, its clients and an adversary, with bounds and budgets for one subject.
 //!
 //! A model declares properties and has an oracle that checks them. It uses the engine's traits and no other folder of
@@ -24,6 +25,7 @@ pub mod node;
 pub mod notice;
 pub mod operator;
 pub mod parts;
+pub mod position;
 pub mod queue;
 pub mod run;
 pub mod session;

@@ -107,8 +107,10 @@ impl Manager {
     /// Sends a user a notice whose data is `{"event_type", "data"}`. An event of a run is not sent like this: only the
     /// run's handle emits it, in order and at most once. Returns how many live connections read the notice: see
     /// [`User::send`].
-    #[deprecated(note = "use agent::Run for the events of a run, such as Run::thinking, Run::tool and Run::complete; for \
-                         anything else use Manager::user(subject).send(data)")]
+    #[deprecated(
+        note = "use agent::Run for the events of a run, such as Run::thinking, Run::tool and Run::complete; for \
+                         anything else use Manager::user(subject).send(data)"
+    )]
     #[track_caller]
     pub fn emit_critical_event(
         &self,

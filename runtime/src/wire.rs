@@ -31,10 +31,9 @@
 
 use std::sync::Arc;
 
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
-use lockstep_model::{
-    Bounds, Cause, Code, Concurrency, ConnectionId, Control, Entry, Epoch, Frame, Request, Resume,
-};
+use lockstep_model::{Bounds, Cause, Code, Concurrency, ConnectionId, Control, Entry, Epoch, Frame, Request, Resume};
 use serde::Serialize;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -58,10 +57,10 @@ pub use conversation::{limit, offset_of, place, title_of};
 pub(crate) use event::Delta;
 pub use event::{data_of, data_of_abandoned, data_of_piece};
 pub use hex::{Hex, hex};
-pub use members::{MAX_DEPTH, MAX_INTEGER, MAX_MEMBERS};
-pub(crate) use message::deleted;
 #[doc(hidden)]
 pub use legacy::{MAX_HEARTBEATS, MAX_OPEN, MAX_TEXT, MAX_TOOLS};
+pub use members::{MAX_DEPTH, MAX_INTEGER, MAX_MEMBERS};
+pub(crate) use message::deleted;
 pub use message::{MAX_ECHO, MAX_NAME, MAX_NAMES};
 pub use query::{InvalidQuery, resume_from_query};
 pub(crate) use v1::Past;
@@ -101,12 +100,23 @@ impl Codec {
         }
     }
 
+    /// Where reading starts if the URL of the upgrade request says this. A legacy client names its place in its first
+    /// frame, so nothing is read before it, unless the URL names a place.
+    #[must_use]
+    pub fn resume(self, address: &Resume) -> Resume {
+        let from = match (self, address.from) {
+            (Self::Legacy, ReadFrom::Unread) => ReadFrom::Deferred,
+            (Self::V1 | Self::Legacy, from) => from,
+        };
+        Resume { from, ..*address }
+    }
+
     /// The code and the reason with which a connection of this codec is closed (RFC 6455 §7.4).
     #[must_use]
     pub const fn close(self, cause: Cause) -> (u16, &'static str) {
         match self {
             Self::V1 => (cause.code(), cause.reason()),
-            Self::Legacy => (cause.legacy_code(), cause.legacy_reason()),
+            Self::Legacy => (cause.legacy_code(), cause.reason()),
         }
     }
 }
@@ -218,13 +228,14 @@ impl Peer {
 
     /// Sets the starting place from the URL of the upgrade request. It applies to the first credential, including one
     /// that comes in a frame, unless that frame names another place.
-    pub const fn resumes(&mut self, resume: &Resume) {
-        self.address = *resume;
+    pub fn resumes(&mut self, resume: &Resume) {
+        self.address = self.codec.resume(resume);
     }
 
-    /// A credential came with the upgrade request: reading begins where the request's URL says.
-    pub const fn presents(&mut self) {
+    /// A credential came with the upgrade request. Returns where reading begins: where the request's URL says.
+    pub const fn presents(&mut self) -> Resume {
         self.asked = Some(self.address);
+        self.address
     }
 
     /// Decodes a text frame. Total: a frame that cannot be understood becomes [`Request::Invalid`].

@@ -6,8 +6,8 @@ use lockstep_model::frame::ReadFrom;
 use lockstep_model::node::{Mode, Successor};
 use lockstep_model::run::{Ending, Kind, Reason, Received, Schedule, ToolEnd};
 use lockstep_model::{
-    Code, ConnectionId, Control, Entry, Epoch, Event, Frame, MessageId, Offset, PartId, Request, RunId, ThreadId,
-    ToolId, UserId,
+    Cancel, Code, ConnectionId, Control, Entry, Epoch, Event, Frame, MessageId, Offset, PartId, Request, RunId,
+    ThreadId, ToolId, UserId,
 };
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ pub fn encode(request: &Request<Payload>, name: impl Fn(MessageId) -> Option<Str
             let mut frame = json!({ "type": "auth", "token": &**token });
             // A refresh names no position: reading goes on where it is.
             match resume.from {
-                ReadFrom::Unread => {}
+                ReadFrom::Unread | ReadFrom::Deferred => {}
                 ReadFrom::Latest => frame["resume"] = json!("latest"),
                 ReadFrom::Earliest => frame["resume"] = json!("earliest"),
                 ReadFrom::After(position) => {
@@ -47,9 +47,11 @@ pub fn encode(request: &Request<Payload>, name: impl Fn(MessageId) -> Option<Str
             }
             frame
         }
-        Request::Cancel { run } => json!({ "type": "cancel", "run_id": format!("{:016x}", run.0) }),
+        Request::Cancel { runs: Cancel::Run(run) } => json!({ "type": "cancel", "run_id": format!("{:016x}", run.0) }),
         Request::Delete { payload: thread, .. } => json!({ "type": "delete_thread", "thread_id": &**thread }),
         Request::Ping => json!({ "type": "ping" }),
+        // Only clients of the older protocol say these.
+        Request::Cancel { runs: Cancel::Thread(_) | Cancel::All } | Request::Seek { .. } => return None,
         Request::Query { .. } | Request::Pong | Request::Invalid { .. } | Request::Violation(_) => return None,
     })
 }

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use super::{Member, Output, Outputs, Session, translate};
+use super::{Member, Output, Outputs, Reader, Session, translate};
 use crate::Handled;
 use crate::auth::Verdict;
 use crate::bounds::Bounds;
@@ -26,6 +26,9 @@ impl<P: Piece> Session<P> {
         if matches!(input, connection::Input::Expired(Timer::Lookup)) {
             return self.look_up_late(bounds, id, out);
         }
+        if matches!(input, connection::Input::Expired(Timer::Seek)) {
+            return self.read_on(id, out);
+        }
         let input = self.fenced(input);
         let Some(member) = self.members.get_mut(&id) else { return Handled::Ignored };
         let mut outputs = core::mem::take(&mut out.connection);
@@ -41,8 +44,11 @@ impl<P: Piece> Session<P> {
         }
         out.connection = outputs;
         if self.members.get(&id).is_some_and(|member| member.connection.is_closing())
-            && let Some(Member { connection, lookups, .. }) = self.members.remove(&id)
+            && let Some(Member { connection, lookups, reader, .. }) = self.members.remove(&id)
         {
+            if reader == Reader::Deferred {
+                out.list.push(Output::Disarm(Owner::Connection(id), Timer::Seek));
+            }
             if !lookups.open().is_empty() {
                 out.list.push(Output::Disarm(Owner::Connection(id), Timer::Lookup));
             }
@@ -78,7 +84,8 @@ impl<P: Piece> Session<P> {
     /// Wakes every parked reader.
     pub(super) fn wake_readers(&mut self, out: &mut Outputs<P>) {
         for (id, member) in &mut self.members {
-            let reads = member.cursor.is_some() && !member.lookups.is_awaiting_page();
+            let reads = member.cursor.is_some() && member.reader == Reader::Reading;
+            let reads = reads && !member.lookups.is_awaiting_page();
             if reads && core::mem::replace(&mut member.parked, false) {
                 out.list.push(Output::Wake { connection: *id });
             }
@@ -95,6 +102,10 @@ impl<P: Piece> Session<P> {
             let control = if behind && member.connection.is_going() { None } else { member.connection.pull() };
             let frame = match (control, &mut member.cursor, &self.stream) {
                 (Some(frame), _, _) => frame,
+                (None, Some(_), Some(_)) if member.reader == Reader::Deferred => {
+                    member.parked = true;
+                    break;
+                }
                 (None, Some(cursor), Some(stream)) => match member.lookups.read(bounds, stream, cursor) {
                     Read::Entry(entry) => Frame::Event(entry.into_owned()),
                     Read::Gap { from, to } => Frame::Control(Control::StreamReset { from, to }),

@@ -8,7 +8,7 @@ use super::lookup::{Found, Lookup, Lookups};
 use crate::close::Cause;
 use crate::connection::{self, Connection};
 use crate::fence::Scope;
-use crate::frame::Frame;
+use crate::frame::{Frame, ReadFrom, Resume};
 use crate::id::{Attempt, BatchId, ConnectionId, MessageId, Offset, RevocationGeneration, RunId, Tenure, ThreadId};
 use crate::node::{Mode, Successor};
 use crate::piece::Piece;
@@ -64,27 +64,43 @@ pub struct Member<P> {
     /// started elsewhere, and again once the entries after that offset are no longer retained, because then it proves
     /// nothing.
     pub start: Option<Offset>,
+    /// Whether entries are read.
+    pub reader: Reader,
     /// Whether the writer waits to be woken.
     pub parked: bool,
     /// The connection's look-ups in the log.
     pub lookups: Lookups<P>,
 }
 
-impl<P> Member<P> {
+impl<P: Clone> Member<P> {
     /// Creates a member that has no read position yet.
     pub(super) fn new(connection: Connection<P>) -> Self {
-        Self { connection, cursor: None, start: None, parked: true, lookups: Lookups::default() }
+        let reader = match connection.resume() {
+            Some(Resume { from: ReadFrom::Deferred, .. }) => Reader::Deferred,
+            Some(_) | None => Reader::Reading,
+        };
+        Self { connection, cursor: None, start: None, reader, parked: true, lookups: Lookups::default() }
     }
 }
 
 impl<P: Piece> Member<P> {
-    /// Whether there are readable entries that it has not read.
+    /// Whether there are readable entries that it is to read and has not read.
     pub(super) fn is_behind(&self, stream: Option<&Stream<P>>) -> bool {
-        match (stream, self.cursor) {
-            (Some(stream), Some(cursor)) => stream.is_behind(cursor),
-            (None, _) | (_, None) => false,
+        match (stream, self.cursor, self.reader) {
+            (Some(stream), Some(cursor), Reader::Reading) => stream.is_behind(cursor),
+            (None, _, _) | (_, None, _) | (_, _, Reader::Deferred) => false,
         }
     }
+}
+
+/// Whether a connection reads entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Reader {
+    /// It reads once it is live.
+    Reading,
+    /// It waits for the client to name its position: see [`ReadFrom::Deferred`].
+    Deferred,
 }
 
 /// What is remembered of a message.

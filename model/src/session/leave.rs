@@ -65,6 +65,7 @@ impl<P: Piece> Session<P> {
         self.mode = Mode::Draining;
         let told: Vec<ConnectionId> = self.members.keys().copied().collect();
         for connection in told {
+            let _ = self.read_on(connection, out);
             let _ = self.connection(bounds, connection, connection::Input::Drain { successor }, out);
         }
         Handled::Done

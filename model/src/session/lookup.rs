@@ -117,6 +117,15 @@ impl<P: Piece> Lookups<P> {
         Some(lookup)
     }
 
+    /// Removes the page that is being read, and the lookup of the next one: the reader continues elsewhere.
+    pub(super) fn forget_page(&mut self, connection: ConnectionId, out: &mut Outputs<P>) {
+        self.page = None;
+        let page = self.open.iter().find(|(_, lookup)| matches!(lookup, Lookup::Page { .. }));
+        if let Some(attempt) = page.map(|(attempt, _)| *attempt) {
+            let _ = self.close(connection, attempt, out);
+        }
+    }
+
     /// Removes a deleted thread from the page, and repeats the lookups in flight.
     fn delete(&mut self, connection: ConnectionId, thread: Option<ThreadId>, out: &mut Outputs<P>) {
         if let Some(page) = &mut self.page {

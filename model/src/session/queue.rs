@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 
 use super::{Outputs, Session};
 use crate::bounds::{Bounds, Concurrency};
-use crate::frame::Code;
+use crate::frame::{Cancel, Code};
 use crate::id::{Offset, RunId, ThreadId};
 use crate::piece::Piece;
 use crate::run::{self, Run, Schedule};
@@ -84,10 +84,14 @@ impl<P: Piece> Session<P> {
         self.cancel(bounds, &runs, out);
     }
 
-    /// Ends the thread's open runs.
-    pub(super) fn cancel_thread(&mut self, bounds: &Bounds, thread: ThreadId, out: &mut Outputs<P>) {
-        let runs = self.runs.iter().filter(|(_, run)| run.thread() == thread);
-        let runs: Vec<RunId> = runs.map(|(id, _)| *id).collect();
+    /// Ends those of the runs that are open.
+    pub(super) fn cancel_all(&mut self, bounds: &Bounds, runs: Cancel, out: &mut Outputs<P>) {
+        let is_chosen = |id: &RunId, run: &Run| match runs {
+            Cancel::Run(only) => *id == only,
+            Cancel::Thread(thread) => run.thread() == thread,
+            Cancel::All => true,
+        };
+        let runs: Vec<RunId> = self.runs.iter().filter(|(id, run)| is_chosen(id, run)).map(|(id, _)| *id).collect();
         self.cancel(bounds, &runs, out);
     }
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::{Known, Member, Output, Outputs, Session, State as SessionState, Unsettled, Waiting};
 use crate::bounds::Bounds;
 use crate::close::Cause;
-use crate::frame::{Code, Control, Request};
+use crate::frame::{Cancel, Code, Control, Request};
 use crate::id::{ConnectionId, MessageId, Offset, RunId, ThreadId};
 use crate::piece::Piece;
 use crate::run::{self, Kind, Received, Run, Schedule, State};
@@ -25,13 +25,11 @@ impl<P: Piece> Session<P> {
                     self.tell(bounds, from, answer, out);
                 }
             }
-            Request::Cancel { run } => {
-                if self.runs.contains_key(&run) {
-                    let _ = self.run(bounds, run, run::Input::Cancel, None, out);
-                } else {
-                    self.tell(bounds, from, Control::Error(Code::UnknownRun), out);
-                }
+            Request::Cancel { runs: Cancel::Run(run) } if !self.runs.contains_key(&run) => {
+                self.tell(bounds, from, Control::Error(Code::UnknownRun), out);
             }
+            Request::Cancel { runs } => self.cancel_all(bounds, runs, out),
+            Request::Seek { from: position } => self.seek(bounds, from, position, out),
             Request::Delete { thread, deletion, payload } => {
                 if self.delete(bounds, thread, deletion, payload, out).is_err() {
                     self.tell(bounds, from, Control::Error(Code::Busy), out);
@@ -42,6 +40,7 @@ impl<P: Piece> Session<P> {
                 debug_assert!(false, "the connection answers these itself");
             }
         }
+        let _ = self.read_on(from, out);
     }
 
     /// Starts or queues a run for a new message. Returns the immediate answer to a repetition or a refusal, which need
@@ -139,7 +138,7 @@ impl<P: Piece> Session<P> {
         out: &mut Outputs<P>,
     ) -> Result<Handled, Refusal> {
         self.is_open_to(bounds, deletion)?;
-        self.cancel_thread(bounds, thread, out);
+        self.cancel_all(bounds, Cancel::Thread(thread), out);
         let event = Event { run: deletion, thread: Some(thread), kind: Kind::Deleted, payload: Some(payload) };
         self.announce(bounds, event, out)
     }

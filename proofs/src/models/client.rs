@@ -221,7 +221,7 @@ impl State {
             });
         let position = match rules.begin {
             ReadFrom::After(position) => Some(position),
-            ReadFrom::Unread | ReadFrom::Latest | ReadFrom::Earliest => None,
+            ReadFrom::Unread | ReadFrom::Latest | ReadFrom::Earliest | ReadFrom::Deferred => None,
         };
         let position = self.client.position() == position;
         let open = self.open == rules.has_socket().then_some(SocketId(rules.socket));

@@ -18,8 +18,8 @@ mod rules;
 use lockstep_model::auth::Verdict;
 use lockstep_model::connection::{CloseFrame, Connection, Input, Liveness, Output, State as Stage};
 use lockstep_model::{
-    Attempt, Bounds, Cause, Code, ConnectionId, Control, Epoch, Frame, Handled, MessageId, Mode, Offset, Request,
-    Resume, RunId, Successor, ThreadId, Timer, UserId,
+    Attempt, Bounds, Cancel, Cause, Code, ConnectionId, Control, Epoch, Frame, Handled, MessageId, Mode, Offset,
+    Request, Resume, RunId, Successor, ThreadId, Timer, UserId,
 };
 use stateright::{Model, Property};
 
@@ -223,7 +223,7 @@ impl Socket {
             replaces: None,
         };
         let mut requests: Vec<_> = (0..self.messages).map(message).collect();
-        requests.extend([Request::Cancel { run: RunId(1) }, Request::Ping, Request::Pong]);
+        requests.extend([Request::Cancel { runs: Cancel::Run(RunId(1)) }, Request::Ping, Request::Pong]);
         let message = Some(MessageId(1));
         requests.extend([None, message].map(|message| Request::Invalid { code: Code::Malformed, message }));
         requests.extend(Cause::ALL.iter().copied().map(Request::Violation));

@@ -1,7 +1,9 @@
 //! Requests before ready, and a peer that dies: one production [`Connection`], its client and its session.
 
 use lockstep_model::connection::{Input, Output, State};
-use lockstep_model::{Bounds, Connection, ConnectionId, MessageId, Request, Resume, RunId, ThreadId, Timer, UserId};
+use lockstep_model::{
+    Bounds, Cancel, Connection, ConnectionId, MessageId, Request, Resume, RunId, ThreadId, Timer, UserId,
+};
 use stateright::{Model, Property};
 
 use super::hooks::welcome;
@@ -96,7 +98,7 @@ fn request(number: u8) -> Request<u8> {
     if number.is_multiple_of(2) {
         Request::Message { message, thread: ThreadId(0), run, payload: number, repeat: false, replaces: None }
     } else {
-        Request::Cancel { run }
+        Request::Cancel { runs: Cancel::Run(run) }
     }
 }
 

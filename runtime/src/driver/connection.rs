@@ -141,8 +141,7 @@ async fn serve_admitted<S: Socket>(
     peer.resumes(&opening.resume);
     let _ = handle.step(Input::Opened);
     if let Some(token) = opening.credential {
-        peer.presents();
-        let request = Request::Auth { token: Payload::Token(token), resume: opening.resume };
+        let request = Request::Auth { token: Payload::Token(token), resume: peer.presents() };
         let _ = handle.step(Input::Received(request));
     }
     let age = core.effects().instruments.event_age.clone();

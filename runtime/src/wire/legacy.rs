@@ -35,5 +35,5 @@ mod memory;
 pub(super) use control::{handshake, notice};
 pub(super) use decode::decode;
 pub(super) use event::event;
-pub use memory::{MAX_HEARTBEATS, MAX_OPEN, MAX_TEXT, MAX_TOOLS};
 pub(super) use memory::Memory;
+pub use memory::{MAX_HEARTBEATS, MAX_OPEN, MAX_TEXT, MAX_TOOLS};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lockstep_model::run::{Kind, Received, Schedule};
-use lockstep_model::{Code, Entry, Offset, Request};
+use lockstep_model::{Cancel, Code, Entry, Offset, Request};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -30,7 +30,7 @@ pub(super) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
         kind @ ("list_threads" | "read_turns" | "rename_thread") => {
             Ok(Request::Query { query: Payload::Query(Arc::new(Query::decode(kind, &members)?)) })
         }
-        "cancel" => Ok(Request::Cancel { run: members.id("run_id")?.into() }),
+        "cancel" => Ok(Request::Cancel { runs: Cancel::Run(members.id("run_id")?.into()) }),
         "ping" => Ok(Request::Ping),
         _ => Err(Code::UnknownType),
     }

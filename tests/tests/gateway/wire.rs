@@ -17,6 +17,7 @@ mod conversations;
 mod events;
 mod hostile;
 mod legacy;
+mod legacy_events;
 mod notices;
 mod places;
 mod published;
@@ -110,6 +111,7 @@ fn fault(request: &Request<Payload>) -> Option<Code> {
         Request::Auth { .. }
         | Request::Message { .. }
         | Request::Cancel { .. }
+        | Request::Seek { .. }
         | Request::Delete { .. }
         | Request::Query { .. }
         | Request::Ping

@@ -9,7 +9,7 @@ mod random;
 use lockstep_model::connection::{Connection, Input, Output};
 use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::{
-    Bounds, Cause, Code, ConnectionId, Epoch, Frame, Handled, MessageId, Mode, Offset, Request, Resume, RunId,
+    Bounds, Cancel, Cause, Code, ConnectionId, Epoch, Frame, Handled, MessageId, Mode, Offset, Request, Resume, RunId,
     Successor, ThreadId, Timer, UserId,
 };
 
@@ -110,7 +110,7 @@ const fn message(number: u64) -> Request<Tag> {
 }
 
 const fn cancel(number: u64) -> Request<Tag> {
-    Request::Cancel { run: RunId(number) }
+    Request::Cancel { runs: Cancel::Run(RunId(number)) }
 }
 
 const INVALID: Request<Tag> = Request::Invalid { code: Code::UnknownType, message: None };

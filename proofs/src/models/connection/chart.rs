@@ -63,7 +63,11 @@ impl Lifecycle for Socket {
             Input::Opened => "opened",
             Input::Received(Request::Auth { .. }) => "auth",
             Input::Received(
-                Request::Message { .. } | Request::Cancel { .. } | Request::Delete { .. } | Request::Query { .. },
+                Request::Message { .. }
+                | Request::Cancel { .. }
+                | Request::Seek { .. }
+                | Request::Delete { .. }
+                | Request::Query { .. },
             ) => "message or cancel",
             Input::Received(Request::Ping) => "ping",
             Input::Received(Request::Pong) => "pong",

@@ -223,6 +223,7 @@ impl Rules {
         let asks = match request {
             Request::Message { .. }
             | Request::Cancel { .. }
+            | Request::Seek { .. }
             | Request::Delete { .. }
             | Request::Query { .. }
             | Request::Ping
@@ -257,9 +258,11 @@ impl Rules {
                 let control = message.map_or(Control::Error(code), |message| Control::Refused { message, code });
                 self.say(bounds, control, effects);
             }
-            Request::Message { .. } | Request::Cancel { .. } | Request::Delete { .. } | Request::Query { .. } => {
-                effects.handled.push(request);
-            }
+            Request::Message { .. }
+            | Request::Cancel { .. }
+            | Request::Seek { .. }
+            | Request::Delete { .. }
+            | Request::Query { .. } => effects.handled.push(request),
             Request::Pong | Request::Auth { .. } | Request::Violation(_) => {}
         }
     }

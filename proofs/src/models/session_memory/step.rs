@@ -6,8 +6,8 @@ use lockstep_model::session::{Input, Output, Outputs, State as Phase};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Bounds, Cause, Code, ConnectionId, Control, CredentialId, Epoch, FencingToken, Frame, MessageId, Mode,
-    Offset, Request, RevocationGeneration, RunId, Scope, Tenure, ThreadId, Timer, run,
+    Attempt, Bounds, Cancel, Cause, Code, ConnectionId, Control, CredentialId, Epoch, FencingToken, Frame, MessageId,
+    Mode, Offset, Request, RevocationGeneration, RunId, Scope, Tenure, ThreadId, Timer, run,
 };
 
 use super::environment::{asked, attaching, past, run_of, wanted};
@@ -60,7 +60,7 @@ impl State {
             }
             Action::Cancel(message) => {
                 expected.errors.push(Code::UnknownRun);
-                self.say(bounds, Request::Cancel { run: run_of(message) }, &mut seen);
+                self.say(bounds, Request::Cancel { runs: Cancel::Run(run_of(message)) }, &mut seen);
             }
             Action::Mode(mode) => {
                 self.mode = mode;
@@ -195,7 +195,7 @@ impl State {
             End::Failed => self.feed(bounds, emit(run::Input::Fail), seen),
             End::Abandoned => self.feed(bounds, emit(run::Input::Abandon), seen),
             End::Silent => self.feed(bounds, Input::Expired(Owner::Run(run), Timer::Silence), seen),
-            End::Cancelled => self.say(bounds, Request::Cancel { run }, seen),
+            End::Cancelled => self.say(bounds, Request::Cancel { runs: Cancel::Run(run) }, seen),
         }
     }
 

@@ -9,8 +9,8 @@ use lockstep_model::session::{self, Restore, State};
 use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode, Offset, Refusal,
-    Request, RevocationGeneration, RunId, Session, Stream, ThreadId, Timer, UserId, node, run,
+    Attempt, Cancel, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode, Offset,
+    Refusal, Request, RevocationGeneration, RunId, Session, Stream, ThreadId, Timer, UserId, node, run,
 };
 
 use super::action::is_received;
@@ -279,6 +279,7 @@ impl World {
             Timer::Restore | Timer::Verification | Timer::Warning | Timer::Credential | Timer::LogAnswer => return,
             Timer::Handshake | Timer::Allowance | Timer::Grace | Timer::Close => "CONN-3",
             Timer::Lookup => "LIVE-4",
+            Timer::Seek => "LIVE-3",
             Timer::Linger | Timer::Retry => "SES-1",
             Timer::Breaker => "LIM-1",
             Timer::Probe => "NODE-1",
@@ -304,7 +305,9 @@ impl World {
                 let socket = self.sockets.get(&id)?;
                 (socket.observed.seen.is_some() && socket.observed.began.is_none()).then_some(Due::Forgotten(*message))
             }
-            Request::Cancel { run } if session.runs().contains_key(run) => Some(Due::Ended(user, *run)),
+            Request::Cancel { runs: Cancel::Run(run) } if session.runs().contains_key(run) => {
+                Some(Due::Ended(user, *run))
+            }
             Request::Cancel { .. } => Some(Due::Unknown),
             Request::Delete { thread, deletion, .. } => {
                 let fits = self.room(setup, user).is_some_and(|room| room > 0);

@@ -5,7 +5,7 @@ use lockstep_model::auth::Verdict;
 use lockstep_model::gateway::{Input, Output, SessionOutput};
 use lockstep_model::run::{Kind, Received, Schedule};
 use lockstep_model::session::Lookup;
-use lockstep_model::{ConnectionId, Control, Frame, Request, Successor, connection, node, session};
+use lockstep_model::{Cancel, ConnectionId, Control, Frame, Request, Successor, connection, node, session};
 
 use super::action::{Action, AgentStep, Early};
 use super::setup::Setup;
@@ -240,7 +240,10 @@ fn request_label(request: &Request<Payload>) -> String {
         Request::Message { message, repeat, .. } => {
             format!("user_message {}{}", message.0, if *repeat { ", again" } else { "" })
         }
-        Request::Cancel { run } => format!("cancel run {}", run.0),
+        Request::Cancel { runs: Cancel::Run(run) } => format!("cancel run {}", run.0),
+        Request::Cancel { runs: Cancel::Thread(thread) } => format!("cancel thread {}", thread.0),
+        Request::Cancel { runs: Cancel::All } => "cancel all runs".into(),
+        Request::Seek { from } => format!("read on after {}", from.offset.0),
         Request::Delete { thread, .. } => format!("delete_thread {}", thread.0),
         Request::Query { .. } => "query".into(),
         Request::Ping => "ping".into(),

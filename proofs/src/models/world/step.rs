@@ -4,8 +4,8 @@ use litemap::LiteMap;
 use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::gateway::{self, Place};
 use lockstep_model::{
-    Code, ConnectionId, CredentialId, Gateway, Generation, MessageId, PartId, Refusal, Request, Resume, RunId, Timer,
-    TokenRequestId, ToolId, UserId, client, connection, node, piece, run, session,
+    Cancel, Code, ConnectionId, CredentialId, Gateway, Generation, MessageId, PartId, Refusal, Request, Resume, RunId,
+    Timer, TokenRequestId, ToolId, UserId, client, connection, node, piece, run, session,
 };
 
 use super::action::{Action, AgentStep, Early, VerifierAnswer, connection_id, message_id};
@@ -113,7 +113,7 @@ impl World {
             }
             Action::Cancel(id, run) => {
                 self.left.cancels -= 1;
-                self.push_up(id, Request::Cancel { run });
+                self.push_up(id, Request::Cancel { runs: Cancel::Run(run) });
             }
             Action::Garbage(id) => {
                 self.left.garbage -= 1;

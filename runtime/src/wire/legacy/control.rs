@@ -2,11 +2,14 @@
 //!
 //! | frame of v1 | type | also at the top level |
 //! | --- | --- | --- |
-//! | `connection_ready` | `connection_established` | `connection_ready`, `connection_id`, `server_time`, `config`, `message_id` |
+//! | `connection_ready` | `connection_established` | `connection_ready`, `connection_id`, `server_time`, `config` |
 //! | | `handshake_response`, after it | `connection_id`, `thread_id` |
 //! | `error` | the same | `error_code`, `error_message`, `details`, `recovery_suggestions` |
 //! | `pong` | the same, or `heartbeat_ack` | |
 //! | others | the same | |
+//!
+//! None of them has a `message_id`: a client takes that of the last frame for its place in the stream, and would lose its
+//! place to a frame that it gets before it has said `session_restore`.
 //!
 //! `handshake_response` suggests a new thread. A message that names no thread is in the thread without a name all the
 //! same.
@@ -75,9 +78,12 @@ fn established(subject: &str, notice: &Notice<'_>) -> Utf8Bytes {
         "heartbeat_interval": (payload["heartbeat_ms"].as_u64().unwrap_or_default() / 1_000).max(1),
         "max_message_size": payload["limits"]["message_bytes"],
     });
-    payload["message_id"] = format!("{}:{}", payload["epoch"], payload["offset"]).into();
-    let outer = ["connection_ready", "connection_id", "server_time", "config", "message_id"];
-    doubled("connection_established", subject, &payload, &outer)
+    doubled(
+        "connection_established",
+        subject,
+        &payload,
+        &["connection_ready", "connection_id", "server_time", "config"],
+    )
 }
 
 /// The frame that follows `connection_established`. The suggested thread has the connection's id, which is random.

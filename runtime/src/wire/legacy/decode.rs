@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use lockstep_model::frame::Cancel;
-use lockstep_model::{Cause, Code, Epoch, Offset, Position, Request};
+use lockstep_model::{Cancel, Cause, Code, Epoch, Offset, Position, Request};
 use serde_json::value::RawValue;
 
 use super::fields::Fields;
@@ -125,7 +124,7 @@ fn restore(peer: &mut Peer, members: &Members<'_>) -> Decoded {
             let from = place(&last).ok_or(Code::InvalidField)?;
             // What was told of open runs may be told again.
             peer.legacy.skip();
-            Ok(Request::Restore { from })
+            Ok(Request::Seek { from })
         }
         None => Ok(Request::Pong),
     }

@@ -2,7 +2,7 @@
 
 use lockstep::wire::{Codec, Hex};
 use lockstep_model::frame::ReadFrom;
-use lockstep_model::{Code, ConnectionId, Epoch, MessageId, Offset, Position, Resume, RunId};
+use lockstep_model::{Cancel, Code, ConnectionId, Epoch, MessageId, Offset, Position, Resume, RunId};
 
 use super::*;
 
@@ -66,7 +66,7 @@ fn each_message_gets_a_run_of_its_own_also_if_it_is_repeated() {
 #[test]
 fn cancel_and_ping_are_understood() {
     let cancel = decode(&json!({ "type": "cancel", "run_id": "00000000000000ab" }));
-    assert!(matches!(cancel, Request::Cancel { run: RunId(0xAB) }), "{cancel:?}");
+    assert!(matches!(cancel, Request::Cancel { runs: Cancel::Run(RunId(0xAB)) }), "{cancel:?}");
     assert!(matches!(decode(&json!({ "type": "ping" })), Request::Ping));
 }
 
@@ -244,7 +244,7 @@ proptest! {
         prop_assert_eq!(&text, &format!("{id:016x}"));
         prop_assert_eq!(text.parse(), Ok(Hex(id)));
         let cancel = decode(&json!({ "type": "cancel", "run_id": text }));
-        let read = matches!(cancel, Request::Cancel { run } if run == RunId(id));
+        let read = matches!(cancel, Request::Cancel { runs: Cancel::Run(run) } if run == RunId(id));
         prop_assert!(read);
     }
 

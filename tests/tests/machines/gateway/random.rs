@@ -6,7 +6,7 @@ use lockstep_model::gateway::{Input, Place};
 use lockstep_model::node;
 use lockstep_model::run;
 use lockstep_model::session;
-use lockstep_model::{Code, ConnectionId, Mode, Request, RunId, Successor, Timer, UserId};
+use lockstep_model::{Cancel, Code, ConnectionId, Mode, Request, RunId, Successor, Timer, UserId};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -22,7 +22,7 @@ impl World {
             Move::Send(of) => self.send(of.index(self.clients.len())),
             Move::Cancel { of, run } => {
                 let run = RunId(run.index(self.runs as usize + 1) as u64);
-                self.on_socket(of, |world, id| world.receive(id, Request::Cancel { run }));
+                self.on_socket(of, |world, id| world.receive(id, Request::Cancel { runs: Cancel::Run(run) }));
             }
             Move::Babble { of, times } => self.on_socket(of, |world, id| {
                 // Its credential comes first: an unintelligible frame before that closes.

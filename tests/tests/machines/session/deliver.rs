@@ -99,7 +99,7 @@ fn a_slow_reader_is_told_what_it_missed() {
 fn a_peer_that_asks_more_than_it_reads_is_closed_alone() {
     let mut session = then(occupied(), join(2, ReadFrom::Latest));
     let unknown = |session: &mut Session<Tag>| {
-        let cancel = on(1, connection::Input::Received(Request::Cancel { run: RunId(5) }));
+        let cancel = on(1, connection::Input::Received(Request::Cancel { runs: Cancel::Run(RunId(5)) }));
         let allowance = on(1, connection::Input::Expired(Timer::Allowance));
         let _ = step(session, allowance);
         step(session, cancel).1

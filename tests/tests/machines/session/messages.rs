@@ -4,7 +4,7 @@ use lockstep_model::connection;
 use lockstep_model::frame::{Code, ReadFrom};
 use lockstep_model::run::{self, Ending, Reason, Schedule, ToolEnd};
 use lockstep_model::session::{Known, MAX_PAST, Unsettled};
-use lockstep_model::{Run, ToolId, stream::Writer};
+use lockstep_model::{Cancel, Run, ToolId, stream::Writer};
 
 use super::*;
 use crate::support::no_trace;
@@ -227,7 +227,7 @@ fn of_the_ids_that_the_log_gives_back_the_newest_are_remembered() {
 
 #[test]
 fn a_cancel_ends_the_run_or_says_that_there_is_none() {
-    let cancel = |run| on(1, connection::Input::Received(Request::Cancel { run: RunId(run) }));
+    let cancel = |run| on(1, connection::Input::Received(Request::Cancel { runs: Cancel::Run(RunId(run)) }));
     let mut session = then(then(working(occupied(), 5), emit(5, run::Input::OpenTool(ToolId(1)))), pull(1, 99));
     session = settled(session);
     let _ = pulled(&mut session, 1);

@@ -5,7 +5,7 @@ use lockstep_model::connection;
 use lockstep_model::frame::Code;
 use lockstep_model::run::{self, Reason, Schedule};
 use lockstep_model::session::{State, Waiting};
-use lockstep_model::{Run, Successor};
+use lockstep_model::{Cancel, Run, Successor};
 
 use super::messages::{deadline, heard, refused, silence};
 use super::*;
@@ -79,7 +79,7 @@ fn states(session: &Session<Tag>) -> Vec<(u64, bool)> {
 }
 
 const fn cancel(number: u64) -> Input<Tag> {
-    on(1, connection::Input::Received(Request::Cancel { run: RunId(number) }))
+    on(1, connection::Input::Received(Request::Cancel { runs: Cancel::Run(RunId(number)) }))
 }
 
 /// The log's entries, for a session that has restored all of them.

@@ -7,7 +7,7 @@ use lockstep_model::session::{Input, State};
 use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, BatchId, Cause, Code, ConnectionId, CredentialId, Epoch, Grant, Handled, MessageId, Mode, Offset,
+    Attempt, BatchId, Cancel, Cause, Code, ConnectionId, CredentialId, Epoch, Grant, Handled, MessageId, Mode, Offset,
     Position, Refusal, Request, Resume, RevocationGeneration, RunId, Scope, ThreadId, Timer, ToolId, Verdict,
 };
 use proptest::prelude::*;
@@ -53,7 +53,7 @@ fn requests() -> impl Strategy<Value = Request<Tag>> {
     });
     prop_oneof![
         8 => message,
-        2 => (0..40u64).prop_map(|run| Request::Cancel { run: RunId(run) }),
+        2 => (0..40u64).prop_map(|run| Request::Cancel { runs: Cancel::Run(RunId(run)) }),
         1 => (0..4u64, any::<Tag>()).prop_map(|(thread, payload)| {
             Request::Delete { thread: ThreadId(thread), deletion: RunId(0), payload }
         }),
