@@ -25,8 +25,7 @@ use super::{Checker, First, NotAHistory, Reading};
 pub(super) const HANDSHAKE: &str = "handshake_response";
 
 /// Members that depend on what the gateway has told on the connection.
-const DERIVED: [&str; 7] =
-    ["execution_time_ms", "duration_ms", "step_number", "tool_name", "message", "result", "progress_percentage"];
+const DERIVED: [&str; 6] = ["execution_time_ms", "duration_ms", "step_number", "tool_name", "message", "result"];
 
 /// What is known of an older client's socket.
 #[derive(Default)]
@@ -233,7 +232,7 @@ impl Checker {
             let socket = self.sockets.entry(place).or_default();
             let epoch = socket.ready.as_ref().map(|reading| reading.epoch).unwrap_or_default();
             if let Some((line, sought)) = socket.legacy.missed((epoch, previous)) {
-                socket.legacy = Socket { sought: None, ..core::mem::take(&mut socket.legacy) };
+                socket.legacy.sought = None;
                 let why = format!("the client asked to read on after {sought}, and offset {offset} follows {previous}");
                 self.refuse("STR-1", line, number, why);
             }
