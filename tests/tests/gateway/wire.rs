@@ -80,6 +80,7 @@ fn peer_at(codec: Codec, offset: u64) -> Peer {
     let mut peer = fresh(codec);
     peer.identify(Arc::from("ada"));
     told(&mut peer, &ready(offset));
+    assert_eq!(peer.following().is_some(), codec == Codec::Legacy);
     peer
 }
 

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use lockstep_gateway::config::DefaultCodec;
+use serde_json::json;
+
 use super::client::*;
 use super::*;
 

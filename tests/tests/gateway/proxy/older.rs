@@ -54,9 +54,14 @@ async fn a_chat_of_the_older_protocol_passes_the_check_and_a_tampered_recording_
     assert_eq!(doubled, ("STR-1", [line(started), line(thinking)]));
     let swapped = planted(&text, |facts| facts.swap(started, thinking));
     assert_eq!(swapped, ("STR-1", [line(received), line(started)]));
-    // The gateway reads on somewhere else than the client has asked for.
+    // The gateway reads on somewhere else than the client has asked for before it could have begun.
     let (restore, completed) = (at("session_restore"), at("agent_completed"));
-    let ignored = planted(&text, |facts| facts[restore]["frame"]["payload"]["lastMessageId"] = json!("7:1"));
+    let opened = facts.iter().rposition(|fact| fact["fact"] == "open").expect("a line");
+    let ignored = planted(&text, |facts| {
+        let mut asked = facts.remove(restore);
+        asked["frame"]["payload"]["lastMessageId"] = facts[started]["frame"]["message_id"].clone();
+        facts.insert(opened + 1, asked);
+    });
     assert_eq!(ignored.0, "STR-1");
     let lost = planted(&text, |facts| {
         facts[completed]["frame"]["previous_id"] = facts[started]["frame"]["message_id"].clone()
