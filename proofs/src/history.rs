@@ -9,12 +9,12 @@
 //! | `user` | the credential's user; if unknown, omitted: the socket's first `connection_ready` names it |
 //! | `socket` | which of the client's sockets; a later one has a higher number |
 //! | `fact` | `open`, `sent`, `received`, `closed`; for an agent `acked` |
-//! | `frame` | the frame that was sent or received (`lockstep.v1`), omitted if it was not one; for `acked` the event's `{"type", "run_id"}`, and for a tool `"data": {"tool_id"}` |
+//! | `frame` | the frame that was sent or received (`lockstep.v1`, or the older `jwt-auth`, see `legacy`), omitted if it was not one; for `acked` the event's `{"type", "run_id"}`, and for a tool `"data": {"tool_id"}` |
 //! | `code` | the close code, for `closed` |
 //!
 //! Facts of one socket are in the order in which they happened. Between sockets the only assumption is that a frame
 //! read on a socket was sent after the `open` before it. Unknown facts are not checked: a history may begin late and
-//! end early. Frames that clients sent are for people. Checking takes time and memory linear in the history's length.
+//! end early. Frames that clients sent are for people, except an older client's `session_restore`. Checking takes time and memory linear in the history's length.
 //!
 //! The checker uses no other folder of this crate, and no machine: it is independent of what it checks.
 //!
@@ -40,6 +40,7 @@ use serde::Serialize;
 pub mod content;
 mod deletions;
 mod grammar;
+mod legacy;
 mod line;
 mod parts;
 mod threads;
@@ -104,6 +105,7 @@ struct Socket {
     user: Option<First>,
     ready: Option<Reading>,
     closed: Option<u64>,
+    legacy: legacy::Socket,
 }
 
 /// A live socket's position in the stream.
@@ -147,6 +149,8 @@ struct Checker {
     /// Whether runs of a thread follow each other, for users for whom that was stated.
     queues: HashMap<usize, bool, RandomState>,
     acked: Vec<(u64, u64, grammar::Kind)>,
+    /// The texts that older clients were told at the end of a run, by user, epoch and offset.
+    results: HashMap<(usize, u64, u64), (u64, u64), RandomState>,
     /// A buffer for the digests of contents.
     members: Vec<(u64, u64)>,
     findings: Findings,
@@ -195,6 +199,7 @@ impl Checker {
             started: HashMap::with_hasher(hasher.clone()),
             queues: HashMap::with_hasher(hasher.clone()),
             acked: Vec::new(),
+            results: HashMap::with_hasher(hasher.clone()),
             members: Vec::new(),
             findings: Findings::default(),
             hasher,
@@ -211,7 +216,7 @@ impl Checker {
                 self.sockets.insert(place, Socket { opened: number, user, ..Socket::default() });
             }
             Fact::Closed => self.sockets.entry(place).or_default().closed = Some(number),
-            Fact::Sent => {}
+            Fact::Sent => self.sockets.entry(place).or_default().sent(number, line.frame),
             Fact::Acked => {
                 let frame = Frame::parse(number, line.frame)?.ok_or_else(|| missing("frame"))?;
                 let run = self.hasher.hash_one(&*frame.run_id.ok_or_else(|| missing("frame.run_id"))?.0);
@@ -221,7 +226,11 @@ impl Checker {
             }
             Fact::Received => {
                 let user = line.user.as_ref().map(|user| self.user(&user.0));
-                self.receive(number, user, place, Frame::parse(number, line.frame)?)?;
+                let frame = Frame::parse(number, line.frame)?;
+                match frame.as_ref().and_then(legacy::Translated::of) {
+                    Some(translated) => self.receive_legacy(number, user, place, &translated)?,
+                    None => self.receive(number, user, place, frame)?,
+                }
             }
         }
         Ok(())
@@ -253,6 +262,7 @@ impl Checker {
         if frame.r#type.0 == "connection_ready" {
             let epoch = frame.epoch.ok_or_else(|| missing("epoch"))?;
             let offset = frame.offset.ok_or_else(|| missing("offset"))?;
+            socket.legacy.ready((epoch, offset));
             socket.ready = Some(Reading { epoch, offset, line: number, gap: frame.resumed == Some(false) });
             let queues = threads::queues(frame.limits).unwrap_or(false);
             return match (socket.user, frame.user_id) {
@@ -276,7 +286,9 @@ impl Checker {
             };
         }
         let (Some(reading), Some(First { user, .. })) = (&mut socket.ready, socket.user) else {
-            self.refuse("AUTH-1", opened, number, format!("`{}` came before connection_ready", frame.r#type.0));
+            if frame.r#type.0 != legacy::HANDSHAKE {
+                self.refuse("AUTH-1", opened, number, format!("`{}` came before connection_ready", frame.r#type.0));
+            }
             return Ok(());
         };
         match &*frame.r#type.0 {
@@ -285,8 +297,9 @@ impl Checker {
                 let last =
                     core::mem::replace(reading, Reading { epoch: reading.epoch, offset: to, line: number, gap: false });
                 // The gap before a first position ends where the connection begins. Its other end may be in another
-                // epoch.
+                // epoch, as may a place that an older client has named.
                 let holds = if last.gap { to == last.offset } else { from == last.offset && to > from };
+                let holds = socket.legacy.reset(from) || holds;
                 if !holds {
                     let why = format!("a gap from {from} to {to}, but {} was the last that was seen", last.offset);
                     self.refuse("STR-1", last.line, number, why);
@@ -304,7 +317,8 @@ impl Checker {
                     let last =
                         core::mem::replace(reading, Reading { epoch: reading.epoch, offset, line: number, gap: false });
                     let epoch = last.epoch;
-                    if previous != last.offset || offset <= previous {
+                    let sought = socket.legacy.seeks((epoch, previous));
+                    if !sought && previous != last.offset || offset <= previous {
                         let why = format!(
                             "offset {offset} says that it follows {previous}, but {} was the last that was seen",
                             last.offset
@@ -337,8 +351,8 @@ impl Checker {
             let line = first.line;
             self.refuse("ISO-1", line, number, format!("run {name} is seen by two users"));
         }
-        let kind = grammar::Kind::of(&frame.r#type.0, frame.data, &self.hasher)
-            .ok_or_else(|| NotAHistory::NotAFact(number, format!("`{}` is no event", frame.r#type.0)))?;
+        let kind = grammar::Kind::of(&frame.r#type.0, frame.data, &self.hasher);
+        let kind = kind.ok_or_else(|| NotAHistory::NotAFact(number, format!("`{}` is no event", frame.r#type.0)))?;
         if let grammar::Kind::Received(message) = kind {
             self.runs_of(user, message, run, number);
         }

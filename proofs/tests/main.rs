@@ -9,6 +9,7 @@ mod evidence;
 mod fixture;
 mod guard;
 mod history;
+mod history_legacy;
 mod liveness;
 mod pictures;
 mod races;

@@ -21,11 +21,12 @@ use crate::trace::Trace;
 use crate::transport::{Limits, Socket};
 use crate::upgrade::Redeem;
 use crate::verify::{NotRevoked, Revocation, Verifier};
+use crate::wire::{AGENT_NAME, Codec};
 
 pub use crate::driver::Phase;
 pub use crate::driver::connection::Opening;
 pub use crate::driver::notices::NotSent;
-pub use user::User;
+pub use user::{Sent, User};
 
 mod process;
 mod retention;
@@ -41,6 +42,9 @@ pub(crate) struct Inner {
     pub(crate) core: Arc<Core>,
     pub(crate) limits: Limits,
     pub(crate) origins: Vec<String>,
+    /// The codec of a client that offers no subprotocol.
+    pub(crate) codec: Codec,
+    agent_name: Arc<str>,
     /// Becomes true when a drain begins.
     pub(crate) draining: watch::Sender<bool>,
 }
@@ -53,6 +57,8 @@ pub struct Builder {
     bounds: Bounds,
     limits: Limits,
     origins: Vec<String>,
+    codec: Codec,
+    agent_name: Arc<str>,
     redeem: Option<Arc<dyn Redeem>>,
     trace: Option<Trace>,
     retention: Option<(Retention, Duration)>,
@@ -134,6 +140,22 @@ impl Builder {
         self
     }
 
+    /// Sets the codec of clients that offer no subprotocol, such as those with a header or a `?ticket=` alone. The
+    /// default is [`Codec::V1`].
+    #[must_use]
+    pub const fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// Sets the `agent_name` of legacy frames, [`AGENT_NAME`] by default. An event whose data has an `agent_name` keeps
+    /// its own.
+    #[must_use]
+    pub fn agent_name(mut self, name: &str) -> Self {
+        self.agent_name = Arc::from(name);
+        self
+    }
+
     /// Sets what exchanges a ticket (`?ticket=`) for its credential. A shared one is an [`Arc`]. Without one, no ticket
     /// is valid.
     #[must_use]
@@ -180,6 +202,8 @@ impl Builder {
                 core,
                 limits: self.limits,
                 origins: self.origins,
+                codec: self.codec,
+                agent_name: self.agent_name,
                 draining: watch::Sender::new(false),
             }),
         })
@@ -251,6 +275,8 @@ impl Manager {
             bounds: Bounds::DEFAULT,
             limits: Limits::DEFAULT,
             origins: Vec::new(),
+            codec: Codec::V1,
+            agent_name: Arc::from(AGENT_NAME),
             redeem: None,
             trace: None,
             retention: None,
@@ -264,11 +290,12 @@ impl Manager {
 
     /// Serves one connection over any socket, from its admission to its close. [`Manager::upgrade`] does this for a
     /// WebSocket. Dropping the future closes the connection as lost.
-    pub fn serve<S, F>(&self, opening: Opening, socket: F) -> impl Future<Output = ()> + Send + use<S, F>
+    pub fn serve<S, F>(&self, mut opening: Opening, socket: F) -> impl Future<Output = ()> + Send + use<S, F>
     where
         S: Socket,
         F: Future<Output = Option<S>> + Send,
     {
+        opening.agent_name.get_or_insert_with(|| Arc::clone(&self.inner.agent_name));
         crate::driver::connection::serve(Arc::clone(&self.inner.core), opening, socket)
     }
 

@@ -82,7 +82,7 @@ impl fmt::Debug for Token {
 }
 
 /// The content of one event: the part that the machines do not know. It does not change once the log has it, so its
-/// encoded frames are kept here, and each is encoded once for all connections.
+/// frame of v1 is kept here, and encoded once for all connections.
 pub struct Record {
     /// The run's thread, as its client named it.
     pub thread: Option<Arc<str>>,
@@ -92,7 +92,7 @@ pub struct Record {
     pub data: Box<RawValue>,
     /// When it was created in this process, to measure an event's latency to its readers.
     pub(crate) made: Instant,
-    frames: [OnceLock<(Offset, Utf8Bytes)>; 2],
+    frame: OnceLock<(Offset, Utf8Bytes)>,
     number: u64,
     /// Bytes of its text, if it is a piece of a part.
     size: Option<usize>,
@@ -110,7 +110,7 @@ impl Record {
     pub fn written(thread: Option<Arc<str>>, data: Box<RawValue>, at: u64) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let number = piece::number(NUMBERS.fetch_add(1, Ordering::Relaxed), data.get().len());
-        Self { thread, at, data, made: Instant::now(), frames: [const { OnceLock::new() }; 2], number, size: None }
+        Self { thread, at, data, made: Instant::now(), frame: OnceLock::new(), number, size: None }
     }
 
     /// A piece of a part that the log does not have yet.
@@ -159,10 +159,10 @@ impl Record {
         self.number
     }
 
-    /// The frame of a codec, encoded by the first caller. The frame names the entry before it, which differs for a
+    /// The frame of v1, encoded by the first caller. The frame names the entry before it, which differs for a
     /// reader that has read an entry that was deleted since.
-    pub(crate) fn frame(&self, codec: usize, previous: Offset, encode: impl Fn() -> Utf8Bytes) -> Utf8Bytes {
-        let (of, frame) = self.frames[codec].get_or_init(|| (previous, encode()));
+    pub(crate) fn frame(&self, previous: Offset, encode: impl Fn() -> Utf8Bytes) -> Utf8Bytes {
+        let (of, frame) = self.frame.get_or_init(|| (previous, encode()));
         if *of == previous { frame.clone() } else { encode() }
     }
 }

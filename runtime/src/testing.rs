@@ -102,7 +102,7 @@ impl Peer {
     /// Connects without a credential, as a browser does.
     #[must_use]
     pub fn connect(manager: &Manager) -> Self {
-        Self::open(manager, Opening { codec: Codec::V1, credential: None, resume: lockstep_model::Resume::default() })
+        Self::open(manager, Opening::new(Codec::V1))
     }
 
     /// Connects. A separate task serves the connection.
@@ -160,6 +160,9 @@ impl Peer {
             match self.receive().await {
                 Some(Outgoing::Text(text)) => return serde_json::from_str(&text).unwrap_or(Value::Null),
                 Some(Outgoing::Close(cause)) => return json!({ "type": "close", "code": cause.code() }),
+                Some(Outgoing::LegacyClose(cause)) => {
+                    return json!({ "type": "close", "code": Codec::Legacy.close(cause).0 });
+                }
                 Some(Outgoing::Binary(_)) => return Value::Null,
                 Some(Outgoing::Ping) => self.send(Incoming::Alive),
                 None => return Value::Null,

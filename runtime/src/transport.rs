@@ -28,6 +28,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 
+use crate::wire::Codec;
+
 mod accept;
 
 pub use accept::NotAccepted;
@@ -102,6 +104,8 @@ pub enum Outgoing {
     Ping,
     /// The close frame for this cause. Nothing follows.
     Close(Cause),
+    /// The close frame for this cause with the code and the reason that legacy clients know. Nothing follows.
+    LegacyClose(Cause),
 }
 
 /// The transport failed: data that was sent may or may not have arrived.
@@ -236,15 +240,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for WebSocket<S>
     }
 
     fn send(&mut self, message: Outgoing) -> Result<(), Broken> {
-        self.parting |= matches!(message, Outgoing::Close(_));
+        self.parting |= matches!(message, Outgoing::Close(_) | Outgoing::LegacyClose(_));
         let message = match message {
             Outgoing::Text(text) => Message::Text(text),
             Outgoing::Binary(bytes) => Message::Binary(bytes),
             Outgoing::Ping => Message::Ping(Bytes::new()),
-            Outgoing::Close(cause) => Message::Close(Some(CloseFrame {
-                code: CloseCode::from(cause.code()),
-                reason: Utf8Bytes::from_static(cause.reason()),
-            })),
+            Outgoing::Close(cause) => close(Codec::V1.close(cause)),
+            Outgoing::LegacyClose(cause) => close(Codec::Legacy.close(cause)),
         };
         match Pin::new(&mut self.stream).start_send(message) {
             Ok(()) => Ok(()),
@@ -264,6 +266,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for WebSocket<S>
             Err(_) => Poll::Ready(Err(Broken)),
         }
     }
+}
+
+fn close((code, reason): (u16, &'static str)) -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from_static(reason) }))
 }
 
 /// Maps an error of the peer or the network to the cause that closes the connection.

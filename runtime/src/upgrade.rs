@@ -1,8 +1,20 @@
 //! The upgrade of an HTTP request to a WebSocket (RFC 6455 §4.2), for any HTTP server.
 //!
-//! The request may carry a credential: in `Authorization: Bearer`, as a subprotocol `jwt.<base64url of the token>`
-//! beside the application's, or as `?ticket=`. Without one, the first frame must be `auth`. The server answers with the
-//! application's subprotocol that it chose, never with the token.
+//! The request may carry a credential: in `Authorization: Bearer`, as a subprotocol, or as `?ticket=`. Without one, the
+//! first frame must be `auth`.
+//!
+//! | offered subprotocols | codec | answer |
+//! | --- | --- | --- |
+//! | `lockstep.v1`, with or without `jwt.<base64url of the token>` | v1 | `lockstep.v1` |
+//! | `jwt-auth`, with or without `jwt.<base64url>` or `bearer.<base64url or the token>` | legacy | `jwt-auth` |
+//! | `jwt.<base64url>` or `jwt-auth.<base64url>` alone | legacy | the same one |
+//! | none | [`Builder::codec`](crate::manager::Builder::codec) | none |
+//!
+//! The first supported subprotocol counts. The server answers with the application's subprotocol that it chose, not with
+//! a token, except in the third row. Older browser clients offer nothing but the token. A browser closes a connection
+//! whose server selects none of the offered subprotocols, and a server may select only one that was offered (RFC 6455
+//! §4.2.2), so nothing else keeps these clients connected. The token then goes back to the one who sent it, in the
+//! head of a response that no cache keeps.
 
 use std::sync::Arc;
 
@@ -74,12 +86,10 @@ impl Manager {
     /// The response has status 101, or its body says what is wrong with the request: 400, 403 for a page of an origin
     /// that may not connect, 426 for an unsupported protocol version.
     pub fn upgrade<B>(&self, mut request: Request<B>) -> Response<String> {
-        let (opening, accept) = match self.examine(&request) {
+        let (opening, selected, accept) = match self.examine(&request) {
             Ok(found) => found,
             Err(NotUpgraded { status, reason }) => return refuse(status, reason),
         };
-        let codec = opening.codec;
-        let named = request.headers().contains_key(SEC_WEBSOCKET_PROTOCOL);
         let upgrade = hyper::upgrade::on(&mut request);
         let limits = self.inner.limits;
         let socket = async move {
@@ -101,14 +111,14 @@ impl Manager {
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-        if named {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(codec.subprotocol()));
+        if let Some(selected) = selected {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, selected);
         }
         response
     }
 
-    /// Checks a request, and returns what it asks for.
-    fn examine<B>(&self, request: &Request<B>) -> Result<(Opening, HeaderValue), NotUpgraded> {
+    /// Checks a request. Returns what it asks for, the subprotocol to select, and the answer to its key.
+    fn examine<B>(&self, request: &Request<B>) -> Result<(Opening, Option<HeaderValue>, HeaderValue), NotUpgraded> {
         let headers = request.headers();
         let accept = handshake(request)?;
         let origin = headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or(""));
@@ -118,24 +128,16 @@ impl Manager {
                 reason: "pages of this origin may not connect: add it to the gateway's `origins`",
             });
         }
-        Ok((Self::opening(request)?, accept))
+        let offer = Offer::of(headers)?;
+        let selected = offer.as_ref().map(|offer| offer.answer.clone());
+        Ok((self.opening(request, offer)?, selected, accept))
     }
 
-    fn opening<B>(request: &Request<B>) -> Result<Opening, NotUpgraded> {
-        let headers = request.headers();
+    fn opening<B>(&self, request: &Request<B>, offer: Option<Offer>) -> Result<Opening, NotUpgraded> {
         let query = request.uri().query().unwrap_or("");
-        let (mut codec, mut in_protocol, mut offered) = (None, None, false);
-        for protocol in tokens(headers, &SEC_WEBSOCKET_PROTOCOL) {
-            offered = true;
-            codec = codec.or_else(|| Codec::of_subprotocol(protocol));
-            in_protocol = in_protocol.or_else(|| protocol.strip_prefix("jwt.").map(unwrap_token));
-        }
-        if offered && codec.is_none() {
-            return Err(bad(
-                "no offered subprotocol is supported: offer `lockstep.v1`, or `jwt-auth` for the older envelope",
-            ));
-        }
-        let in_header = bearer(headers).map(Token::new);
+        let codec = offer.as_ref().map_or(self.inner.codec, |offer| offer.codec);
+        let in_protocol = offer.and_then(|offer| offer.credential);
+        let in_header = bearer(request.headers()).map(Token::new);
         let resume = resume_from_query(query).map_err(|wrong| bad(wrong.reason()))?;
         let mut tickets =
             query.split('&').filter_map(|pair| (pair == "ticket").then_some("").or(pair.strip_prefix("ticket=")));
@@ -149,9 +151,50 @@ impl Manager {
             ));
         }
         let in_ticket = ticket.map(Token::ticket);
-        Ok(Opening { codec: codec.unwrap_or(Codec::V1), credential: in_header.or(in_protocol).or(in_ticket), resume })
+        let credential = in_header.or(in_protocol).or(in_ticket);
+        Ok(Opening { credential, resume, ..Opening::new(codec) })
     }
 }
+
+/// What a request's subprotocols say.
+struct Offer {
+    codec: Codec,
+    credential: Option<Token>,
+    /// The subprotocol that is selected.
+    answer: HeaderValue,
+}
+
+impl Offer {
+    /// `None` if the request offers no subprotocol.
+    fn of(headers: &HeaderMap) -> Result<Option<Self>, NotUpgraded> {
+        let (mut codec, mut credential, mut alone) = (None, None, None);
+        let mut offered = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).peekable();
+        if offered.peek().is_none() {
+            return Ok(None);
+        }
+        for protocol in offered {
+            codec = codec.or_else(|| Codec::of_subprotocol(protocol));
+            let prefixed = ALONE.iter().find_map(|prefix| protocol.strip_prefix(prefix));
+            if prefixed.is_some() {
+                alone = alone.or(Some(protocol));
+            }
+            credential = credential.or_else(|| prefixed.or(protocol.strip_prefix("bearer.")).map(unwrap_token));
+        }
+        match (codec, alone.map(HeaderValue::from_str)) {
+            (Some(codec), _) => {
+                let answer = HeaderValue::from_static(codec.subprotocol());
+                Ok(Some(Self { codec, credential, answer }))
+            }
+            (None, Some(Ok(answer))) => Ok(Some(Self { codec: Codec::Legacy, credential, answer })),
+            (None, Some(Err(_)) | None) => Err(bad(
+                "no offered subprotocol is supported: offer `lockstep.v1`, or `jwt-auth` for the older envelope",
+            )),
+        }
+    }
+}
+
+/// The prefixes of subprotocols that are a credential, and may be the only one that is offered.
+const ALONE: [&str; 2] = ["jwt.", "jwt-auth."];
 
 /// Checks that a request is a WebSocket upgrade (RFC 6455 §4.2.1), and returns the answer to its key.
 pub(crate) fn handshake<B>(request: &Request<B>) -> Result<HeaderValue, NotUpgraded> {
@@ -209,7 +252,7 @@ fn prompt(upgraded: Upgraded) -> (Either<TcpStream, TokioIo<Upgraded>>, Vec<u8>)
     }
 }
 
-/// Returns the token in a subprotocol `jwt.…`. Invalid base64url is presented unchanged, and rejected.
+/// Returns the token in a subprotocol `jwt.…`. Anything but base64url, such as a token as it is, is presented unchanged.
 fn unwrap_token(encoded: &str) -> Token {
     let decoded = URL_SAFE_NO_PAD.decode(encoded.trim_end_matches('=')).ok();
     let token = decoded.and_then(|bytes| String::from_utf8(bytes).ok());

@@ -6,7 +6,7 @@
 //! | codec | subprotocol | a frame |
 //! | --- | --- | --- |
 //! | [`Codec::V1`] | `lockstep.v1` | `{type, …}` |
-//! | [`Codec::Legacy`] | `jwt-auth` | `{type, payload, message_id?, thread_id?}` in, `{type, data, timestamp, …}` out |
+//! | [`Codec::Legacy`] | `jwt-auth` | `{type, payload, message_id?, thread_id?}` in, `{type, payload, data, …}` out |
 //!
 //! Decoding is total: any input becomes a request, if necessary [`Request::Invalid`] with the error. If the
 //! `message_id` of a refused frame can be read and has at most [`MAX_ECHO`] bytes, the refusal repeats it, whatever
@@ -27,14 +27,13 @@
 //!   inside it are left to its reader.
 //! * Connection and run ids are 16 lower-case hexadecimal digits ([`Hex`]); offsets, epochs and times are integers that
 //!   JavaScript can represent exactly ([`MAX_INTEGER`]).
-//! * An event is encoded once per codec, regardless of the number of connections: its record keeps the frame.
+//! * An event is encoded once for all connections of [`Codec::V1`]: its record keeps the frame.
 
 use std::sync::Arc;
 
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
-use lockstep_model::{
-    Bounds, Code, Concurrency, ConnectionId, Control, Entry, Epoch, Frame, Offset, Position, Request, Resume, frame,
-};
+use lockstep_model::{Bounds, Cause, Code, Concurrency, ConnectionId, Control, Entry, Epoch, Frame, Request, Resume};
 use serde::Serialize;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -58,6 +57,8 @@ pub use conversation::{limit, offset_of, place, title_of};
 pub(crate) use event::Delta;
 pub use event::{data_of, data_of_abandoned, data_of_piece};
 pub use hex::{Hex, hex};
+#[doc(hidden)]
+pub use legacy::{MAX_HEARTBEATS, MAX_OPEN, MAX_TEXT, MAX_TOOLS};
 pub use members::{MAX_DEPTH, MAX_INTEGER, MAX_MEMBERS};
 pub(crate) use message::deleted;
 pub use message::{MAX_ECHO, MAX_NAME, MAX_NAMES};
@@ -99,17 +100,33 @@ impl Codec {
         }
     }
 
-    /// The index of this codec's frame in a record.
-    const fn index(self) -> usize {
+    /// Where reading starts if the URL of the upgrade request says this. A legacy client names its place in its first
+    /// frame, so nothing is read before it, unless the URL names a place.
+    #[must_use]
+    pub fn resume(self, address: &Resume) -> Resume {
+        let from = match (self, address.from) {
+            (Self::Legacy, ReadFrom::Unread) => ReadFrom::Deferred,
+            (Self::V1 | Self::Legacy, from) => from,
+        };
+        Resume { from, ..*address }
+    }
+
+    /// The code and the reason with which a connection of this codec is closed (RFC 6455 §7.4).
+    #[must_use]
+    pub const fn close(self, cause: Cause) -> (u16, &'static str) {
         match self {
-            Self::V1 => 0,
-            Self::Legacy => 1,
+            Self::V1 => (cause.code(), cause.reason()),
+            Self::Legacy => (cause.legacy_code(), cause.reason()),
         }
     }
 }
 
+/// The `agent_name` of legacy frames unless it is set.
+pub const AGENT_NAME: &str = "assistant";
+
 /// The codec state of one connection. Bounded: [`MAX_NAMES`] names of messages, each of at most [`MAX_NAME`]
-/// characters, and a few numbers.
+/// characters, and a few numbers. A legacy connection's also has the text of open runs, up to 512 KiB in all, and the
+/// names of their open tools.
 #[derive(Debug)]
 pub struct Peer {
     codec: Codec,
@@ -123,7 +140,12 @@ pub struct Peer {
     address: Resume,
     /// The starting place that the first credential asked for.
     asked: Option<Resume>,
-    place: Place,
+    /// The epoch of the stream that is read, once it is known.
+    epoch: Epoch,
+    agent_name: Arc<str>,
+    legacy: legacy::Memory,
+    /// A frame that follows the last encoded one.
+    next: Option<Utf8Bytes>,
 }
 
 /// The bounds that a client may need to know.
@@ -140,15 +162,6 @@ struct Limits {
     /// Bytes of one message, if the socket bounds them.
     #[serde(skip_serializing_if = "Option::is_none")]
     message_bytes: Option<usize>,
-}
-
-/// The part of the stream that this connection carries.
-#[derive(Clone, Copy, Debug)]
-enum Place {
-    /// Not known yet: the client asked for this position.
-    Asked(Option<Position>),
-    /// Everything after `from`; entries up to and including `sent` have left.
-    Reading { epoch: Epoch, from: Offset, sent: Offset },
 }
 
 impl Peer {
@@ -176,8 +189,17 @@ impl Peer {
             names: Names::default(),
             address: Resume::default(),
             asked: None,
-            place: Place::Asked(None),
+            epoch: Epoch(0),
+            agent_name: Arc::from(AGENT_NAME),
+            legacy: legacy::Memory::default(),
+            next: None,
         }
+    }
+
+    /// Sets the agent's name for legacy frames, [`AGENT_NAME`] until set. Data of an event that has an `agent_name` of
+    /// its own takes precedence.
+    pub fn names_agent(&mut self, name: Arc<str>) {
+        self.agent_name = name;
     }
 
     /// Returns the connection's codec.
@@ -206,20 +228,14 @@ impl Peer {
 
     /// Sets the starting place from the URL of the upgrade request. It applies to the first credential, including one
     /// that comes in a frame, unless that frame names another place.
-    pub const fn resumes(&mut self, resume: &Resume) {
-        self.address = *resume;
-        self.place = Place::Asked(match resume.from {
-            frame::ReadFrom::After(position) => Some(position),
-            frame::ReadFrom::Unread
-            | frame::ReadFrom::Latest
-            | frame::ReadFrom::Earliest
-            | frame::ReadFrom::Deferred => None,
-        });
+    pub fn resumes(&mut self, resume: &Resume) {
+        self.address = self.codec.resume(resume);
     }
 
-    /// A credential came with the upgrade request: reading begins where the request's URL says.
-    pub const fn presents(&mut self) {
+    /// A credential came with the upgrade request. Returns where reading begins: where the request's URL says.
+    pub const fn presents(&mut self) -> Resume {
         self.asked = Some(self.address);
+        self.address
     }
 
     /// Decodes a text frame. Total: a frame that cannot be understood becomes [`Request::Invalid`].
@@ -235,56 +251,53 @@ impl Peer {
     }
 
     /// Encodes a frame as text. `None` for [`Frame::Close`] and [`Control::Probe`], which are frames of the WebSocket
-    /// protocol itself.
+    /// protocol itself. Some frames of a legacy connection are two: see [`Peer::following`].
     pub fn encode(&mut self, frame: &Frame<Payload>) -> Option<Utf8Bytes> {
         match frame {
             Frame::Control(Control::Answer(Payload::Answer(answer))) => Some(answer.clone()),
             Frame::Control(Control::Unanswered { query: Payload::Query(query), code }) => Some(query.refused(*code)),
             Frame::Control(control) => {
                 self.note(control);
-                let codec = self.codec;
-                let notice = Notice::of(self, control)?;
-                Some(match codec {
-                    Codec::V1 => v1::notice(&notice),
-                    Codec::Legacy => legacy::notice(&notice),
-                })
+                self.control(control)
             }
-            Frame::Event(entry) => {
-                self.sent(entry.offset);
-                Some(self.event(entry))
-            }
+            Frame::Event(entry) => Some(self.event(entry)),
             Frame::Close(_) => None,
         }
     }
 
-    fn event(&self, entry: &Entry<Payload>) -> Utf8Bytes {
-        let encode = |record: &Record| match self.codec {
-            Codec::V1 => v1::event(entry, record),
-            Codec::Legacy => legacy::event(self.epoch(), entry, record),
-        };
-        match entry.event.payload.as_ref().and_then(Payload::record) {
-            Some(record) => record.frame(self.codec.index(), entry.previous, || encode(record)),
-            None => encode(&Record::new(None, data_of(entry.event.kind))),
+    /// Returns the frame that follows the one that was encoded last, if there is one. It is sent directly after it.
+    pub const fn following(&mut self) -> Option<Utf8Bytes> {
+        self.next.take()
+    }
+
+    fn control(&mut self, control: &Control<Payload>) -> Option<Utf8Bytes> {
+        let (codec, subject) = (self.codec, Arc::clone(&self.subject));
+        if codec == Codec::V1 {
+            return Notice::of(self, control).map(|notice| v1::notice(&notice));
+        }
+        let heartbeat = matches!(control, Control::Pong).then(|| self.legacy.answered());
+        if let Control::Ready { .. } = control {
+            self.next = Some(legacy::handshake(&subject, self.connection.into()));
+        }
+        Notice::of(self, control).map(|notice| legacy::notice(&subject, heartbeat, &notice))
+    }
+
+    fn event(&mut self, entry: &Entry<Payload>) -> Utf8Bytes {
+        let record = entry.event.payload.as_ref().and_then(Payload::record);
+        let unwritten = || Record::new(None, data_of(entry.event.kind));
+        match (self.codec, record) {
+            (Codec::V1, Some(record)) => record.frame(entry.previous, || v1::event(entry, record)),
+            (Codec::V1, None) => v1::event(entry, &unwritten()),
+            (Codec::Legacy, Some(record)) => legacy::event(self, entry, record),
+            (Codec::Legacy, None) => legacy::event(self, entry, &unwritten()),
         }
     }
 
-    const fn epoch(&self) -> Epoch {
-        match self.place {
-            Place::Asked(_) => Epoch(0),
-            Place::Reading { epoch, .. } => epoch,
-        }
-    }
-
-    /// Tracks the place that the client is told.
+    /// Tracks what the client is told of its place in the stream.
     fn note(&mut self, control: &Control<Payload>) {
         match *control {
-            Control::Ready { epoch, offset, .. } => self.place = Place::Reading { epoch, from: offset, sent: offset },
-            Control::StreamReset { to, .. } => {
-                if let Place::Reading { from, sent, .. } = &mut self.place {
-                    *from = to;
-                    *sent = to.max(*sent);
-                }
-            }
+            Control::Ready { epoch, .. } => self.epoch = epoch,
+            Control::StreamReset { .. } => self.legacy.skip(),
             Control::AuthOk
             | Control::AuthExpiring
             | Control::Mode(_)
@@ -297,22 +310,6 @@ impl Peer {
             | Control::Pong
             | Control::Probe
             | Control::Notice(_) => {}
-        }
-    }
-
-    fn sent(&mut self, offset: Offset) {
-        if let Place::Reading { sent, .. } = &mut self.place {
-            *sent = offset.max(*sent);
-        }
-    }
-
-    /// Whether this connection carries, or has carried, everything after a position.
-    fn carries_from(&self, position: Position) -> bool {
-        match self.place {
-            Place::Asked(asked) => asked == Some(position),
-            Place::Reading { epoch, from, sent } => {
-                position.epoch == epoch && from <= position.offset && position.offset <= sent
-            }
         }
     }
 }

@@ -3,11 +3,11 @@
  * recording proxy, and the gateway writes a trace: both are checked at the end.
  *
  *     npm ci && cargo build --release --workspace --bins
- *     node run.mjs [--gateway FILE] [--proxy FILE] [--prove FILE] [unit|ws|window|python|owners|proxies|browser|firefox]...
+ *     node run.mjs [--gateway FILE] [--proxy FILE] [--prove FILE] [unit|ws|legacy|window|python|legacy-python|owners|proxies|browser|firefox]...
  *
  * Runs all suites unless some are named. The programs are target/release/{lockstep,proxy,prove}; the latter two are
  * expected beside the gateway. `window` and `proxies` start their own gateways; `proxies` needs nginx and HAProxy,
- * `python` and `owners` need `pip install -r requirements.txt` (PYTHON names the interpreter, default python3), `browser` a
+ * `python`, `legacy-python` and `owners` need `pip install -r requirements.txt` (PYTHON names the interpreter, default python3), `browser` a
  * Chromium (CHROMIUM names it), `firefox` a Firefox (FIREFOX names it). WEB, such as runtime/web, is a directory whose
  * page they show instead of the one in the binary. KEEP=1 keeps the directory with the history and the trace; it is
  * kept anyway if a check fails or the run is aborted. Exit codes: 0 all passed, 1 something failed, 2 usage.
@@ -39,19 +39,21 @@ const PASSWORD = randomBytes(12).toString("hex");
 const settings = (origin) => ({ LOCKSTEP_AUTH__TOKEN_SECONDS: "25", LOCKSTEP_ORIGINS: JSON.stringify([origin]) });
 
 const UNITS = ["machine", "client", "session", "api", "conversation", "past", "chat", "markdown", "highlight", "judged"];
-const PAGES = ["page", "answers", "threads", "editing", "deletion", "tokens", "refusals"];
+const PAGES = ["page", "answers", "threads", "editing", "deletion", "tokens", "refusals", "older"];
 
 /**
  * The page's tests that run in Firefox too. The others depend only on the gateway, which answers every browser alike.
  */
-const PAGES_IN_FIREFOX = ["page", "answers", "editing", "deletion"];
+const PAGES_IN_FIREFOX = ["page", "answers", "editing", "deletion", "older"];
 
 const SUITES = {
   unit: () => node(...UNITS.map((name) => `${name}.test.mjs`)),
   ws: () => node("ws.test.mjs"),
+  legacy: () => node("legacy.test.mjs"),
   window: () => node("window.test.mjs"),
   python: () => [process.env.PYTHON ?? "python3", [here("golden.py")]],
   owners: () => [process.env.PYTHON ?? "python3", [here("owners.py")]],
+  "legacy-python": () => [process.env.PYTHON ?? "python3", [here("legacy.py")]],
   proxies: () => node("proxies.test.mjs"),
   browser: () => node(...PAGES.map((name) => `../browser/${name}.test.mjs`)),
   firefox: () => [...node(...PAGES_IN_FIREFOX.map((name) => `../browser/${name}.test.mjs`)), { BROWSER: "firefox" }],

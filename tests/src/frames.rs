@@ -27,7 +27,7 @@ pub fn encode(request: &Request<Payload>, name: impl Fn(MessageId) -> Option<Str
             let mut frame = json!({ "type": "auth", "token": &**token });
             // A refresh names no position: reading goes on where it is.
             match resume.from {
-                ReadFrom::Unread => {}
+                ReadFrom::Unread | ReadFrom::Deferred => {}
                 ReadFrom::Latest => frame["resume"] = json!("latest"),
                 ReadFrom::Earliest => frame["resume"] = json!("earliest"),
                 ReadFrom::After(position) => {
@@ -50,6 +50,8 @@ pub fn encode(request: &Request<Payload>, name: impl Fn(MessageId) -> Option<Str
         Request::Cancel { runs: Cancel::Run(run) } => json!({ "type": "cancel", "run_id": format!("{:016x}", run.0) }),
         Request::Delete { payload: thread, .. } => json!({ "type": "delete_thread", "thread_id": &**thread }),
         Request::Ping => json!({ "type": "ping" }),
+        // Only clients of the older protocol say these.
+        Request::Cancel { runs: Cancel::Thread(_) | Cancel::All } | Request::Seek { .. } => return None,
         Request::Query { .. } | Request::Pong | Request::Invalid { .. } | Request::Violation(_) => return None,
     })
 }

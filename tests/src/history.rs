@@ -19,7 +19,40 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 
 /// The members of client frames that are recorded. Any other member could be a credential.
-const SENT: [&str; 7] = ["message_id", "thread_id", "payload", "repeat", "run_id", "resume", "replaces"];
+const SENT: [&str; 13] = [
+    "message_id",
+    "thread_id",
+    "threadId",
+    "payload",
+    "repeat",
+    "run_id",
+    "resume",
+    "replaces",
+    "lastMessageId",
+    "content",
+    "message",
+    "user_request",
+    "text",
+];
+
+/// The types of client frames that are recorded.
+const TYPES: [&str; 15] = [
+    "auth",
+    "user_message",
+    "cancel",
+    "ping",
+    "start_agent",
+    "chat",
+    "chat_message",
+    "agent_request",
+    "execute_agent",
+    "user_input",
+    "stop_agent",
+    "stop",
+    "heartbeat",
+    "switch_thread",
+    "session_restore",
+];
 
 /// A sink for facts. Clones write to the same place.
 #[derive(Clone, Debug)]
@@ -137,9 +170,15 @@ impl Write for Lines {
 fn without_credentials(frame: Value) -> Value {
     let Value::Object(mut members) = frame else { return Value::Null };
     let token = members.contains_key("token").then(|| ("token".to_owned(), json!("***")));
-    let known = |name: &Value| matches!(name.as_str(), Some("auth" | "user_message" | "cancel" | "ping"));
+    let known = |name: &Value| name.as_str().is_some_and(|name| TYPES.contains(&name));
     let Some(name) = members.remove("type").filter(known) else { return Value::Null };
     members.retain(|member, _| SENT.contains(&member.as_str()));
+    if name == "auth"
+        && let Some(payload) = members.get_mut("payload")
+    {
+        // An older client's credential is inside it.
+        *payload = json!({ "token": "***" });
+    }
     members.insert("type".to_owned(), name);
     members.extend(token);
     Value::Object(members)
@@ -167,6 +206,8 @@ mod tests {
             json!({ "token": "secret" }),
             json!({ "type": "auth", "token": { "of": "secret" } }),
             json!({ "type": "ping", "token": ["secret"], "secret": 1 }),
+            json!({ "type": "auth", "payload": { "token": "secret", "jwt": ["secret"] } }),
+            json!({ "type": "auth", "payload": "secret" }),
         ] {
             let line = kept("sent", &frame);
             assert!(!line.to_string().contains("secret"), "{line}");
@@ -178,6 +219,8 @@ mod tests {
         let message =
             json!({ "type": "user_message", "message_id": "m", "payload": { "token": "mine" }, "repeat": true });
         assert_eq!(kept("sent", &message)["frame"], message);
+        let restore = json!({ "type": "session_restore", "payload": { "lastMessageId": "7:12" } });
+        assert_eq!(kept("sent", &restore)["frame"], restore);
         let event = json!({ "type": "agent_completed", "data": { "token": "x" }, "whatever": 1 });
         assert_eq!(kept("received", &event)["frame"], event);
     }

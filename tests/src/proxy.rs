@@ -18,7 +18,7 @@
 //! | a text frame | recorded as a fact, without credentials |
 //! | a binary frame | not recorded |
 //! | any other request | forwarded with the gateway's `Host` and `Connection: close`; not recorded, nor is its answer |
-//! | a connection with a subprotocol other than `lockstep.v1` | not recorded |
+//! | a connection with a subprotocol other than `lockstep.v1` and those of the older protocol | not recorded |
 //!
 //! A direction buffers at most [`BUFFER`] bytes and one message: a slow reader slows down its writer. Clients see the
 //! gateway's limits, except that limits per address count the proxy's address for all clients.

@@ -29,9 +29,9 @@ A history is JSON Lines, one fact per line, with the facts of a socket in order:
   fact    text    open, sent, received or closed; acked for an agent
   user    text    the user of the client's credential. Omitted if unknown: then the
                   socket's first connection_ready names the user
-  frame   object  for sent and received, the frame of lockstep.v1, with `***` for a
-                  token; omitted if it was not a frame. For acked, the event in the
-                  log: type, run_id, and for a tool data.tool_id
+  frame   object  for sent and received, the frame of lockstep.v1 or of the older jwt-auth,
+                  with `***` for a token; omitted if it was not a frame. For acked, the
+                  event in the log: type, run_id, and for a tool data.tool_id
   code    number  for closed, the close code; not checked
   at      number  microseconds since the recording began; not checked
 
@@ -43,7 +43,8 @@ A recording proxy in front of any gateway writes a history, and any client can d
 
 AUTH-1, ISO-1, STR-1, STR-2, STR-3, RET-1, RUN-1, RUN-2, RUN-3 and RUN-4 are checked. A
 contradiction names the two lines that cannot both be right. Facts that were not recorded
-are not checked.
+are not checked. Events of a gateway that this one replaces have no place in a stream: of
+these, the grammar of runs, repetitions and users are checked, for each socket.
 
 Examples:
   prove history chat.jsonl

@@ -64,6 +64,11 @@ pub(super) struct Frame<'a> {
     pub(super) message_id: Option<Text<'a>>,
     #[serde(borrow, default)]
     pub(super) data: Option<&'a RawValue>,
+    /// Only in frames of the older protocol.
+    #[serde(borrow, default)]
+    pub(super) payload: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) previous_id: Option<Text<'a>>,
 }
 
 impl<'a> Frame<'a> {

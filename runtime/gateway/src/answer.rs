@@ -104,7 +104,8 @@ pub(super) fn nothing() -> Response {
     response
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Response {
+/// A body with this status.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     json_text(status, serde_json::to_vec(body).expect("strings and numbers are JSON"))
 }
 

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
+use lockstep::wire::Codec;
 use lockstep_model::Bounds;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 mod agent;
 mod auth;
@@ -43,6 +44,9 @@ table! {
         pub data_dir: PathBuf = PathBuf::from("lockstep-data"),
         /// Origins whose pages may connect, besides the gateway's own: `https://chat.example.org`.
         pub origins: Vec<String> = Vec::new(),
+        /// The frames of clients that offer no subprotocol, such as those with only a header or a `?ticket=`: `v1`, or
+        /// `legacy` for clients of the earlier system.
+        pub codec: DefaultCodec = DefaultCodec::V1,
         /// The path that everything is served under, as browsers see it: `/chat/`. A proxy may pass it on, or strip it.
         pub base_path: BasePath = BasePath::default(),
         /// Seconds for which browsers use only TLS (Strict-Transport-Security). Sent to clients that connected over
@@ -76,6 +80,25 @@ table! {
         pub certificate: PathBuf,
         /// Its private key, as PEM.
         pub key: PathBuf,
+    }
+}
+
+/// The codec of clients that offer no subprotocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DefaultCodec {
+    /// `lockstep.v1`.
+    V1,
+    /// The earlier system's envelope.
+    Legacy,
+}
+
+impl From<DefaultCodec> for Codec {
+    fn from(codec: DefaultCodec) -> Self {
+        match codec {
+            DefaultCodec::V1 => Self::V1,
+            DefaultCodec::Legacy => Self::Legacy,
+        }
     }
 }
 

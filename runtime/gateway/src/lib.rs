@@ -3,8 +3,9 @@
 //! | path | what |
 //! | --- | --- |
 //! | `/` | the chat page, and the modules that it loads |
-//! | `/ws` | the socket |
-//! | `/ws/ticket`, `/auth/*` | the built-in login ([`login`]) |
+//! | `/ws`, `/websocket` | the socket |
+//! | `/ws/ticket`, `/websocket/ticket`, `/auth/*` | tickets, and the built-in login ([`login`]) |
+//! | `/ws/health`, `/ws/config`, `/ws/stats` | the state and the limits, as clients of the earlier system ask for them |
 //! | `/threads`, `/threads/turns` | a user's conversations ([`threads`]) |
 //! | `/markdown` | an answer's Markdown, parsed for the page ([`markdown`]) |
 //! | `/healthz`, `/readyz`, `/metrics` | for monitoring |
@@ -46,6 +47,7 @@ pub mod operator;
 mod page;
 pub mod serve;
 pub mod signals;
+mod status;
 mod succession;
 pub mod supervisor;
 pub mod telemetry;
@@ -58,6 +60,7 @@ pub use self::error::StartError;
 use self::handover::{Offer, Predecessor};
 use self::serve::{Certificates, Serving, files};
 use self::signals::{Asked, Signals};
+use self::status::Announced;
 use self::succession::{Files, Handover, Inherited, Outcome, Requests};
 use self::supervisor::Supervisor;
 
@@ -70,22 +73,25 @@ struct Parts {
     kept: Option<Arc<Path>>,
 }
 
-/// Every route of the gateway. `kept` is the data directory, if the log is on disk.
+/// Every route of the gateway. `kept` is the data directory, if the log is on disk; `limits` is what clients may know.
 pub(crate) fn routes(
     manager: &Manager,
     metrics: PrometheusHandle,
     operator: Router,
     login: Option<Router>,
     kept: Option<Arc<Path>>,
+    limits: Announced,
 ) -> Router {
     let parts = Parts { manager: manager.clone(), metrics, kept };
     let router = Router::new()
         .route("/ws", get(socket))
+        .route("/websocket", get(socket))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics_page))
         .with_state(parts)
         .merge(page::routes())
+        .merge(status::routes(manager, limits))
         .nest("/operator", operator);
     match login {
         Some(login) => router.merge(login),
@@ -161,7 +167,9 @@ pub fn manager(
         .log(log(config)?)
         .bounds((&config.bounds).into())
         .limits(config.limits.socket())
-        .origins(config.origins.clone());
+        .origins(config.origins.clone())
+        .codec(config.codec.into())
+        .agent_name(&config.agent.name);
     let builder = match trace(config)? {
         Some(trace) => builder.trace(trace),
         None => builder,
@@ -305,7 +313,7 @@ async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherite
     let login = assembly.login.map(|login| login(&manager));
     let kept = (config.log.kind == LogKind::Disk).then(|| Arc::from(config.data_dir.as_path()));
     let operator = operator::routes(manager.clone(), assembly.subjects, operator);
-    let router = routes(&manager, metrics, operator, login, kept).merge(threads);
+    let router = routes(&manager, metrics, operator, login, kept, Announced::of(&config)).merge(threads);
     let requests = Requests::default();
     let while_open = middleware::from_fn_with_state(requests.clone(), succession::while_open);
     let router = router.layer(while_open);

@@ -39,7 +39,7 @@ use futures_util::future::join_all;
 use lockstep::Manager;
 use lockstep::internal::private;
 use lockstep::log::LogError;
-use lockstep::manager::{NotRecorded, NotSent};
+use lockstep::manager::{NotRecorded, NotSent, Sent};
 use lockstep::payload::Payload;
 use lockstep::upgrade::bearer;
 use lockstep::verify::Revocation;
@@ -374,8 +374,8 @@ async fn notice(
 }
 
 /// How many users were told, and for how many it failed.
-fn one(sent: Result<(), NotSent>) -> Result<(usize, usize), NotSent> {
-    sent.map(|()| (1, 0))
+fn one(sent: Result<Sent, NotSent>) -> Result<(usize, usize), NotSent> {
+    sent.map(|_| (1, 0))
 }
 
 #[derive(Deserialize)]

@@ -41,13 +41,15 @@ pub struct Opening {
     pub credential: Option<Token>,
     /// Where the upgrade's URL asks to start reading. A credential in a frame may name another position.
     pub resume: Resume,
+    /// The agent's name in legacy frames; `None` for the manager's.
+    pub agent_name: Option<Arc<str>>,
 }
 
 impl Opening {
     /// Frames of this codec, no credential, and the default place to start reading.
     #[must_use]
     pub fn new(codec: Codec) -> Self {
-        Self { codec, credential: None, resume: Resume::default() }
+        Self { codec, credential: None, resume: Resume::default(), agent_name: None }
     }
 }
 
@@ -70,7 +72,7 @@ pub(crate) async fn serve<S: Socket>(core: Arc<Core>, opening: Opening, socket: 
             // The cause is counted as for a connection that was admitted.
             instruments.refused.of(cause).increment(1);
             // No machine bounds how long the peer may take, so the time for closing is taken from the bounds.
-            let _ = tokio::time::timeout(core.bounds().close, refuse(socket, cause)).await;
+            let _ = tokio::time::timeout(core.bounds().close, refuse(socket, opening.codec, cause)).await;
         }
         Err(NotAdmitted::InUse) => {}
     }
@@ -93,10 +95,18 @@ impl Drop for Forget<'_> {
     }
 }
 
+/// The close frame, as clients of the codec know it.
+const fn close(codec: Codec, cause: Cause) -> Outgoing {
+    match codec {
+        Codec::V1 => Outgoing::Close(cause),
+        Codec::Legacy => Outgoing::LegacyClose(cause),
+    }
+}
+
 /// Tells a refused peer the cause, and waits for it to leave.
-async fn refuse<S: Socket>(socket: impl Future<Output = Option<S>>, cause: Cause) {
+async fn refuse<S: Socket>(socket: impl Future<Output = Option<S>>, codec: Codec, cause: Cause) {
     let Some(mut socket) = socket.await else { return };
-    if socket.send(Outgoing::Close(cause)).is_ok()
+    if socket.send(close(codec, cause)).is_ok()
         && core::future::poll_fn(|context| socket.poll_flush(context)).await.is_ok()
     {
         while !matches!(core::future::poll_fn(|context| socket.poll_receive(context)).await, Incoming::Gone(_)) {}
@@ -125,11 +135,13 @@ async fn serve_admitted<S: Socket>(
     let mut peer = Peer::new(opening.codec, handle.id(), core.bounds());
     peer.reconnect_within(reconnect_pause(core.bounds().grace));
     peer.takes(socket.longest());
+    if let Some(name) = opening.agent_name {
+        peer.names_agent(name);
+    }
     peer.resumes(&opening.resume);
     let _ = handle.step(Input::Opened);
     if let Some(token) = opening.credential {
-        peer.presents();
-        let request = Request::Auth { token: Payload::Token(token), resume: opening.resume };
+        let request = Request::Auth { token: Payload::Token(token), resume: peer.presents() };
         let _ = handle.step(Input::Received(request));
     }
     let age = core.effects().instruments.event_age.clone();
@@ -222,7 +234,7 @@ impl<S: Socket> ConnectionTask<S> {
                 self.age.record(record.made.elapsed());
             }
             let message = match &frame {
-                Frame::Close(cause) => Outgoing::Close(*cause),
+                Frame::Close(cause) => close(self.peer.codec(), *cause),
                 Frame::Control(Control::Probe) => Outgoing::Ping,
                 Frame::Control(_) | Frame::Event(_) => match self.peer.encode(&frame) {
                     Some(text) => Outgoing::Text(text),
@@ -230,6 +242,9 @@ impl<S: Socket> ConnectionTask<S> {
                 },
             };
             self.socket.send(message)?;
+            if let Some(following) = self.peer.following() {
+                self.socket.send(Outgoing::Text(following))?;
+            }
             self.flushing = true;
         }
         Ok(())

@@ -12,6 +12,16 @@ use crate::driver::notices;
 use crate::log::Log;
 use crate::payload::Payload;
 
+/// A notice that is in the user's stream, and who gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sent {
+    /// The user's live connections in this process when the log had stored the notice. Each of them reads it unless it
+    /// is lost first; then its client gets the notice when it comes back with its place. Zero: the user is absent, and
+    /// the next connection that names no place reads it.
+    pub connections: usize,
+}
+
 /// One user of a [`Manager`].
 #[derive(Clone)]
 pub struct User {
@@ -39,15 +49,21 @@ impl User {
         }
     }
 
-    /// Puts a `notice` into the user's stream: every connection of the user sees it exactly once and in order with
-    /// everything else, now or when it comes back. `data` is a JSON object. Returns when the log has stored it; waits
-    /// while the log is behind or unavailable. Cancel safe: if the future is dropped, the notice may still be in the
-    /// stream.
+    /// Puts a `notice` into the user's stream, in order with everything else. `data` is a JSON object. Returns when the
+    /// log has stored it; waits while the log is behind or unavailable. What each reader gets:
+    ///
+    /// * A live connection reads it, exactly once. The result counts these.
+    /// * A client that comes back with its place reads it, if that is before the notice, exactly once.
+    /// * A client that comes back without a place, such as a legacy client, starts after the furthest entry that any
+    ///   connection of the user has read. It reads the notice if the user had no connection meanwhile, and not if another
+    ///   connection of the user has read it.
+    ///
+    /// Cancel safe: if the future is dropped, the notice may still be in the stream.
     ///
     /// # Errors
     ///
     /// [`NotSent`].
-    pub async fn send(&self, data: &impl Serialize) -> Result<(), NotSent> {
+    pub async fn send(&self, data: &impl Serialize) -> Result<Sent, NotSent> {
         self.put(notices::record(None, data)?).await
     }
 
@@ -56,7 +72,7 @@ impl User {
     /// # Errors
     ///
     /// [`NotSent`].
-    pub async fn send_to_thread(&self, thread: &str, data: &impl Serialize) -> Result<(), NotSent> {
+    pub async fn send_to_thread(&self, thread: &str, data: &impl Serialize) -> Result<Sent, NotSent> {
         self.put(notices::record(Some(thread), data)?).await
     }
 
@@ -72,8 +88,10 @@ impl User {
         notices::delete(&self.manager.inner.core, self.number().await?, thread, None).await.map(|_| ())
     }
 
-    async fn put(&self, payload: Payload) -> Result<(), NotSent> {
-        notices::send(&self.manager.inner.core, self.number().await?, &payload).await
+    async fn put(&self, payload: Payload) -> Result<Sent, NotSent> {
+        let user = self.number().await?;
+        notices::send(&self.manager.inner.core, user, &payload).await?;
+        Ok(Sent { connections: self.manager.live(user).len() })
     }
 
     async fn number(&self) -> Result<UserId, NotSent> {

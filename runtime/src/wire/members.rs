@@ -40,10 +40,7 @@ impl<'a> Members<'a> {
 
     /// An optional member.
     fn optional<T>(&self, name: &str, read: impl FnOnce(&'a RawValue) -> Result<T, Code>) -> Result<Option<T>, Code> {
-        match self.0.get(name) {
-            Some(raw) if raw.get() != "null" => read(raw).map(Some),
-            Some(_) | None => Ok(None),
-        }
+        self.optional_any(name).map(read).transpose()
     }
 
     /// A required string.
@@ -82,9 +79,19 @@ impl<'a> Members<'a> {
         Ok(flag.unwrap_or(false))
     }
 
-    /// A required object.
-    pub(super) fn object(&self, name: &str) -> Result<Self, Code> {
-        object(self.any(name)?)
+    /// An optional member of any kind.
+    pub(super) fn optional_any(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.get(name).copied().filter(|raw| raw.get() != "null")
+    }
+
+    /// Whether a member is present, and not `null`.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.optional_any(name).is_some()
+    }
+
+    /// An optional object.
+    pub(super) fn optional_object(&self, name: &str) -> Result<Option<Self>, Code> {
+        self.optional(name, object)
     }
 
     /// An optional member that is either a word or an object.

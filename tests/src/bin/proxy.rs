@@ -29,7 +29,7 @@ See --help for what is recorded and what is not",
     after_long_help = "\
 What is in FILE (the fields: `prove history --help`):
   tokens in `auth` frames are `***`; headers, paths and queries are not written, nor is anything that
-  a client sends besides frames of lockstep.v1. What users say and read IS written: only the
+  a client sends besides frames of lockstep.v1 and of the older jwt-auth. What users say and read IS written: only the
   owner of FILE may read it.
   A `received` frame was passed on to the client; whether the client read it is unknown. Clients
   are numbered by socket, because the proxy cannot tell which sockets belong to one client. Lines
@@ -37,7 +37,7 @@ What is in FILE (the fields: `prove history --help`):
 
 What is not:
   binary frames, connections that the gateway answers with another subprotocol than
-  lockstep.v1 (such as jwt-auth), and requests that are not upgrades. All are passed on.
+  lockstep.v1 and jwt-auth, and requests that are not upgrades. All are passed on.
 
 What changes for the gateway:
   `Host` is that of --upstream, so it has to allow the origin of pages that are loaded through

@@ -29,7 +29,7 @@ pub(super) struct Answer {
     pub(super) bytes: Vec<u8>,
     /// Whether it is an upgrade.
     pub(super) upgrades: bool,
-    /// Whether what follows is `lockstep.v1` without extensions.
+    /// Whether what follows is `lockstep.v1` or the older protocol, without extensions.
     pub(super) is_recorded: bool,
     /// Bytes of its body that are still to come.
     pub(super) body: u64,
@@ -71,7 +71,11 @@ impl Answer {
         let mut bytes = lines.join(&b"\r\n"[..]);
         bytes.extend(b"\r\n\r\n");
         let upgrades = lines[0].split(|byte| *byte == b' ').nth(1) == Some(b"101");
-        let of_ours = values(&lines, "sec-websocket-protocol").all(|protocol| protocol == "lockstep.v1");
+        let ours = |protocol: &str| {
+            ["lockstep.v1", "jwt-auth"].contains(&protocol)
+                || ["jwt.", "jwt-auth."].iter().any(|prefix| protocol.starts_with(prefix))
+        };
+        let of_ours = values(&lines, "sec-websocket-protocol").all(ours);
         let is_plain = values(&lines, "sec-websocket-extensions").all(str::is_empty);
         let length = values(&lines, "content-length").find_map(|length| length.parse().ok());
         let (mut body, mut rest) = (length.unwrap_or(u64::MAX), rest);

@@ -88,6 +88,7 @@ impl Gateway {
             .bounds(bounds)
             .limits(config.limits.socket())
             .origins(config.origins.clone())
+            .codec(config.codec.into())
             .tickets(redeem)
             .build()
             .expect("a manager");

@@ -175,16 +175,14 @@ impl Watched {
 
     /// As [`Peer::open`].
     pub(crate) fn open(&self, opening: Opening) -> Peer {
-        let mut socket = Socket::new(match opening.codec {
-            Codec::V1 => self.record.history(),
-            Codec::Legacy => History::none(),
-        });
+        let mut socket = Socket::new(self.record.history());
         socket.opened();
         let frame = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
         Peer::open(self, opening).watched(move |passed| match passed {
             Passed::Sent(Incoming::Text(text)) => socket.sent(&frame(text)),
             Passed::Received(Outgoing::Text(text)) => socket.received(&frame(text)),
             Passed::Received(Outgoing::Close(cause)) => socket.closed(cause.code()),
+            Passed::Received(Outgoing::LegacyClose(cause)) => socket.closed(cause.legacy_code()),
             Passed::Gone => socket.closed(1006),
             Passed::Sent(_) | Passed::Received(_) => {}
         })

@@ -1,16 +1,20 @@
 //! What the embedding service sends to users outside of runs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use lockstep::log::MemoryLog;
-use lockstep::manager::NotSent;
+use lockstep::manager::{NotSent, Opening};
+use lockstep::payload::Token;
 use lockstep::testing::{Echo, Peer};
+use lockstep::wire::Codec;
 use lockstep_model::{Bounds, ConnectionId};
 use lockstep_tests::history::History;
 use serde_json::{Value, json};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::judged::Watched;
-use crate::wire::{V1_SERVER, conforming};
+use crate::wire::{LEGACY_SERVER, V1_SERVER, conforming};
 
 fn manager() -> Watched {
     Watched::of(Echo)
@@ -103,6 +107,89 @@ async fn a_reader_without_a_position_gets_the_unread_events_once() {
     let (mut third, ready) = live(&manager, "ada", json!("latest")).await;
     assert_eq!(ready["offset"], ready["head"], "who says so passes them over");
     nothing_more(&mut third).await;
+}
+
+/// A connection of the older protocol, which names no place.
+async fn older(manager: &Watched) -> Peer {
+    let mut opening = Opening::new(Codec::Legacy);
+    opening.credential = Some(Token::new("ada"));
+    let mut peer = manager.open(opening);
+    for name in ["connection_established", "handshake_response"] {
+        let frame = peer.next().await;
+        assert_eq!(conforming(&LEGACY_SERVER, &frame.to_string())["type"], name);
+    }
+    peer
+}
+
+/// The numbers of the next notices of an older client, up to the answer to a ping.
+async fn numbers(peer: &mut Peer) -> Vec<u64> {
+    peer.say(r#"{"type":"session_restore","payload":{}}"#);
+    let mut numbers = Vec::new();
+    // Without a place, reading begins a second after the connection is established.
+    tokio::time::sleep(2 * Bounds::DEFAULT.seek).await;
+    peer.say(r#"{"type":"ping"}"#);
+    loop {
+        let frame = peer.next().await;
+        conforming(&LEGACY_SERVER, &frame.to_string());
+        match frame["type"].as_str() {
+            Some("notice") => numbers.push(frame["payload"]["number"].as_u64().expect("a number")),
+            Some("pong") => return numbers,
+            _ => panic!("{frame}"),
+        }
+    }
+}
+
+/// An older client starts where its user's last reader has stopped, and the sender is told who reads what it sends.
+#[tokio::test(start_paused = true)]
+async fn an_older_client_gets_what_came_while_its_user_was_absent() {
+    let manager = manager();
+    let ada = manager.user("ada");
+    let send = async |number: u64| ada.send(&json!({ "number": number })).await.expect("sent").connections;
+    assert_eq!([send(1).await, send(2).await], [0, 0], "the user is absent");
+    let mut first = older(&manager).await;
+    assert_eq!(numbers(&mut first).await, [1, 2]);
+    assert_eq!(send(3).await, 1);
+    let mut second = older(&manager).await;
+    assert_eq!(send(4).await, 2);
+    assert_eq!(numbers(&mut first).await, [3, 4]);
+    let of_second = numbers(&mut second).await;
+    assert!(of_second == [4] || of_second == [3, 4], "what the other had not read is read by both: {of_second:?}");
+    drop((first, second));
+    while ada.connections().await > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(send(5).await, 0);
+    let mut third = older(&manager).await;
+    assert_eq!(numbers(&mut third).await, [5], "once");
+}
+
+/// A place sets the cursor, before and after the connection is established, and one that is gone is said to be.
+#[tokio::test(start_paused = true)]
+async fn an_older_client_reads_on_after_the_place_that_it_names() {
+    let manager = manager();
+    let ada = manager.user("ada");
+    let mut first = older(&manager).await;
+    let mut last = Value::Null;
+    for number in 1..=5 {
+        ada.send(&json!({ "number": number })).await.expect("sent");
+        let notice = first.until("notice").await.pop().expect("a frame");
+        if number == 2 {
+            last = notice["message_id"].clone();
+        }
+    }
+    let restore = json!({ "type": "session_restore", "payload": { "lastMessageId": last } }).to_string();
+    let mut after = older(&manager).await;
+    after.say(&restore);
+    assert_eq!(numbers(&mut after).await, [3, 4, 5]);
+    let mut opening = Opening::new(Codec::Legacy);
+    opening.credential = Some(Token::new("ada"));
+    let mut before = manager.open(opening);
+    before.say(&restore);
+    before.until("handshake_response").await;
+    assert_eq!(numbers(&mut before).await, [3, 4, 5]);
+    before.say(r#"{"type":"session_restore","payload":{"lastMessageId":"1:2"}}"#);
+    let reset = before.until("stream_reset").await.pop().expect("a frame");
+    assert_eq!((&reset["payload"]["from"], &reset["data"]), (&json!(2), &reset["payload"]));
 }
 
 /// STR-1: the read mark survives the session and the process, as do the events after it.
@@ -214,7 +301,7 @@ async fn a_draining_gateway_takes_no_notice_for_an_absent_user() {
     });
     tokio::task::yield_now().await;
     assert_eq!(manager.user("bob").send(&json!({})).await, Err(NotSent::Draining));
-    assert_eq!(manager.user("ada").send(&json!({})).await, Ok(()), "what is still here may be told why");
+    assert!(manager.user("ada").send(&json!({})).await.is_ok(), "what is still here may be told why");
     draining.await.expect("drained");
 }
 
@@ -236,10 +323,49 @@ async fn the_names_of_before_lead_to_the_same() {
     for number in 1..=3 {
         assert_eq!(ada.next().await["data"]["number"], number);
     }
+    manager.emit_critical_event("ada", "agent_started", &text(5)).await.expect("sent");
+    let data = ada.next().await["data"].clone();
+    assert_eq!((&data["event_type"], &data["data"]), (&json!("agent_started"), &text(5)));
     assert_eq!(manager.send_to_connection(id(&ready), &text(4)), Ok(true));
     assert_eq!(ada.next().await["data"]["number"], 4);
     manager.shutdown().await;
     assert!(manager.health().stopped);
+}
+
+/// What a subscriber writes.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+#[expect(deprecated, reason = "these are the deprecated names")]
+async fn each_place_that_calls_a_deprecated_name_is_warned_once() {
+    let manager = manager();
+    let lines = Lines::default();
+    let pen = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(LevelFilter::WARN);
+    let reading = subscriber.with_writer(move || pen.clone()).finish().set_default();
+    for number in 0..3 {
+        manager.emit_critical_event("ada", "agent_thinking", &json!({ "number": number })).await.expect("sent");
+    }
+    manager.send_to_user("ada", &json!({})).await.expect("sent");
+    drop(reading);
+    let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
+    let warned: Vec<&str> = text.lines().filter(|line| line.contains("deprecated")).collect();
+    assert_eq!(warned.len(), 2, "{text}");
+    for (line, parts) in warned.iter().zip([["emit_critical_event", "agent::Run"], ["send_to_user", "send(data)"]]) {
+        assert!(line.contains("WARN") && line.contains("notices.rs:"), "{line}");
+        assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+    }
 }
 
 fn say_old(peer: &Peer, repeat: bool) {

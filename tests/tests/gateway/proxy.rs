@@ -14,7 +14,7 @@ use lockstep::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation,
 use lockstep_model::Bounds;
 use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
-use lockstep_proofs::history::{Findings, NotAHistory, check};
+use lockstep_proofs::history::{Findings, check};
 use lockstep_tests::history::History;
 use lockstep_tests::proxy::Proxy;
 use lockstep_tests::simulated_client::{self, Command, Seen, Who};
@@ -27,6 +27,8 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+mod older;
 
 use crate::acked::{PATIENCE, event, until};
 use crate::hostile::starts::Folder;
@@ -231,19 +233,6 @@ async fn pings_and_close_codes_go_through_and_binary_frames_are_not_recorded() {
     assert_eq!((code("1"), code("2")), (Some(Some(1003)), Some(Some(4500))));
     // A ping, and four frames of unknown types.
     assert_eq!(facts.iter().filter(|fact| fact["fact"] == "sent").count(), 5, "{text}");
-}
-
-#[tokio::test]
-async fn a_connection_of_the_older_subprotocol_is_served_and_not_recorded() {
-    let gateway = Gateway::of(Parts { verifier: Arc::new(Prefixed), ..Parts::default() }, |_| {}).await;
-    let proxy = Recorded::before(gateway.address).await;
-    let headers = [("sec-websocket-protocol", "jwt-auth"), ("authorization", "Bearer a-secret-of-ada")];
-    let mut ada = connect(proxy.address, "/ws", &headers).await.expect("a socket");
-    assert_eq!(next(&mut ada).await["type"], "connection_established");
-    ada.send(Message::text(r#"{"type":"chat","payload":{"text":"hello"}}"#)).await.expect("sent");
-    while next(&mut ada).await["type"] != "agent_completed" {}
-    let text = proxy.end().await;
-    assert_eq!(check(text.as_bytes()), Err(NotAHistory::Empty), "{text}");
 }
 
 /// Reads one request and gives this answer. The task returns the request.

@@ -8,11 +8,12 @@ use std::time::Duration;
 use lockstep::agent::{Agent, Message, Run};
 use lockstep::log::conversations::{Page, Retention, Stale, ThreadPlace, Threads, Turns};
 use lockstep::log::{Conversations, Held, Log, MemoryLog, Written};
-use lockstep::manager::Builder;
+use lockstep::manager::{Builder, Opening};
 use lockstep::payload::Token;
 use lockstep::testing::{AnyToken, Echo, Peer};
 use lockstep::transport::Outgoing;
 use lockstep::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation, Verifier};
+use lockstep::wire::Codec;
 use lockstep_model::{Bounds, Cause, ConnectionId, Offset, Tenure, Timer, UserId};
 use lockstep_tests::history::History;
 use serde_json::{Value, json};
@@ -48,6 +49,7 @@ fn far() -> Bounds {
         breaker: NEVER,
         retry: NEVER,
         log_answer: NEVER,
+        seek: NEVER,
         probe: NEVER,
         drain: NEVER,
         ..Bounds::DEFAULT
@@ -399,6 +401,19 @@ async fn lookup() {
     passed(Timer::Lookup, began, AFTER);
 }
 
+/// An older client that names no place is read the unread entries.
+async fn seek() {
+    let manager = gateway(&Bounds { seek: AFTER, ..far() }, Echo, |builder| builder);
+    manager.user("ada").send(&json!({})).await.expect("sent");
+    let mut opening = Opening::new(Codec::Legacy);
+    opening.credential = Some(Token::new("ada"));
+    let mut ada = manager.open(opening);
+    last(&mut ada, "handshake_response").await;
+    let began = Instant::now();
+    last(&mut ada, "notice").await;
+    passed(Timer::Seek, began, AFTER);
+}
+
 async fn probe() {
     let (began, (_manager, log)) = (Instant::now(), logging(&Bounds { probe: AFTER, ..far() }, Late::default()));
     for times in 1..=3 {
@@ -444,6 +459,7 @@ async fn each_timer_of_a_gateway_fires_at_its_time_and_not_before() {
             Timer::Retry => retry().await,
             Timer::LogAnswer => log_answer().await,
             Timer::Lookup => lookup().await,
+            Timer::Seek => seek().await,
             Timer::Probe => probe().await,
             Timer::Drain => drain().await,
             // The client's own timers, which the client's tests cover.

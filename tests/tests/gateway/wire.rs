@@ -17,6 +17,7 @@ mod conversations;
 mod events;
 mod hostile;
 mod legacy;
+mod legacy_events;
 mod notices;
 mod places;
 mod published;
@@ -79,6 +80,7 @@ fn peer_at(codec: Codec, offset: u64) -> Peer {
     let mut peer = fresh(codec);
     peer.identify(Arc::from("ada"));
     told(&mut peer, &ready(offset));
+    assert_eq!(peer.following().is_some(), codec == Codec::Legacy);
     peer
 }
 
@@ -110,6 +112,7 @@ fn fault(request: &Request<Payload>) -> Option<Code> {
         Request::Auth { .. }
         | Request::Message { .. }
         | Request::Cancel { .. }
+        | Request::Seek { .. }
         | Request::Delete { .. }
         | Request::Query { .. }
         | Request::Ping

@@ -15,6 +15,8 @@ table! {
     pub struct Agent {
         /// `builtin` for a few rules and real tools, `openai` for a model behind any OpenAI-compatible endpoint.
         pub kind: AgentKind = AgentKind::Builtin,
+        /// The agent's name in the frames of legacy clients.
+        pub name: String = lockstep::wire::AGENT_NAME.to_owned(),
         /// For `kind = "openai"`: the endpoint, up to and including `/v1`.
         pub base_url: Option<String> = None,
         /// For `kind = "openai"`: the model's name.

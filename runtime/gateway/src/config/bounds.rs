@@ -148,6 +148,9 @@ machine_bounds! {
         retry => retry_ms,
         /// Session and stream: the most milliseconds for an answer of the log; the request is then repeated.
         log_answer => log_answer_ms,
+        /// Session: milliseconds for a legacy client to name its place once it is told that it is connected; then reading
+        /// begins at the unread entries.
+        seek => seek_ms,
         /// Node: milliseconds between two health probes.
         probe => probe_ms,
         /// Node: milliseconds for open runs to end before every client is told to go.

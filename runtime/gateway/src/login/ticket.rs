@@ -1,4 +1,4 @@
-//! `POST /ws/ticket`: exchanges a token for a single-use ticket. It is for clients that cannot send a header when they
+//! `POST /ws/ticket` or `/websocket/ticket`: exchanges a token for a single-use ticket. It is for clients that cannot send a header when they
 //! connect and must not put the token where it could be logged.
 
 use core::fmt;
@@ -90,12 +90,12 @@ impl TicketDesk {
     }
 }
 
-/// `POST /ws/ticket`.
+/// `POST /ws/ticket` and `POST /websocket/ticket`.
 pub fn ticket_routes<S>(desk: Arc<TicketDesk>) -> Router<S> {
     async fn issue(State(desk): State<Arc<TicketDesk>>, headers: HeaderMap) -> Result<Response, Problem> {
         desk.issue(&headers).await
     }
-    Router::new().route("/ws/ticket", post(issue)).with_state(desk)
+    Router::new().route("/ws/ticket", post(issue)).route("/websocket/ticket", post(issue)).with_state(desk)
 }
 
 fn digest(ticket: &[u8; TICKET]) -> TicketDigest {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use lockstep_gateway::config::DefaultCodec;
+use serde_json::json;
+
 use super::client::*;
 use super::*;
 
@@ -69,10 +72,10 @@ async fn a_request_that_is_no_upgrade_is_told_what_is_missing() {
 }
 
 #[tokio::test]
-async fn only_known_subprotocols_are_answered_and_never_the_token() {
+async fn only_known_subprotocols_are_answered_and_not_with_the_token() {
     let gateway = Gateway::open(|_| {}).await;
     let mut others = Others::arrive(gateway.address).await;
-    for offered in ["chat", "lockstep.v2", "LOCKSTEP.V1", "jwt.YWRh", "lockstep.v1.", "chat, soap"] {
+    for offered in ["chat", "lockstep.v2", "LOCKSTEP.V1", "bearer.YWRh", "lockstep.v1.", "chat, soap"] {
         let (status, head) = refused(&gateway, &request(&[&format!("Sec-WebSocket-Protocol: {offered}")])).await;
         assert_eq!(status, 400, "{offered}: {head}");
     }
@@ -82,6 +85,42 @@ async fn only_known_subprotocols_are_answered_and_never_the_token() {
     assert!(head.contains("sec-websocket-protocol: lockstep.v1\r\n") && !head.contains("ywrh"), "{head}");
     assert_eq!(client.next().await["user_id"], "ada");
     others.notice_nothing().await;
+}
+
+/// A browser closes a connection whose server selects none of the subprotocols that it offered.
+#[tokio::test]
+async fn an_older_client_that_offers_only_its_token_gets_it_back_and_no_other_does() {
+    let gateway = Gateway::open(|_| {}).await;
+    for (offered, answered) in [
+        ("jwt.YWRh", "jwt.YWRh"),
+        ("jwt-auth.YWRh", "jwt-auth.YWRh"),
+        ("chat, jwt.YWRh", "jwt.YWRh"),
+        ("jwt-auth, jwt.YWRh", "jwt-auth"),
+        ("jwt.YWRh, jwt-auth", "jwt-auth"),
+        ("jwt-auth, bearer.YWRh", "jwt-auth"),
+        ("jwt-auth, bearer.ada", "jwt-auth"),
+    ] {
+        let mut client = Client::connect(gateway.address).await;
+        let head = client.ask(&request(&[&format!("Sec-WebSocket-Protocol: {offered}")])).await;
+        assert!(head.contains(&format!("sec-websocket-protocol: {answered}\r\n")), "{offered}: {head}");
+        let established = client.next().await;
+        assert_eq!((&established["type"], &established["user_id"]), (&json!("connection_established"), &json!("ada")));
+    }
+}
+
+/// The codec of a client without a subprotocol is the gateway's to name.
+#[tokio::test]
+async fn without_a_subprotocol_the_configured_codec_is_spoken() {
+    for (codec, ready) in [(DefaultCodec::V1, "connection_ready"), (DefaultCodec::Legacy, "connection_established")] {
+        let gateway = Gateway::open(|config| config.codec = codec).await;
+        let mut client = Client::connect(gateway.address).await;
+        let head = client.ask(&request(&["Authorization: Bearer ada"])).await.to_ascii_lowercase();
+        assert!(!head.contains("sec-websocket-protocol"), "{head}");
+        assert_eq!(client.next().await["type"], ready);
+        let mut client = Client::connect(gateway.address).await;
+        client.ask(&request(&["Authorization: Bearer ada", "Sec-WebSocket-Protocol: lockstep.v1"])).await;
+        assert_eq!(client.next().await["type"], "connection_ready");
+    }
 }
 
 #[tokio::test]
