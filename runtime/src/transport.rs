@@ -29,6 +29,8 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 
 mod accept;
+#[cfg(any(feature = "agui", feature = "testing"))]
+pub(crate) mod memory;
 
 pub use accept::NotAccepted;
 

@@ -5,6 +5,7 @@
 //! | `/` | the chat page, and the modules that it loads |
 //! | `/ws` | the socket |
 //! | `/ws/ticket`, `/auth/*` | the built-in login ([`login`]) |
+//! | `/agui` | runs for front ends that speak AG-UI ([`agui`]) |
 //! | `/threads`, `/threads/turns` | a user's conversations ([`threads`]) |
 //! | `/markdown` | an answer's Markdown, parsed for the page ([`markdown`]) |
 //! | `/healthz`, `/readyz`, `/metrics` | for monitoring |
@@ -33,6 +34,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 
 pub mod accounts;
+pub mod agui;
 mod answer;
 mod assembly;
 mod bearer;
@@ -292,11 +294,12 @@ async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherite
     };
     let assembly = assembly::open(&config).await?;
     let manager = manager(&config, Arc::clone(&assembly.verifier), assembly::agent(&config)?, assembly.redeem)?;
-    let threads = threads::thread_routes(&manager, assembly.verifier);
+    let threads = threads::thread_routes(&manager, Arc::clone(&assembly.verifier));
+    let agui = agui::agui_routes(&manager, assembly.verifier, config.origins.clone());
     let login = assembly.login.map(|login| login(&manager));
     let kept = (config.log.kind == LogKind::Disk).then(|| Arc::from(config.data_dir.as_path()));
     let operator = operator::routes(manager.clone(), assembly.subjects, operator);
-    let router = routes(&manager, metrics, operator, login, kept).merge(threads);
+    let router = routes(&manager, metrics, operator, login, kept).merge(threads).merge(agui);
     let requests = Requests::default();
     let while_open = middleware::from_fn_with_state(requests.clone(), succession::while_open);
     let router = router.layer(while_open);
