@@ -10,8 +10,10 @@
 //! `origins`, as for the socket. An error before the stream begins has a status and a JSON body. The end of a request
 //! does not end the run, because a lost connection looks the same: to stop a run, a front end cancels it.
 //!
-//! A stream that ends before its run does is cut off, after a comment that says why: the client repeats the request.
+//! A stream that ends before its run does, such as at a restart or when the token expires, ends with a `RUN_ERROR` with
+//! the code `disconnected`: the client repeats the request.
 
+use core::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
@@ -23,7 +25,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures_util::stream;
 use lockstep::Manager;
-use lockstep::agui::{Asked, Cut, Events, NotAsked, NotBegun, Place};
+use lockstep::agui::{Asked, Events, NotAsked, NotBegun, Place};
 use lockstep::payload::Token;
 use lockstep::upgrade::origin_allowed;
 use lockstep::verify::Verifier;
@@ -64,7 +66,7 @@ async fn run(State(desk): State<Arc<Desk>>, request: Request) -> Result<Response
     let seen = request.headers().get(LAST_EVENT_ID).map(place).transpose()?;
     let (token, asked) = desk.asked(request).await?;
     let events = desk.manager.agui(&token, &asked, seen).await.map_err(refused)?;
-    let mut response = Response::new(Body::from_stream(stream::unfold(Sending::On(Box::new(events)), next)));
+    let mut response = Response::new(Body::from_stream(stream::unfold(Some(Box::new(events)), next)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -81,23 +83,15 @@ async fn cancel(State(desk): State<Arc<Desk>>, request: Request) -> Result<Respo
     }
 }
 
-/// How far a response is.
-enum Sending {
-    On(Box<Events>),
-    Broken(Cut),
-    Over,
-}
-
-async fn next(sending: Sending) -> Option<(Result<String, Cut>, Sending)> {
-    match sending {
-        Sending::On(mut events) => match events.next().await {
-            Ok(Some(text)) => Some((Ok(text), Sending::On(events))),
-            Ok(None) => None,
-            Err(cut) => Some((Ok(format!(": {cut}\n\n")), Sending::Broken(cut))),
-        },
-        // The body ends in an error, so that no client takes it for a whole one.
-        Sending::Broken(cut) => Some((Err(cut), Sending::Over)),
-        Sending::Over => None,
+async fn next(events: Option<Box<Events>>) -> Option<(Result<String, Infallible>, Option<Box<Events>>)> {
+    let mut events = events?;
+    match events.next().await {
+        Ok(Some(text)) => Some((Ok(text), Some(events))),
+        Ok(None) => None,
+        Err(cut) => {
+            tracing::debug!(%cut, "a run's stream is cut");
+            Some((Ok(cut.event()), None))
+        }
     }
 }
 

@@ -170,7 +170,9 @@ impl Held {
         for message in messages {
             match (message.role.as_str(), message.content) {
                 ("tool", _) if message.tool_call_id.is_none_or(|call| message.id != result_id(&call)) => {
-                    return Err(NotAsked::Unsupported("the result of a front-end tool: agents have only their own tools"));
+                    return Err(NotAsked::Unsupported(
+                        "the result of a front-end tool: agents have only their own tools",
+                    ));
                 }
                 ("tool", _) => drop(held.results.insert(message.id)),
                 ("assistant" | "reasoning", content) => {

@@ -38,7 +38,9 @@ impl fmt::Display for NotBegun {
             Self::Closed(cause) => f.write_str(cause.reason()),
             Self::Refused { message, .. } => f.write_str(message),
             Self::TooLarge(most) => write!(f, "the message has more than {most} bytes"),
-            Self::NoSuchPlace => f.write_str("the place in `Last-Event-ID` cannot be read: repeat the request without it"),
+            Self::NoSuchPlace => {
+                f.write_str("the place in `Last-Event-ID` cannot be read: repeat the request without it")
+            }
         }
     }
 }
@@ -64,6 +66,16 @@ pub struct Cut(
     /// Why the connection ended.
     pub Cause,
 );
+
+impl Cut {
+    /// The last event of a stream that is cut: a `RUN_ERROR` with the code `disconnected` and without an id. A body that
+    /// just ends looks whole to AG-UI clients, and one that breaks ends programs that use `@ag-ui/client` 1.0 in Node.
+    #[must_use]
+    pub fn event(&self) -> String {
+        let message = "The connection ended, and the answer goes on: repeat the request.";
+        format!("data: {}\n\n", json!({ "type": "RUN_ERROR", "message": message, "code": "disconnected" }))
+    }
+}
 
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

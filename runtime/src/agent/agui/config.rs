@@ -177,7 +177,9 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url => f.write_str("the agent's URL must be http:// or https://, without credentials or query"),
-            Self::Token => f.write_str("the agent's token is empty, or contains characters that a header cannot contain"),
+            Self::Token => {
+                f.write_str("the agent's token is empty, or contains characters that a header cannot contain")
+            }
             Self::TokenFile(kind) => write!(f, "the file with the agent's token cannot be read: {kind}"),
             Self::Header => f.write_str("a header for the agent's server has an invalid name or value"),
             Self::Client => f.write_str("cannot create an HTTPS client: the system has no trusted certificates"),

@@ -198,11 +198,7 @@ impl Reading {
         self.say(&message, delta, steps)
     }
 
-    fn call_chunk(
-        &mut self,
-        event: &Map<String, Value>,
-        steps: &mut Steps,
-    ) -> Result<Result<(), Failure>, Wrong> {
+    fn call_chunk(&mut self, event: &Map<String, Value>, steps: &mut Steps) -> Result<Result<(), Failure>, Wrong> {
         let continues = matches!((&self.chunked, optional(event, "toolCallId")),
             (Some(Chunked::Call(open)), id) if id.is_none_or(|id| id == open));
         if !continues {

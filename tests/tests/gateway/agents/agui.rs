@@ -173,10 +173,12 @@ async fn states_and_custom_events_are_passed_on() {
 /// Some servers do not stream, and some say how much they have used.
 #[tokio::test]
 async fn an_answer_may_come_in_a_snapshot() {
-    let messages = json!([{ "id": "1", "role": "user", "content": "?" }, { "id": "2", "role": "assistant", "content": "Yes." }]);
+    let messages =
+        json!([{ "id": "1", "role": "user", "content": "?" }, { "id": "2", "role": "assistant", "content": "Yes." }]);
     let snapshot = json!({ "type": "MESSAGES_SNAPSHOT", "messages": messages });
     let usage = json!([{ "model": "tiny", "outputTokens": 7 }]);
-    let last = json!({ "type": "RUN_FINISHED", "threadId": "t", "runId": "r", "usage": usage, "result": { "ok": true } });
+    let last =
+        json!({ "type": "RUN_FINISHED", "threadId": "t", "runId": "r", "usage": usage, "result": { "ok": true } });
     let script = begun([event(&snapshot), event(&last), Step::End]);
     let events = ask(script).await;
     assert_eq!(texts(&events, "text").concat(), "Yes.");
@@ -203,7 +205,8 @@ async fn the_request_is_what_the_protocol_wants_with_ids_that_stay() {
     let payload = json!({ "text": "and 2+2?", "agui": { "state": { "a": 1 }, "context": [{ "description": "d", "value": "v" }],
         "forwardedProps": { "mine": 1, "lockstep": "forged" } } });
     let payload = RawValue::from_string(payload.to_string()).expect("JSON");
-    let message = |subject: &str| Message { subject: subject.into(), payload: payload.clone(), ..Recorder::message("") };
+    let message =
+        |subject: &str| Message { subject: subject.into(), payload: payload.clone(), ..Recorder::message("") };
     for subject in ["ada", "bea"] {
         completed(&answer(&agent, message(subject), &Recorder::new(history.clone())).await);
     }
@@ -238,7 +241,8 @@ async fn the_request_is_what_the_protocol_wants_with_ids_that_stay() {
 async fn a_forbidden_order_ends_the_run_and_the_operator_learns_why() {
     let pages = Pages::default();
     let pen = pages.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
     let _reading = subscriber.with_writer(move || pen.clone()).finish().set_default();
     let late = |events: &[Value]| begun(events.iter().map(event).collect::<Vec<_>>());
     for (script, why) in [
@@ -268,7 +272,9 @@ async fn a_forbidden_order_ends_the_run_and_the_operator_learns_why() {
 /// A result says that its call's arguments are complete; the call's own end may come later.
 #[tokio::test]
 async fn a_result_before_the_end_of_its_call_ends_both() {
-    let events = ask(run(&[call("c", "clock"), arguments("c", "{}"), result("c", "noon"), made("c"), result("c", "again")])).await;
+    let events =
+        ask(run(&[call("c", "clock"), arguments("c", "{}"), result("c", "noon"), made("c"), result("c", "again")]))
+            .await;
     completed(&events);
     assert_eq!(tools(&events).len(), 1, "{events:#?}");
     // The same id may be used once more afterwards, and a result without a call is not shown.
@@ -283,17 +289,34 @@ async fn a_tool_without_an_end_is_closed_with_the_run() {
     for steps in [vec![call("c", "clock"), made("c")], vec![call("c", "clock"), arguments("c", "{}")]] {
         let events = ask(run(&steps)).await;
         let abandoned = ToolEnd::Abandoned(Ending::Completed);
-        assert!(matches!(kinds(&events)[..], [Kind::Started, Kind::ToolExecuting(_), Kind::ToolCompleted(_, end), Kind::Completed] if end == abandoned), "{events:#?}");
+        assert!(
+            matches!(kinds(&events)[..], [Kind::Started, Kind::ToolExecuting(_), Kind::ToolCompleted(_, end), Kind::Completed] if end == abandoned),
+            "{events:#?}"
+        );
     }
     // The server fails while the tool runs.
-    let events = ask(begun([event(&call("c", "clock")), event(&made("c")), event(&json!({ "type": "RUN_ERROR", "message": TOKEN, "code": "rate_limit" }))])).await;
+    let events = ask(begun([
+        event(&call("c", "clock")),
+        event(&made("c")),
+        event(&json!({ "type": "RUN_ERROR", "message": TOKEN, "code": "rate_limit" })),
+    ]))
+    .await;
     assert_eq!(failed(&events), "the agent reported an error: rate_limit");
     assert!(kinds(&events).iter().any(|kind| matches!(kind, Kind::ToolCompleted(_, ToolEnd::Abandoned(_)))));
 }
 
 #[tokio::test]
 async fn what_follows_the_end_is_not_read() {
-    let script = begun([event(&begin("m")), event(&content("m", "all")), event(&end("m")), event(&finished()), chunk("{garbage"), event(&content("m", "more")), event(&json!({ "type": "RUN_ERROR", "message": "late" })), Step::Silence]);
+    let script = begun([
+        event(&begin("m")),
+        event(&content("m", "all")),
+        event(&end("m")),
+        event(&finished()),
+        chunk("{garbage"),
+        event(&content("m", "more")),
+        event(&json!({ "type": "RUN_ERROR", "message": "late" })),
+        Step::Silence,
+    ]);
     let server = Server::start(vec![script]).await;
     let events = ask_with(config(&server), &Recorder::new(Vec::new())).await;
     assert_eq!(completed(&events), "all");
@@ -314,7 +337,8 @@ async fn a_run_that_breaks_off_is_no_answer() {
         assert_eq!(failed(&events), "the agent's answer ended unexpectedly");
         assert_eq!(texts(&events, "text").concat(), "half an ans", "what was said was said");
     }
-    let outcome = |kind: &str| json!({ "type": "RUN_FINISHED", "threadId": "t", "runId": "r", "outcome": { "type": kind } });
+    let outcome =
+        |kind: &str| json!({ "type": "RUN_FINISHED", "threadId": "t", "runId": "r", "outcome": { "type": kind } });
     assert_eq!(failed(&ask(begun([event(&outcome("cancelled"))])).await), "the agent stopped before it had answered");
     let waits = "the agent waits for an approval, which it cannot be given here";
     assert_eq!(failed(&ask(begun([event(&outcome("interrupt"))])).await), waits);
@@ -354,7 +378,8 @@ async fn what_is_too_long_is_left() {
     let too_long = "the agent's answer is too long";
     let line = (0..40).map(|_| Step::Chunk(vec![b'x'; 32 << 10])).chain([Step::Silence]);
     assert_eq!(failed(&ask(begun(line)).await), too_long);
-    let endless = (0..9).map(|_| Step::Chunk([b": ".as_slice(), &[b'x'; 8_000], b"\n\n"].concat())).chain([Step::Silence]);
+    let endless =
+        (0..9).map(|_| Step::Chunk([b": ".as_slice(), &[b'x'; 8_000], b"\n\n"].concat())).chain([Step::Silence]);
     let server = Server::start(vec![begun(endless)]).await;
     let mut bounded = config(&server);
     bounded.max_answer_bytes = 64_000;
@@ -367,12 +392,9 @@ async fn what_is_too_long_is_left() {
 async fn a_silent_server_is_left_when_its_time_is_over() {
     let second = Duration::from_secs(1);
     let tool = || [event(&call("c", "slow")), event(&made("c"))];
-    for (steps, silence, answered) in [
-        (Vec::new(), 299, true),
-        (Vec::new(), 301, false),
-        (tool().into(), 599, true),
-        (tool().into(), 601, false),
-    ] {
+    for (steps, silence, answered) in
+        [(Vec::new(), 299, true), (Vec::new(), 301, false), (tool().into(), 599, true), (tool().into(), 601, false)]
+    {
         let script = begun(steps.into_iter().chain([Step::Pause(second * silence), event(&finished()), Step::End]));
         let server = Server::start(vec![script]).await;
         let recorder = Recorder::watched(Bounds { silence: second * 60, deadline: second * 3_600, ..Bounds::DEFAULT });
@@ -393,7 +415,8 @@ async fn a_silent_server_is_left_when_its_time_is_over() {
 async fn a_run_without_end_is_ended_by_its_deadline() {
     let alive = (0..1_000).flat_map(|_| [Step::Chunk(b": alive\n\n".to_vec()), Step::Pause(Duration::from_millis(5))]);
     let server = Server::start(vec![begun([event(&begin("m"))].into_iter().chain(alive).chain([Step::Silence]))]).await;
-    let bounds = Bounds { silence: Duration::from_millis(200), deadline: Duration::from_millis(400), ..Bounds::DEFAULT };
+    let bounds =
+        Bounds { silence: Duration::from_millis(200), deadline: Duration::from_millis(400), ..Bounds::DEFAULT };
     let recorder = Recorder::watched(bounds);
     let agent = AgUi::new(config(&server)).expect("a configuration");
     let run = recorder.run();
