@@ -210,7 +210,7 @@ test("a front end whose connection ends is told, and goes on", options, async ()
     onTextMessageContentEvent: () => void (revoked ??= revoke()),
     onRunErrorEvent: ({ event }) => void (error = event),
   });
-  assert.equal((await revoked).status, 200);
+  assert.equal((await revoked).status, 204);
   assert.equal(error.code, "disconnected");
   assert.ok(agent.messages.at(-1).content.length < NUMBERS.length);
   agent.headers = (await frontEnd(own)).headers;

@@ -307,16 +307,11 @@ async fn a_tool_without_an_end_is_closed_with_the_run() {
 
 #[tokio::test]
 async fn what_follows_the_end_is_not_read() {
-    let script = begun([
-        event(&begin("m")),
-        event(&content("m", "all")),
-        event(&end("m")),
-        event(&finished()),
-        chunk("{garbage"),
-        event(&content("m", "more")),
-        event(&json!({ "type": "RUN_ERROR", "message": "late" })),
-        Step::Silence,
-    ]);
+    let late = json!({ "type": "RUN_ERROR", "message": "late" });
+    let together = format!("data: {}\n\ndata: {{garbage\n\ndata: {late}\n\n", finished());
+    let said = [event(&begin("m")), event(&content("m", "all")), event(&end("m"))];
+    let script =
+        begun(said.into_iter().chain([Step::Chunk(together.into()), event(&content("m", "more")), Step::Silence]));
     let server = Server::start(vec![script]).await;
     let events = ask_with(config(&server), &Recorder::new(Vec::new())).await;
     assert_eq!(completed(&events), "all");
