@@ -262,7 +262,7 @@ test("an agent of another language answers, with thoughts, tool and text", optio
 test("a run that is cancelled stops at its agent", options, async () => {
   const agent = await frontEnd(remote);
   const input = inputOf(agent.threadId, "endless");
-  await read(agent, input, { most: 4 });
+  await read(agent, input, { most: 3 });
   const headers = { ...agent.headers, "content-type": "application/json" };
   const cancelled = await fetch(`${agent.url}/cancel`, { method: "POST", headers, body: JSON.stringify(input) });
   assert.equal(cancelled.status, 204);

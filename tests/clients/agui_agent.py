@@ -4,7 +4,7 @@
     python agui_agent.py PORT TOKEN
 
 It answers only requests with `Authorization: Bearer TOKEN`. The model calls the tool `add` where the message has two
-numbers, fails where it says "fail", says one word at a time for ever where it says "endless", and repeats it otherwise.
+numbers, fails where it says "fail", never ends where it says "endless", and repeats it otherwise.
 """
 
 import asyncio
@@ -46,9 +46,8 @@ async def model(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[obj
         raise RuntimeError(f"the model is broken, says {TOKEN}")
     if "endless" in text:
         try:
-            while True:
-                yield "on and "
-                await asyncio.sleep(0.01)
+            yield "on and "
+            await asyncio.Event().wait()
         except (asyncio.CancelledError, GeneratorExit):
             stopped += 1
             raise

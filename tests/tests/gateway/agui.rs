@@ -13,6 +13,8 @@ use lockstep::{Bounds, Cause, Manager};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use crate::agents::pause;
+
 /// Thinks, calls a tool, changes a state and answers. Each piece of its answer needs a permit.
 #[derive(Clone)]
 struct Steps {
@@ -284,7 +286,7 @@ async fn a_front_end_that_does_not_read_loses_its_connection() {
     assert_eq!(manager.health().connections, 1);
     let bounds = Bounds::DEFAULT;
     while manager.health().connections > 0 {
-        tokio::time::sleep(bounds.heartbeat).await;
+        pause(bounds.heartbeat).await;
     }
     drop(events);
 }
