@@ -13,11 +13,19 @@ pub use history::{End, Step, ToolCall, Turn};
 pub(crate) use run::Progress;
 pub use run::{EmitError, Run, RunSink, ToolError};
 
+#[cfg(feature = "agui")]
+pub mod agui;
 pub mod builtin;
+#[cfg(any(feature = "agui", feature = "openai"))]
+mod http;
 #[cfg(feature = "openai")]
 pub mod openai;
+#[cfg(any(feature = "agui", feature = "openai"))]
+pub mod sse;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(any(feature = "agui", feature = "openai"))]
+mod told;
 pub mod tools;
 
 /// A message from a user.

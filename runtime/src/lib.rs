@@ -46,6 +46,7 @@
 //! | `kept` | no | [`KeptLog`](log::KeptLog), a log on disk that also keeps conversations; builds SQLite |
 //! | `jwt` | no | [`JwtVerifier`](verify::jwt::JwtVerifier): JSON Web Tokens, keys from a file or over HTTP |
 //! | `openai` | no | [`OpenAi`](agent::openai::OpenAi): models behind an OpenAI-compatible API |
+//! | `agui` | no | [`AgUi`](agent::agui::AgUi): agents that speak AG-UI; [`agui`]: front ends that do |
 //! | `testing` | no | [`testing`] and [`agent::testing`], for tests |
 //! | `legacy` | no | [`legacy`] |
 //! | `core` | no | [`core`], for a driver of your own |
@@ -60,6 +61,7 @@
 //! | [`manager`] | the owner of a process's connections |
 //! | [`verify`] | whose a credential is |
 //! | [`agent`] | what answers a message |
+//! | [`agui`] | front ends that speak AG-UI |
 //! | [`log`] | where streams are kept |
 //! | [`upgrade`] | from an HTTP request to a WebSocket |
 //! | [`transport`] | sockets |
@@ -78,6 +80,8 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+#[cfg(feature = "agui")]
+pub mod agui;
 #[cfg(feature = "core")]
 pub mod core;
 // The driver uses a part of it.

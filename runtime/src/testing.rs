@@ -20,10 +20,8 @@
 pub mod log;
 
 use core::fmt;
-use core::task::{Context, Poll};
 use std::time::Duration;
 
-use lockstep_model::Cause;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -33,7 +31,7 @@ use crate::agent::{Agent, Message, Run};
 use crate::manager::Opening;
 use crate::payload::Token;
 use crate::sync::{Mutex, lock};
-use crate::transport::{Broken, Incoming, Outgoing, Socket};
+use crate::transport::{Incoming, Outgoing, memory};
 use crate::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation, Verifier, credential_id};
 use crate::wire::Codec;
 
@@ -108,9 +106,7 @@ impl Peer {
     /// Connects. A separate task serves the connection.
     #[must_use]
     pub fn open(manager: &Manager, opening: Opening) -> Self {
-        let (up, heard) = mpsc::unbounded_channel();
-        let (said, down) = mpsc::channel(BUFFER);
-        let socket = Memory { heard, said, waiting: Vec::new(), room: None };
+        let (up, down, socket) = memory::pair(BUFFER);
         tokio::spawn(manager.serve(opening, core::future::ready(Some(socket))));
         Self { up: Some(up), down, watchers: Mutex::default() }
     }
@@ -197,40 +193,5 @@ impl Peer {
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peer").field("is_open", &self.up.is_some()).finish_non_exhaustive()
-    }
-}
-
-/// The gateway end.
-struct Memory {
-    heard: mpsc::UnboundedReceiver<Incoming>,
-    said: mpsc::Sender<Outgoing>,
-    waiting: Vec<Outgoing>,
-    room: Option<BoxFuture<'static, Option<mpsc::OwnedPermit<Outgoing>>>>,
-}
-
-impl Socket for Memory {
-    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Incoming> {
-        self.heard.poll_recv(context).map(|heard| heard.unwrap_or(Incoming::Gone(Cause::Lost)))
-    }
-
-    fn send(&mut self, message: Outgoing) -> Result<(), Broken> {
-        self.waiting.push(message);
-        Ok(())
-    }
-
-    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        while !self.waiting.is_empty() {
-            let room = self.room.get_or_insert_with(|| {
-                let said = self.said.clone();
-                Box::pin(async move { said.reserve_owned().await.ok() })
-            });
-            let permit = core::task::ready!(room.as_mut().poll(context));
-            self.room = None;
-            match permit {
-                Some(permit) => drop(permit.send(self.waiting.remove(0))),
-                None => return Poll::Ready(Err(Broken)),
-            }
-        }
-        Poll::Ready(Ok(()))
     }
 }

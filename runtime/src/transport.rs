@@ -31,6 +31,8 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use crate::wire::Codec;
 
 mod accept;
+#[cfg(any(feature = "agui", feature = "testing"))]
+pub(crate) mod memory;
 
 pub use accept::NotAccepted;
 

@@ -3,11 +3,11 @@
  * recording proxy, and the gateway writes a trace: both are checked at the end.
  *
  *     npm ci && cargo build --release --workspace --bins
- *     node run.mjs [--gateway FILE] [--proxy FILE] [--prove FILE] [unit|ws|legacy|window|python|legacy-python|owners|proxies|browser|firefox]...
+ *     node run.mjs [--gateway FILE] [--proxy FILE] [--prove FILE] [unit|ws|legacy|window|agui|python|legacy-python|owners|proxies|browser|firefox]...
  *
  * Runs all suites unless some are named. The programs are target/release/{lockstep,proxy,prove}; the latter two are
- * expected beside the gateway. `window` and `proxies` start their own gateways; `proxies` needs nginx and HAProxy,
- * `python`, `legacy-python` and `owners` need `pip install -r requirements.txt` (PYTHON names the interpreter, default python3), `browser` a
+ * expected beside the gateway. `window`, `agui` and `proxies` start their own gateways; `proxies` needs nginx and HAProxy,
+ * `python`, `legacy-python`, `agui` and `owners` need `pip install -r requirements.txt` (PYTHON names the interpreter, default python3), `browser` a
  * Chromium (CHROMIUM names it), `firefox` a Firefox (FIREFOX names it). WEB, such as runtime/web, is a directory whose
  * page they show instead of the one in the binary. KEEP=1 keeps the directory with the history and the trace; it is
  * kept anyway if a check fails or the run is aborted. Exit codes: 0 all passed, 1 something failed, 2 usage.
@@ -51,6 +51,7 @@ const SUITES = {
   ws: () => node("ws.test.mjs"),
   legacy: () => node("legacy.test.mjs"),
   window: () => node("window.test.mjs"),
+  agui: () => node("agui.test.mjs"),
   python: () => [process.env.PYTHON ?? "python3", [here("golden.py")]],
   owners: () => [process.env.PYTHON ?? "python3", [here("owners.py")]],
   "legacy-python": () => [process.env.PYTHON ?? "python3", [here("legacy.py")]],
@@ -229,7 +230,7 @@ async function runAgainstGateway(names, { gateway: file, proxy: recorder, prove 
 }
 
 /** Suites that need no gateway, or start their own. */
-const ALONE = ["unit", "window", "proxies"];
+const ALONE = ["unit", "window", "agui", "proxies"];
 
 async function main(programs, names) {
   const judged = names.some((name) => !ALONE.includes(name)) ? ["traces", "history"] : [];

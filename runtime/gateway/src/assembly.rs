@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lockstep::Manager;
 use lockstep::agent::builtin::Builtin;
 use lockstep::agent::tools::Tools;
-use lockstep::agent::{Agent, openai};
+use lockstep::agent::{Agent, agui, openai};
 use lockstep::pool::Pool;
 use lockstep::upgrade::Redeem;
 use lockstep::verify::clock::Clock;
@@ -23,7 +23,7 @@ use serde_json::Number;
 
 use super::StartError;
 use super::accounts::Accounts;
-use super::config::{AgentKind, Config, Issuer};
+use super::config::{self, AgentKind, Config, Issuer};
 use super::login::{Login, LoginConfig, RevokeError, Revoker, TicketDesk, routes, ticket_routes};
 use super::markdown::{Renderer, markdown_routes};
 use super::operator::SubjectSource;
@@ -198,6 +198,36 @@ fn fail(error: impl core::error::Error + Send + Sync + 'static) -> RevokeError {
 /// The environment variable with the key of an OpenAI-compatible endpoint, used unless a file is configured.
 const API_KEY: &str = "OPENAI_API_KEY";
 
+/// The environment variable with the token of an AG-UI endpoint, used unless a file is configured.
+const TOKEN: &str = "AGUI_API_KEY";
+
+/// The agent behind an AG-UI endpoint.
+fn remote(agent: config::Agent) -> Result<agui::AgUi, String> {
+    let url = agent.url.ok_or("`agent` with `kind = \"agui\"` needs `url`")?;
+    let seconds = Duration::from_secs;
+    let mut settings = agui::Config::new(&url);
+    settings.headers = agent.headers.into_iter().collect();
+    settings.token_header = agent.api_key_header;
+    settings.pass_on = agent.pass_on;
+    settings.connect_timeout = seconds(agent.connect_seconds);
+    settings.first_byte_timeout = seconds(agent.first_byte_seconds);
+    settings.idle_timeout = seconds(agent.idle_seconds);
+    settings.tool_timeout = seconds(agent.tool_seconds);
+    settings.max_event_bytes = agent.max_event_bytes;
+    settings.max_answer_bytes = agent.max_answer_bytes;
+    settings.retries = agent.retries;
+    settings.max_turns = agent.max_turns;
+    settings.max_history_bytes = agent.max_history_bytes;
+    settings.token = match agent.api_key_file {
+        Some(path) => Some(
+            agui::Token::from_file(&path)
+                .map_err(|error| format!("cannot use `agent.api_key_file` {}: {error}", path.display()))?,
+        ),
+        None => agui::Token::from_env(TOKEN).map_err(|error| error.to_string())?,
+    };
+    agui::AgUi::new(settings).map_err(|error| error.to_string())
+}
+
 /// The agent that the configuration names.
 pub(super) fn agent(config: &Config) -> Result<Arc<dyn Agent>, String> {
     let pool = match config.agent.tool_threads {
@@ -207,6 +237,7 @@ pub(super) fn agent(config: &Config) -> Result<Arc<dyn Agent>, String> {
     let tools = Tools::standard_on(&config.data_dir, pool);
     Ok(match config.agent.kind {
         AgentKind::Builtin => Arc::new(Builtin::with(tools).pace(Duration::from_millis(config.agent.pace_ms))),
+        AgentKind::Agui => Arc::new(remote(config.agent.clone())?),
         AgentKind::Openai => {
             let (Some(base_url), Some(model)) = (&config.agent.base_url, &config.agent.model) else {
                 return Err("`agent` with `kind = \"openai\"` needs `base_url` and `model`".to_owned());

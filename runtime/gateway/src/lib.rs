@@ -6,6 +6,7 @@
 //! | `/ws`, `/websocket` | the socket |
 //! | `/ws/ticket`, `/websocket/ticket`, `/auth/*` | tickets, and the built-in login ([`login`]) |
 //! | `/ws/health`, `/ws/config`, `/ws/stats` | the state and the limits, as clients of the earlier system ask for them |
+//! | `/agui` | runs for front ends that speak AG-UI ([`agui`]) |
 //! | `/threads`, `/threads/turns` | a user's conversations ([`threads`]) |
 //! | `/markdown` | an answer's Markdown, parsed for the page ([`markdown`]) |
 //! | `/healthz`, `/readyz`, `/metrics` | for monitoring |
@@ -34,6 +35,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 
 pub mod accounts;
+pub mod agui;
 mod answer;
 mod assembly;
 mod bearer;
@@ -309,11 +311,12 @@ async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherite
     };
     let assembly = assembly::open(&config).await?;
     let manager = manager(&config, Arc::clone(&assembly.verifier), assembly::agent(&config)?, assembly.redeem)?;
-    let threads = threads::thread_routes(&manager, assembly.verifier);
+    let threads = threads::thread_routes(&manager, Arc::clone(&assembly.verifier));
+    let agui = agui::agui_routes(&manager, assembly.verifier, config.origins.clone());
     let login = assembly.login.map(|login| login(&manager));
     let kept = (config.log.kind == LogKind::Disk).then(|| Arc::from(config.data_dir.as_path()));
     let operator = operator::routes(manager.clone(), assembly.subjects, operator);
-    let router = routes(&manager, metrics, operator, login, kept, Announced::of(&config)).merge(threads);
+    let router = routes(&manager, metrics, operator, login, kept, Announced::of(&config)).merge(threads).merge(agui);
     let requests = Requests::default();
     let while_open = middleware::from_fn_with_state(requests.clone(), succession::while_open);
     let router = router.layer(while_open);

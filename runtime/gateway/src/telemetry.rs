@@ -79,7 +79,7 @@ pub fn log_filter(filter: &str) -> Result<EnvFilter, InvalidFilter> {
 }
 
 /// The counters and their help texts.
-const COUNTERS: [(&str, &str); 19] = [
+const COUNTERS: [(&str, &str); 20] = [
     ("lockstep_connections_admitted_total", "Connections that the node admitted."),
     ("lockstep_connections_refused_total", "Connections that the node refused, by close code."),
     ("lockstep_connections_closed_total", "Connections that were closed, by close code."),
@@ -103,6 +103,7 @@ const COUNTERS: [(&str, &str); 19] = [
     ("lockstep_verdicts_total", "Credentials that were verified, by verdict."),
     ("lockstep_credentials_rejected_total", "Credentials that were rejected, by reason."),
     ("lockstep_key_set_failures_total", "Key sets that could not be fetched."),
+    ("lockstep_agent_failures_total", "Runs that an AG-UI agent did not answer, by error code."),
     ("lockstep_model_failures_total", "Runs that a model did not answer, by error code."),
     ("lockstep_deprecated_calls_total", "Calls of deprecated functions, by name and call site."),
 ];

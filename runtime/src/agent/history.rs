@@ -17,6 +17,8 @@ use crate::wire::Delta;
 /// One message of a thread and its run.
 #[derive(Clone, Debug)]
 pub struct Turn {
+    /// The run of the message. It names the turn wherever a name is needed.
+    pub run: RunId,
     /// What the user sent: `payload` of the message.
     pub message: Box<RawValue>,
     /// What the agent said and did, in order.
@@ -59,8 +61,8 @@ pub enum End {
 impl Turn {
     /// A message without an answer so far.
     #[must_use]
-    pub const fn new(message: Box<RawValue>) -> Self {
-        Self { message, steps: Vec::new(), end: None }
+    pub const fn new(run: RunId, message: Box<RawValue>) -> Self {
+        Self { run, message, steps: Vec::new(), end: None }
     }
 
     /// The `data` of the answer, if there is one.
@@ -114,7 +116,7 @@ pub(crate) fn turns(entries: impl IntoIterator<Item = (Offset, Written)>, own: R
                     begin: offset,
                     begun: false,
                     part: None,
-                    turn: Turn::new(received.payload.to_owned()),
+                    turn: Turn::new(run, received.payload.to_owned()),
                 });
             }
         } else if kind == Kind::Error(Reason::Cancelled) {

@@ -14,15 +14,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use metrics::{counter, histogram};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::ACCEPT;
 use reqwest::{Client, Response, Url};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::http::{self, MAX_LOGGED, MAX_RESULT, causes, head, retry_after};
 use super::tools::{Invocation, Tools};
 use super::{Agent, EmitError, Message, Run, ToolError};
 use crate::verify::BoxFuture;
@@ -34,7 +35,6 @@ mod joined;
 mod latency;
 mod refusal;
 mod reply;
-pub mod sse;
 mod stream;
 
 pub use config::{ApiKey, Config, ConfigError};
@@ -42,13 +42,6 @@ pub use config::{ApiKey, Config, ConfigError};
 use failure::Failure;
 use reply::{Call, Finish, Reply};
 use stream::Form;
-
-/// The most bytes of a refusal that are read, for the operator's log.
-const MAX_REFUSAL: usize = 4 << 10;
-/// The most characters of a refusal that are logged.
-const MAX_LOGGED: usize = 300;
-/// The most bytes of a tool's result that are sent to the model.
-const MAX_RESULT: usize = 64 << 10;
 
 /// An agent that asks a model.
 #[derive(Clone, Debug)]
@@ -77,22 +70,9 @@ impl OpenAi {
     /// [`ConfigError`].
     pub fn new(config: Config, tools: Tools) -> Result<Self, ConfigError> {
         let endpoint = config.endpoint()?;
-        // An error means that the process already has one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut client = Client::builder()
-            .default_headers(config.request_headers()?)
-            .user_agent(concat!("lockstep/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(config.connect_timeout)
-            // Neither the key nor the conversation may go anywhere that the operator did not configure.
-            .redirect(reqwest::redirect::Policy::none());
-        if endpoint.scheme() == "http" {
-            // A local model needs no system certificates.
-            client = client.tls_certs_only([]);
-        }
-        if !config.proxy {
-            client = client.no_proxy();
-        }
-        let client = client.build().map_err(|_| ConfigError::Client)?;
+        let headers = config.request_headers()?;
+        let client = http::client(&endpoint, headers, config.connect_timeout, config.proxy);
+        let client = client.ok_or(ConfigError::Client)?;
         Ok(Self { config, endpoint, client, tools, no_usage: Arc::default() })
     }
 
@@ -168,7 +148,7 @@ impl OpenAi {
             let pause = match asked {
                 Some(asked) if asked > self.config.backoff_most => return Err(Failure::Busy(asked)),
                 Some(asked) => asked,
-                None => self.pause(attempt),
+                None => http::pause(self.config.backoff, self.config.backoff_most, attempt),
             };
             tracing::info!(%failure, attempt, ?pause, "retrying the request to the model");
             shown(run.thinking(&format!("{failure}; trying again.")).await)?;
@@ -190,13 +170,11 @@ impl OpenAi {
         };
         let status = response.status();
         if !status.is_success() {
-            let asked = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
+            let asked = retry_after(&response);
             let said = self.log_refusal(response).await;
             return Err((refusal::of(status.as_u16(), &said, body, &self.config), asked));
         }
-        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match kind.as_str() {
+        match http::media_type(&response).as_str() {
             // Some servers do not state the content type.
             "text/event-stream" | "text/plain" | "application/octet-stream" | "" => Ok((response, Form::Events)),
             "application/json" => Ok((response, Form::Document)),
@@ -205,37 +183,17 @@ impl OpenAi {
     }
 
     /// Logs a refusal's body for the operator, unless the refusal is about the key, and returns the body.
-    async fn log_refusal(&self, mut response: Response) -> String {
+    async fn log_refusal(&self, response: Response) -> String {
         let status = response.status().as_u16();
-        let mut body = Vec::new();
-        let reading = async {
-            while let Ok(Some(chunk)) = response.chunk().await {
-                body.extend_from_slice(&chunk);
-                if body.len() >= MAX_REFUSAL {
-                    break;
-                }
-            }
-        };
-        // Whatever has arrived by then is enough for a log.
-        let _ = tokio::time::timeout(self.config.idle_timeout.min(Duration::from_secs(2)), reading).await;
+        let body = http::refusal(response, self.config.idle_timeout).await;
         if matches!(status, 401 | 403) {
             tracing::warn!(status, "the model's server refused the API key");
             return String::new();
         }
-        body.truncate(MAX_REFUSAL);
         let text = String::from_utf8_lossy(&body);
         let text = self.config.api_key.as_ref().map_or_else(|| text.to_string(), |key| key.redact(&text));
-        let logged: String = text.chars().take(MAX_LOGGED).collect();
-        tracing::warn!(status, answer = ?logged, "the model's server refused a request");
+        tracing::warn!(status, answer = ?http::logged(&text, None), "the model's server refused a request");
         text
-    }
-
-    /// The pause before the next attempt, with a random part.
-    fn pause(&self, attempt: u32) -> Duration {
-        let whole = self.config.backoff.saturating_mul(2_u32.saturating_pow(attempt)).min(self.config.backoff_most);
-        // Without randomness, all clients wait equally long, which is no reason to fail.
-        let random = crate::random::random_bytes().map_or(0, u32::from_ne_bytes);
-        whole - whole.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0)
     }
 
     /// Calls a tool, and returns its result for the model.
@@ -291,32 +249,7 @@ impl Agent for OpenAi {
 /// on the way there is left out.
 fn shown(emitted: Result<(), EmitError>) -> Result<(), Failure> {
     match emitted {
-        Ok(()) | Err(EmitError::Refused(lockstep_model::Refusal::TooManyEvents)) => Ok(()),
-        Err(error) => Err(Failure::Run(error)),
+        Err(error) if !http::is_beyond(&error) => Err(Failure::Run(error)),
+        Ok(()) | Err(_) => Ok(()),
     }
-}
-
-/// The beginning of a text, at most `most` bytes long.
-fn head(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
-}
-
-/// An error with its causes.
-fn causes(error: &dyn core::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
-}
-
-/// The pause that a server asks for (RFC 9110 §10.2.3): a number of seconds, or the date at which it ends.
-fn retry_after(value: &str) -> Option<Duration> {
-    let value = value.trim();
-    let seconds = || value.parse().ok().map(Duration::from_secs);
-    let date = || Some(httpdate::parse_http_date(value).ok()?.duration_since(SystemTime::now()).unwrap_or_default());
-    seconds().or_else(date)
 }

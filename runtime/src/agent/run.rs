@@ -24,6 +24,9 @@ use crate::payload::{Payload, Record};
 use crate::sync::lock;
 use crate::verify::BoxFuture;
 
+#[cfg(feature = "agui")]
+mod calls;
+
 /// How long an emit that the machine refused for backpressure waits before it retries, if no event of this run becomes
 /// durable meanwhile.
 const RETRY: Duration = Duration::from_millis(20);

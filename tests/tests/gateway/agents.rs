@@ -1,5 +1,5 @@
-//! Agents, checked with the production run machine: the built-in agent with its tools, and the model adapter against
-//! this file's own server, which speaks the protocol over real HTTP and violates it.
+//! Agents, checked with the production run machine: the built-in agent with its tools, and the adapters to
+//! models and AG-UI agents against this file's own server, which speaks their protocols over real HTTP and violates them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use lockstep::agent::{Agent, Message};
 use lockstep_model::run::{Kind, Reason, ToolEnd};
 use serde_json::Value;
 
+mod agui;
 mod builtin;
 mod calculator;
 mod clock;

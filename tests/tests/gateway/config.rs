@@ -85,6 +85,8 @@ fn a_rule_that_is_broken_is_said_with_the_field() {
         ("[auth]\nissuer = \"jwt\"", "`auth` with `issuer = \"jwt\"` needs either `key_file` or `jwks_url`"),
         ("[auth]\ntoken_seconds = 1", "`auth.token_seconds` must be at least 10"),
         ("[agent]\nkind = \"openai\"", "`agent` with `kind = \"openai\"` needs `base_url` and `model`"),
+        ("[agent]\nkind = \"agui\"", "`agent` with `kind = \"agui\"` needs `url`"),
+        ("[agent]\nmax_event_bytes = 9", "`agent.max_event_bytes` must be at least 1024"),
     ] {
         let said = wrong(text);
         assert!(said.contains(says), "{text}\n{said}");

@@ -33,6 +33,7 @@ pub(crate) mod starts;
 mod upgrades;
 
 use self::client::{Client, Others};
+pub(crate) use self::secrets::Pages;
 use crate::judged::Record;
 
 /// A gateway in this process with its own listener. Dropping it ends and checks it.

@@ -2,6 +2,7 @@
 
 mod acked;
 mod agents;
+mod agui;
 mod auth;
 mod config;
 mod context;

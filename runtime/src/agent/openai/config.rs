@@ -2,12 +2,13 @@
 
 use core::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use serde_json::{Map, Value};
+
+use crate::agent::http::{self, NotASecret, Secret};
 
 /// How to reach a model, and what to request.
 #[derive(Clone, Debug)]
@@ -98,11 +99,7 @@ impl Config {
     /// Where requests go.
     pub(super) fn endpoint(&self) -> Result<Url, ConfigError> {
         let base = self.base_url.trim_end_matches('/');
-        let url = Url::parse(&format!("{base}/chat/completions")).map_err(|_| ConfigError::Url)?;
-        let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !plain {
-            return Err(ConfigError::Url);
-        }
+        let url = http::endpoint(&format!("{base}/chat/completions")).ok_or(ConfigError::Url)?;
         if self.model.trim().is_empty() {
             return Err(ConfigError::Model);
         }
@@ -111,16 +108,13 @@ impl Config {
 
     /// The headers of each request.
     pub(super) fn request_headers(&self) -> Result<HeaderMap, ConfigError> {
-        let name = |name: &String| HeaderName::try_from(name).map_err(|_| ConfigError::Header);
-        let mut headers = HeaderMap::new();
-        for (header, value) in &self.headers {
-            headers.insert(name(header)?, HeaderValue::try_from(value).map_err(|_| ConfigError::Header)?);
-        }
+        let mut headers = http::headers(&self.headers).ok_or(ConfigError::Header)?;
         if let Some(key) = &self.api_key {
-            match &self.api_key_header {
-                Some(header) => headers.insert(name(header)?, key.value("")?),
-                None => headers.insert(AUTHORIZATION, key.value("Bearer ")?),
+            let (header, scheme) = match &self.api_key_header {
+                Some(header) => (HeaderName::try_from(header).map_err(|_| ConfigError::Header)?, ""),
+                None => (AUTHORIZATION, "Bearer "),
             };
+            headers.insert(header, key.0.value(scheme).ok_or(ConfigError::Key)?);
         }
         Ok(headers)
     }
@@ -128,7 +122,7 @@ impl Config {
 
 /// An API key. It is shown only to the server that it is for.
 #[derive(Clone)]
-pub struct ApiKey(Arc<str>);
+pub struct ApiKey(Secret);
 
 impl ApiKey {
     /// Creates a key. Surrounding white space is ignored.
@@ -137,11 +131,7 @@ impl ApiKey {
     ///
     /// [`ConfigError::Key`] if it is empty or is not valid in a header.
     pub fn new(key: &str) -> Result<Self, ConfigError> {
-        let key = key.trim();
-        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(ConfigError::Key);
-        }
-        Ok(Self(Arc::from(key)))
+        Ok(Self(Secret::new(key)?))
     }
 
     /// Reads the key from an environment variable. `None` if the variable is not set.
@@ -150,10 +140,7 @@ impl ApiKey {
     ///
     /// [`ConfigError::Key`].
     pub fn from_env(variable: &str) -> Result<Option<Self>, ConfigError> {
-        match std::env::var_os(variable) {
-            Some(key) => Self::new(key.to_str().ok_or(ConfigError::Key)?).map(Some),
-            None => Ok(None),
-        }
+        Ok(Secret::from_env(variable)?.map(Self))
     }
 
     /// Reads the key from a file that contains nothing else.
@@ -162,20 +149,12 @@ impl ApiKey {
     ///
     /// [`ConfigError::KeyFile`] or [`ConfigError::Key`].
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let key = std::fs::read_to_string(path).map_err(|error| ConfigError::KeyFile(error.kind()))?;
-        Self::new(&key)
-    }
-
-    /// The value of its header, marked as sensitive so that no lower layer shows it either.
-    fn value(&self, scheme: &str) -> Result<HeaderValue, ConfigError> {
-        let mut value = HeaderValue::try_from(format!("{scheme}{}", self.0)).map_err(|_| ConfigError::Key)?;
-        value.set_sensitive(true);
-        Ok(value)
+        Ok(Self(Secret::from_file(path)?))
     }
 
     /// The text with this key replaced by `[key]`.
     pub(super) fn redact(&self, text: &str) -> String {
-        text.replace(&*self.0, "[key]")
+        self.0.redact(text)
     }
 }
 
@@ -219,3 +198,12 @@ impl fmt::Display for ConfigError {
 }
 
 impl core::error::Error for ConfigError {}
+
+impl From<NotASecret> for ConfigError {
+    fn from(error: NotASecret) -> Self {
+        match error {
+            NotASecret::Invalid => Self::Key,
+            NotASecret::File(kind) => Self::KeyFile(kind),
+        }
+    }
+}

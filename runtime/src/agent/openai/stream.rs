@@ -1,7 +1,5 @@
 //! Reads a reply and emits its content as it arrives.
 
-use core::future::Future;
-use core::pin::Pin;
 use std::time::Duration;
 
 use metrics::histogram;
@@ -11,16 +9,15 @@ use tokio::time::{Instant, timeout_at};
 
 use super::failure::Failure;
 use super::reply::{Finish, Reply, Shown};
-use super::sse::Parser;
 use super::{Config, shown};
-use crate::agent::{EmitError, Run};
+use crate::agent::Run;
+use crate::agent::http::{self, MAX_WAITING, begin, causes, settled};
+use crate::agent::sse::Parser;
 
-/// The most bytes that one event shows, and the most that may wait to be shown before reading pauses.
-const MAX_WAITING: usize = 64 << 10;
 /// The longest time that a complete reply may take to report its usage and end.
 const TAIL: Duration = Duration::from_secs(2);
 
-type Emitting<'a> = Pin<Box<dyn Future<Output = Result<(), EmitError>> + Send + 'a>>;
+type Emitting<'a> = http::Emitting<'a, ()>;
 
 /// The most bytes of a reply that comes as one document.
 const MAX_DOCUMENT: usize = 8 << 20;
@@ -95,14 +92,6 @@ pub(super) async fn read(
     }
 }
 
-/// Waits for the event in flight; never returns if there is none.
-async fn settled(emitting: &mut Option<Emitting<'_>>) -> Result<(), EmitError> {
-    match emitting {
-        Some(emitting) => emitting.await,
-        None => core::future::pending().await,
-    }
-}
-
 struct Source {
     response: Response,
     body: Body,
@@ -124,7 +113,7 @@ impl Source {
         let chunk = match timeout_at(deadline, self.response.chunk()).await {
             Err(_) => return Err(Failure::Slow),
             Ok(Err(error)) => {
-                tracing::info!(error = %super::causes(&error.without_url()), "the model's connection broke");
+                tracing::info!(error = %causes(&error.without_url()), "the model's connection broke");
                 return Err(Failure::Cut);
             }
             Ok(Ok(None)) if reply.finish.is_some() => return Ok(true),
@@ -193,10 +182,4 @@ impl Shown {
         };
         Some(Box::pin(async move { run.delta(kind, &piece).await }))
     }
-}
-
-/// Removes as much of a text as one event shows.
-fn begin(text: &mut String) -> String {
-    let rest = text.split_off(text.floor_char_boundary(MAX_WAITING));
-    core::mem::replace(text, rest)
 }

@@ -133,7 +133,7 @@ async fn it_says_what_it_is() {
 #[tokio::test]
 async fn it_remembers_the_thread() {
     let folder = Folder::new();
-    let turn = |text: &str| Turn::new(to_raw_value(&json!({ "text": text })).expect("JSON"));
+    let turn = |text: &str| Turn::new(lockstep_model::RunId(7), to_raw_value(&json!({ "text": text })).expect("JSON"));
     let question = || Recorder::message("What did I say before?");
     let recorder = Recorder::new(vec![turn("my cat is called Ada"), turn("and my dog Bob")]);
     let said = completed(&answer(&agent(&folder), question(), &recorder).await);

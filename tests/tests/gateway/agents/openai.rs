@@ -5,6 +5,7 @@ use lockstep::agent::testing::{Event, Recorder};
 use lockstep::agent::tools::{CallError, Invocation, Tool, Tools};
 use lockstep::agent::{Agent, End, Step as Told, ToolCall, Turn};
 use lockstep::verify::BoxFuture;
+use lockstep_model::RunId;
 use lockstep_model::run::{Kind, Reason, ToolEnd};
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
@@ -66,7 +67,7 @@ async fn an_answer_is_shown_as_it_comes_and_completed_whole() {
 }
 
 fn turn(text: &str, steps: Vec<Told>, end: End) -> Turn {
-    Turn { message: to_raw_value(text).expect("JSON"), steps, end: Some(end) }
+    Turn { run: RunId(7), message: to_raw_value(text).expect("JSON"), steps, end: Some(end) }
 }
 
 fn answered(text: &str) -> End {

@@ -166,6 +166,11 @@ impl Server {
         config
     }
 
+    /// Where runs are posted to.
+    pub(super) fn url(&self) -> String {
+        format!("http://{}/agent", self.address)
+    }
+
     pub(super) fn requests(&self) -> Vec<Request> {
         self.requests.lock().expect("a lock").clone()
     }

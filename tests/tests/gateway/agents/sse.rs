@@ -1,6 +1,6 @@
 //! The parser of server-sent events against a reference that sees the whole stream at once.
 
-use lockstep::agent::openai::sse::{Event, MAX_EVENT, Parser, TooLong};
+use lockstep::agent::sse::{Event, MAX_EVENT, Parser, TooLong};
 use proptest::prelude::*;
 
 /// The grammar's result for a whole stream.

@@ -13,10 +13,10 @@ use super::*;
 
 /// Collects everything that is traced.
 #[derive(Clone, Default)]
-pub(super) struct Pages(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Pages(Arc<Mutex<Vec<u8>>>);
 
 impl Pages {
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().expect("no panic")).into_owned()
     }
 }

@@ -2,18 +2,18 @@
 
 use core::fmt;
 
-/// The most bytes of one event, or of one line.
+/// The most bytes of one event, or of one line, unless [`Parser::bounded`] says otherwise.
 pub const MAX_EVENT: usize = 1 << 20;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// An event, or one of its lines, has more than [`MAX_EVENT`] bytes.
+/// An event, or one of its lines, has more bytes than the parser's bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong;
 
 impl fmt::Display for TooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a server-sent event has more than {MAX_EVENT} bytes")
+        f.write_str("a server-sent event has too many bytes")
     }
 }
 
@@ -31,16 +31,18 @@ pub struct Event {
 /// Parses a stream that may be cut into chunks anywhere. An event that the end of the stream cuts off is dropped.
 ///
 /// ```
-/// use lockstep::agent::openai::sse::Parser;
+/// use lockstep::agent::sse::Parser;
 ///
 /// let (mut parser, mut events) = (Parser::default(), Vec::new());
 /// parser.feed(b": hello\r\ndata: on", &mut events)?;
 /// parser.feed(b"e\r\n\r", &mut events)?;
 /// assert_eq!(events[0].data, "one");
-/// # Ok::<(), lockstep::agent::openai::sse::TooLong>(())
+/// # Ok::<(), lockstep::agent::sse::TooLong>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Parser {
+    /// The most bytes of one event, or of one line.
+    most: usize,
     line: Vec<u8>,
     name: Vec<u8>,
     data: Vec<u8>,
@@ -50,7 +52,19 @@ pub struct Parser {
     begun: bool,
 }
 
+impl Default for Parser {
+    fn default() -> Self {
+        Self::bounded(MAX_EVENT)
+    }
+}
+
 impl Parser {
+    /// A parser of events, and lines, of at most `most` bytes.
+    #[must_use]
+    pub const fn bounded(most: usize) -> Self {
+        Self { most, line: Vec::new(), name: Vec::new(), data: Vec::new(), after_return: false, begun: false }
+    }
+
     /// Parses the next bytes and appends the events that they complete.
     ///
     /// # Errors
@@ -75,7 +89,7 @@ impl Parser {
     }
 
     fn gather(&mut self, part: &[u8]) -> Result<(), TooLong> {
-        if self.line.len() + part.len() > MAX_EVENT {
+        if self.line.len() + part.len() > self.most {
             return Err(TooLong);
         }
         self.line.extend_from_slice(part);
@@ -102,7 +116,7 @@ impl Parser {
         let (field, value) = colon.map_or((line, &[][..]), |at| (&line[..at], &line[at + 1..]));
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match field {
-            b"data" if self.data.len() + value.len() >= MAX_EVENT => return Err(TooLong),
+            b"data" if self.data.len() + value.len() >= self.most => return Err(TooLong),
             b"data" => {
                 self.data.extend_from_slice(value);
                 self.data.push(b'\n');

@@ -1,0 +1,31 @@
+//! Front ends that speak AG-UI, such as CopilotKit, TanStack AI or `@ag-ui/client`: a request with the user's message is
+//! answered with the events of the run that it begins.
+//!
+//! The events are made from the user's stream, which a connection of this process reads over a socket in memory: the
+//! same machines decide as for a WebSocket. So the run is durable, goes on when its reader is gone, and is seen by all
+//! of the user's connections. [`Manager::agui`](crate::Manager::agui) is independent of the HTTP server; the ready-made
+//! gateway serves it as `POST /agui`.
+//!
+//! | of the stream | AG-UI |
+//! | --- | --- |
+//! | `message_received` | `RUN_STARTED` |
+//! | `agent_delta` of the kind `text`, `reasoning` | `TEXT_MESSAGE_*`, `REASONING_*`; one message for each part |
+//! | `agent_delta` of another kind | `CUSTOM` with the name `agent_delta` |
+//! | `agent_thinking` | `REASONING_*`, the event that an AG-UI agent sent, or `CUSTOM` with the name `agent_thinking` |
+//! | `tool_executing`, `tool_completed` | `TOOL_CALL_START`, `_ARGS` and `_END`, `TOOL_CALL_RESULT` |
+//! | `agent_completed` | `RUN_FINISHED` with the data as `result` |
+//! | `agent_error` | `RUN_ERROR`; of a cancelled run `RUN_FINISHED` with the outcome `cancelled`, from version 1.0 on |
+//!
+//! The message's id and thread name the run (RUN-2): the same request, once more, is answered with the same run from
+//! its beginning, less what the request's own messages show that the client has. Each event has an `id`, a [`Place`];
+//! a client that sends it as `Last-Event-ID` gets exactly what follows.
+
+mod connection;
+mod input;
+mod place;
+mod stream;
+mod translator;
+
+pub use input::{Asked, NotAsked};
+pub use place::{NotAPlace, Place};
+pub use stream::{Cut, Events, NotBegun};
