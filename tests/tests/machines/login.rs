@@ -1,5 +1,6 @@
 //! The login machine.
 
+mod attempts;
 mod exact;
 mod random;
 mod roster;
