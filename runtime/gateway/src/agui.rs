@@ -65,7 +65,7 @@ pub fn agui_routes<S>(manager: &Manager, verifier: Arc<dyn Verifier>, origins: V
 async fn run(State(desk): State<Arc<Desk>>, request: Request) -> Result<Response, Problem> {
     let seen = request.headers().get(LAST_EVENT_ID).map(place).transpose()?;
     let (token, asked) = desk.asked(request).await?;
-    let events = desk.manager.agui(&token, &asked, seen).await.map_err(refused)?;
+    let events = desk.manager.agui(&token, &asked, seen).await.map_err(|not| refused(&not))?;
     let mut response = Response::new(Body::from_stream(stream::unfold(Some(Box::new(events)), next)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -77,7 +77,7 @@ async fn run(State(desk): State<Arc<Desk>>, request: Request) -> Result<Response
 
 async fn cancel(State(desk): State<Arc<Desk>>, request: Request) -> Result<Response, Problem> {
     let (token, asked) = desk.asked(request).await?;
-    match desk.manager.cancel_agui(&token, &asked).await.map_err(refused)? {
+    match desk.manager.cancel_agui(&token, &asked).await.map_err(|not| refused(&not))? {
         true => Ok(nothing()),
         false => Err(Problem::new(StatusCode::NOT_FOUND, "unknown_run", "this message has no run in progress")),
     }
@@ -102,7 +102,7 @@ impl Desk {
         self.limiter.take(&identity.subject).map_err(Problem::too_often)?;
         let asked = Asked::read(&bytes(request, MAX_INPUT).await?).map_err(|not| match not {
             NotAsked::Unsupported(_) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported", not.to_string()),
-            _ => Problem::new(StatusCode::BAD_REQUEST, "bad_request", not.to_string()),
+            NotAsked::Invalid(_) => Problem::new(StatusCode::BAD_REQUEST, "bad_request", not.to_string()),
         })?;
         Ok((token, asked))
     }
@@ -114,8 +114,8 @@ fn place(id: &HeaderValue) -> Result<Place, Problem> {
 }
 
 /// The response to a request without a stream.
-fn refused(not: NotBegun) -> Problem {
-    match &not {
+fn refused(not: &NotBegun) -> Problem {
+    match not {
         NotBegun::Closed(cause) => match cause.code() {
             4500..=4504 => Problem::new(StatusCode::UNAUTHORIZED, "rejected", "the token is not valid"),
             4505 | 4508 => Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", cause.reason()),

@@ -34,8 +34,7 @@ pub(super) struct Held {
 }
 
 /// Why a body is no such request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAsked {
     /// It is not a `RunAgentInput`, or a field is not valid.
     Invalid(&'static str),

@@ -318,11 +318,10 @@ fn violation(why: &str, config: &Config) -> Failure {
 }
 
 /// Passes an event on, if the configuration says so.
-fn pass_on(kind: &str, event: Map<String, Value>, config: &Config, steps: &mut Steps) {
+fn pass_on(kind: &str, mut event: Map<String, Value>, config: &Config, steps: &mut Steps) {
     if !config.pass_on.iter().any(|passed| passed == kind) {
         return;
     }
-    let mut event = event;
     event.remove("rawEvent");
     let event = Value::Object(event);
     let length = event.to_string().len();
