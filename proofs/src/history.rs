@@ -16,7 +16,8 @@
 //! read on a socket was sent after the `open` before it. Unknown facts are not checked: a history may begin late and
 //! end early. Frames that clients sent are for people. Checking takes time and memory linear in the history's length.
 //!
-//! The checker uses no other folder of this crate, and no machine: it is independent of what it checks.
+//! The checker uses no machine, and of this crate only the observers of [`properties`](crate::properties): it is
+//! independent of what it checks.
 //!
 //! | id | violation |
 //! | --- | --- |
@@ -35,7 +36,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead;
 
 use ahash::RandomState;
+use lockstep_model::Offset;
 use serde::Serialize;
+
+use crate::properties::stream::Reader;
 
 pub mod content;
 mod deletions;
@@ -109,10 +113,9 @@ struct Socket {
 /// A live socket's position in the stream.
 struct Reading {
     epoch: u64,
-    offset: u64,
+    reader: Reader,
+    /// The line that states it.
     line: u64,
-    /// Whether `connection_ready` announced a gap that no frame has specified yet.
-    gap: bool,
 }
 
 /// The first line that states a fact, and its user.
@@ -253,7 +256,10 @@ impl Checker {
         if frame.r#type.0 == "connection_ready" {
             let epoch = frame.epoch.ok_or_else(|| missing("epoch"))?;
             let offset = frame.offset.ok_or_else(|| missing("offset"))?;
-            socket.ready = Some(Reading { epoch, offset, line: number, gap: frame.resumed == Some(false) });
+            let mut reader = Reader::default();
+            // A recorder may name several sockets alike. Only what comes after the newest beginning is compared.
+            let _ = reader.ready(Offset(offset), frame.resumed != Some(false));
+            socket.ready = Some(Reading { epoch, reader, line: number });
             let queues = threads::queues(frame.limits).unwrap_or(false);
             return match (socket.user, frame.user_id) {
                 (None, None) => Err(missing("user_id")),
@@ -282,14 +288,10 @@ impl Checker {
         match &*frame.r#type.0 {
             "stream_reset" => {
                 let (from, to) = (frame.from.ok_or_else(|| missing("from"))?, frame.to.ok_or_else(|| missing("to"))?);
-                let last =
-                    core::mem::replace(reading, Reading { epoch: reading.epoch, offset: to, line: number, gap: false });
-                // The gap before a first position ends where the connection begins. Its other end may be in another
-                // epoch.
-                let holds = if last.gap { to == last.offset } else { from == last.offset && to > from };
-                if !holds {
-                    let why = format!("a gap from {from} to {to}, but {} was the last that was seen", last.offset);
-                    self.refuse("STR-1", last.line, number, why);
+                let (last, order) = (reading.line, reading.reader.reset(Offset(from), Offset(to)));
+                reading.line = number;
+                if let Err(wrong) = order {
+                    self.refuse("STR-1", last, number, wrong.to_string());
                 }
             }
             "message_known" => {
@@ -301,15 +303,10 @@ impl Checker {
             _ => {
                 if let Some(previous) = frame.previous {
                     let offset = frame.offset.ok_or_else(|| missing("offset"))?;
-                    let last =
-                        core::mem::replace(reading, Reading { epoch: reading.epoch, offset, line: number, gap: false });
-                    let epoch = last.epoch;
-                    if previous != last.offset || offset <= previous {
-                        let why = format!(
-                            "offset {offset} says that it follows {previous}, but {} was the last that was seen",
-                            last.offset
-                        );
-                        self.refuse("STR-1", last.line, number, why);
+                    let order = reading.reader.entry(Offset(previous), Offset(offset));
+                    let (last, epoch) = (core::mem::replace(&mut reading.line, number), reading.epoch);
+                    if let Err(wrong) = order {
+                        self.refuse("STR-1", last, number, wrong.to_string());
                     }
                     self.event(number, (user, epoch, opened), offset, previous, &frame)?;
                 }

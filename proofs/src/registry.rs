@@ -40,6 +40,16 @@ pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
     ]
 }
 
+/// Returns every model at bounds for random walks.
+pub fn walked() -> Vec<Box<dyn Checkable>> {
+    let long: [Box<dyn Checkable>; 2] = [Box::new(connection::long()), Box::new(stream::long())];
+    let is_long = |model: &Box<dyn Checkable>| long.iter().any(|other| other.name() == model.name());
+    let mut walked = models(Profile::Deep);
+    walked.retain(|model| !is_long(model));
+    walked.extend(long);
+    walked
+}
+
 /// Returns every machine that has a diagram and a matrix.
 pub fn machines() -> Vec<Box<dyn Chartable>> {
     vec![

@@ -16,3 +16,4 @@ mod replay;
 mod report;
 mod searches;
 mod sequence;
+mod walks;

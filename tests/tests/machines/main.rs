@@ -10,6 +10,18 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::needless_pass_by_value, reason = "a test names an input where it gives it")]
 
+/// The properties as the models observe them. They are compiled here, so that a change of a machine builds nothing else.
+#[path = "../../../proofs/src/properties"]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "each caller uses a part of them, and they are public where they are at home"
+)]
+mod properties {
+    pub(crate) mod run;
+    pub(crate) mod stream;
+}
+
 mod auth;
 mod bounds;
 mod breaker;

@@ -2,7 +2,8 @@ use lockstep_model::run::{Input, Output, Reason, State, ToolEnd};
 use lockstep_model::{Handled, PartId, Refusal, Run, Timer, ToolId};
 use proptest::prelude::*;
 
-use super::{Grammar, RECEIVED, emitted};
+use super::{RECEIVED, emitted};
+use crate::properties::run::Grammar;
 use crate::support::{SMALL, cases, lawful, survives_json};
 
 fn inputs() -> impl Strategy<Value = Input> {
@@ -68,7 +69,7 @@ proptest! {
         let mut run = Run::accept(&SMALL, RECEIVED, &mut out);
         let mut counted = 0;
         for kind in emitted(&out) {
-            prop_assert_eq!(grammar.read(kind), Ok(()));
+            prop_assert_eq!(grammar.take(kind.into()), Ok(()));
         }
         let (mut watched, mut timed) = (true, true);
         for input in life {
@@ -80,14 +81,14 @@ proptest! {
             let kinds = emitted(&out);
             prop_assert_eq!(kinds.is_empty(), handled != Ok(Handled::Done) || input == Input::Alive);
             for kind in &kinds {
-                prop_assert_eq!(grammar.read(*kind), Ok(()), "{:?} in {:?}", input, before);
+                prop_assert_eq!(grammar.take((*kind).into()), Ok(()), "{:?} in {:?}", input, before);
             }
-            prop_assert_eq!(run.is_open(), !grammar.ended());
-            prop_assert_eq!(run.reserve(), if grammar.ended() { 0 } else { grammar.open_tools() + 1 });
+            prop_assert_eq!(run.is_open(), !grammar.has_ended());
+            prop_assert_eq!(run.reserve(), if grammar.has_ended() { 0 } else { grammar.tools().len() + 1 });
             if matches!(input, Input::Think | Input::Say(_) | Input::OpenTool(_)) {
                 counted += kinds.len();
             }
-            prop_assert!(grammar.open_tools() <= SMALL.tools && counted < SMALL.events as usize, "LIM-1");
+            prop_assert!(grammar.tools().len() <= SMALL.tools && counted < SMALL.events as usize, "LIM-1");
 
             for output in &out {
                 match output {
@@ -95,7 +96,7 @@ proptest! {
                     Output::Disarm(Timer::Silence) => watched = false,
                     Output::Disarm(Timer::Deadline) => timed = false,
                     Output::Arm(..) | Output::Disarm(_) => prop_assert!(false, "{:?} is no timer of a run", output),
-                    Output::Stop => prop_assert!(grammar.ended()),
+                    Output::Stop => prop_assert!(grammar.has_ended()),
                     Output::Emit(_) => {}
                 }
             }
@@ -105,7 +106,7 @@ proptest! {
             survives_json(&input);
             survives_json(&out);
         }
-        prop_assert!(grammar.ended() && !run.is_open());
+        prop_assert!(grammar.has_ended() && !run.is_open());
     }
 
     /// A run that is restored from any prefix of its events and interrupted completes a sentence of the grammar with
@@ -122,23 +123,23 @@ proptest! {
 
         let (mut grammar, mut recalled) = (Grammar::default(), Run::recall(RECEIVED));
         for kind in durable {
-            prop_assert_eq!(grammar.read(*kind), Ok(()));
+            prop_assert_eq!(grammar.take((*kind).into()), Ok(()));
             recalled.replay(*kind);
         }
-        prop_assert_eq!(recalled.is_open(), !grammar.ended());
+        prop_assert_eq!(recalled.is_open(), !grammar.has_ended());
         let mut out = Vec::new();
         let handled = recalled.step(&SMALL, Input::Interrupt, &mut out);
-        if grammar.ended() {
+        if grammar.has_ended() {
             prop_assert_eq!((handled, out.len()), (Ok(Handled::Ignored), 0));
         } else {
             for kind in emitted(&out) {
-                prop_assert_eq!(grammar.read(kind), Ok(()));
+                prop_assert_eq!(grammar.take(kind.into()), Ok(()));
             }
             let last = emitted(&out).last().copied();
             prop_assert_eq!(last, Some(lockstep_model::run::Kind::Error(Reason::Interrupted)));
             prop_assert_eq!(recalled.state(), &State::Interrupted);
         }
-        prop_assert!(grammar.ended());
+        prop_assert!(grammar.has_ended());
         prop_assert_eq!(recalled.step(&SMALL, Input::Think, &mut Vec::new()), Err(Refusal::RunEnded));
     }
 }
