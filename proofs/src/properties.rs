@@ -13,6 +13,7 @@
 //!
 //! The modules here use `lockstep_model` and nothing else of this crate: the machines' tests compile the same files.
 
+pub(crate) mod attribution;
 pub(crate) mod connection;
 pub(crate) mod credential;
 pub mod run;

@@ -1,8 +1,8 @@
 //! A random walk over a model, at bounds that no search could exhaust.
 //!
-//! A walk is decided by a list of numbers, one a step: the same numbers take the same walk, and fewer or smaller numbers
-//! take a simpler one. So the random tests that draw the numbers can repeat a walk, and shorten one that fails. After
-//! each step every `always` of the model is judged, and whether the machine survives being written and read.
+//! A walk is decided by a list of numbers, one per step: the same numbers take the same walk, and fewer or smaller ones a
+//! simpler one. So the random tests that draw the numbers can repeat a walk, and shorten one that fails. After each step
+//! the walk judges every `always` of the model, and whether the machine survives being written and read.
 //!
 //! [`Proof::weight`] says how often an action is taken, so that a walk does not end at once if many actions end it.
 

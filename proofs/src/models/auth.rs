@@ -16,7 +16,7 @@ use stateright::{Model, Property};
 use crate::engine::profile::Profile;
 use crate::engine::proof::{Lifecycle, Outcome, Proof};
 use crate::models::harness::{Armed, checked, small, survives};
-use crate::properties::connection::guards;
+use crate::properties::attribution::guards;
 use crate::properties::credential::{Credential as Observed, Effect};
 
 /// The model.

@@ -28,7 +28,8 @@ use crate::engine::profile::Profile;
 use crate::engine::proof::{Promise, Proof};
 use crate::models::auth::good;
 use crate::models::harness::{Armed, checked, small, survives};
-use crate::properties::connection::{Effects, Observed, Stage as Phase, guards, says};
+use crate::properties::attribution::{counts, guards, says};
+use crate::properties::connection::{Effects, Observed, Stage as Phase};
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -77,8 +78,8 @@ pub struct State {
 
 const ID: ConnectionId = ConnectionId(9);
 
-checked![Socket, State; "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "LIM-1", "LIVE-4", "NODE-1", "NODE-2",
-    "STR-1"];
+checked![Socket, State; "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "LIM-1", "LIVE-4", "NODE-1",
+    "NODE-2", "STR-1"];
 
 impl State {
     fn pull(&mut self, bounds: &Bounds) {
@@ -117,7 +118,7 @@ impl State {
         if let Some(property) = expected.violated_by(&Effects::of(&out)) {
             self.violated(property);
         }
-        let property = if matches!(input, Input::Verdict { .. }) { "AUTH-3" } else { "CONN-1" };
+        let property = counts(input);
         self.expect((handled == Handled::Done) == expected.taken, property);
         if handled == Handled::Ignored {
             self.expect(self.connection == *before && out.is_empty(), property);
@@ -315,7 +316,8 @@ impl Proof for Socket {
         match action {
             // There is one such action for each cause.
             Action::Hear(Input::Close(_) | Input::Gone(_) | Input::Received(Request::Violation(_)), _) => 1,
-            Action::Hear(Input::Drain { .. } | Input::Revoked, _) | Action::Die => 2,
+            Action::Hear(Input::Drain { .. }, _) => 20,
+            Action::Hear(Input::Revoked, _) | Action::Die => 2,
             Action::Hear(Input::Verdict { verdict: Verdict::Valid { grant, .. }, .. }, false)
                 if grant.user == UserId(1) =>
             {

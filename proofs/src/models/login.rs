@@ -27,7 +27,7 @@ use stateright::{Model, Property};
 
 use crate::engine::profile::Profile;
 use crate::engine::proof::Proof;
-use crate::models::harness::{checked, survives};
+use crate::models::harness::checked;
 pub(crate) use oracle::Truth;
 
 /// A login's subject.
@@ -290,10 +290,6 @@ impl Proof for Gateway {
             ("tabs", "2".into()),
             ("logins", self.limits.logins.to_string()),
         ]
-    }
-
-    fn survives(&self, state: &State) -> bool {
-        survives(&state.logins)
     }
 
     fn is_short(&self) -> bool {

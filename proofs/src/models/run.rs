@@ -5,8 +5,8 @@
 //! The run begins at once, or is queued, and its turn comes at any moment or never.
 //!
 //! The oracle sees only the emitted events and checks them against the grammar
-//! ([`properties::run`](crate::properties::run)). They also decide whether an emit must be accepted: the grammar and the
-//! bounds must allow it next.
+//! ([`properties::run`](crate::properties::run)). They also decide whether an emit must be accepted: the grammar and
+//! the bounds must allow it next.
 
 use lockstep_model::run::{Ending, Input, Kind, Output, Reason, Received, Run, Schedule, State as Stage, ToolEnd};
 use lockstep_model::{Bounds, Handled, MessageId, PartId, Refusal, ThreadId, Timer, ToolId};
@@ -354,8 +354,9 @@ impl Proof for Request {
     fn weight(&self, action: &Input) -> u32 {
         match action {
             Input::Complete | Input::Fail | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => 1,
-            Input::Start | Input::Dequeue => 8,
-            Input::Think | Input::Say(_) | Input::Alive | Input::OpenTool(_) | Input::CloseTool(..) => 4,
+            Input::Start | Input::Dequeue => 16,
+            Input::Think | Input::Say(_) | Input::Alive | Input::OpenTool(_) => 8,
+            Input::CloseTool(..) => 2,
         }
     }
 

@@ -17,6 +17,7 @@ use lockstep_model::auth::{self, Ending, Grant};
 use lockstep_model::connection::{Input, Output};
 use lockstep_model::{Attempt, Bounds, Cause, Code, Control, Frame, Request, Resume, Timer};
 
+use super::attribution::{guards, protects, tells};
 use super::credential::{Credential, Effect};
 
 /// How far a connection has come.
@@ -65,8 +66,12 @@ pub(crate) struct Effects {
     closed: Vec<Cause>,
     /// The timers that are armed and stay armed.
     arms: Vec<(Timer, Duration)>,
-    /// Whether the writer must be woken.
+    /// Whether the writer is woken.
     wakes: bool,
+    /// The property that the credential's part of the step keeps.
+    trust: Option<&'static str>,
+    /// The property that is violated if the writer is not woken for what there is to pull.
+    news: Option<&'static str>,
 }
 
 impl Observed {
@@ -133,7 +138,10 @@ impl Observed {
             expected.closed.extend(self.cause);
             (self.stage, self.told) = (Stage::Closed, false);
         }
-        expected.wakes = !expected.closing.is_empty() || self.outbox.len() > waiting;
+        expected.news = match self.outbox.last().filter(|_| self.outbox.len() > waiting) {
+            Some(control) => Some(tells(control)),
+            None => (!expected.closing.is_empty()).then_some("CONN-1"),
+        };
         if self.cause.is_some() {
             expected.arms.clear();
         }
@@ -146,7 +154,7 @@ impl Observed {
     /// Takes an input on a connection that is not closing.
     fn live(&mut self, bounds: &Bounds, input: &Input<u8>, expected: &mut Effects) {
         let first = self.credential.presented == 0;
-        let effect = self.consult(bounds, input);
+        let effect = self.consult(bounds, input, expected);
         if let Some(cause) = self.due(bounds, input, effect) {
             expected.taken = true;
             return self.close(cause, expected);
@@ -183,7 +191,7 @@ impl Observed {
     }
 
     /// The credential's part of an input.
-    fn consult(&mut self, bounds: &Bounds, input: &Input<u8>) -> Effect {
+    fn consult(&mut self, bounds: &Bounds, input: &Input<u8>, expected: &mut Effects) -> Effect {
         let input = match input {
             _ if self.stage == Stage::Opening => return Effect::Late,
             Input::Received(Request::Auth { .. }) => auth::Input::Presented,
@@ -195,7 +203,9 @@ impl Observed {
             }
             Input::Drain { .. } | Input::Close(_) | Input::Gone(_) => return Effect::Late,
         };
-        self.credential.feed(bounds, &input)
+        let effect = self.credential.feed(bounds, &input);
+        expected.trust = Some(effect.property(&input));
+        effect
     }
 
     /// CONN-1: the cause with which an input closes a connection that is not closing, if it does. (It may also close
@@ -381,9 +391,8 @@ impl Effects {
             (self.closing != seen.closing).then(|| self.closing.first().filter(|_| stays).map_or("CONN-1", protects)),
             (self.closed != seen.closed).then_some("CONN-1"),
             (self.handled != seen.handled).then_some("CONN-2"),
-            (self.verify != seen.verify).then_some("AUTH-3"),
-            (self.attach != seen.attach).then_some("AUTH-2"),
-            (self.wakes && !seen.wakes).then_some("CONN-1"),
+            (self.verify != seen.verify || self.attach != seen.attach).then_some(self.trust.unwrap_or("AUTH-3")),
+            self.news.filter(|_| !seen.wakes),
             arm.map(|(timer, _)| guards(*timer)),
         ];
         checks.into_iter().flatten().next()
@@ -413,70 +422,5 @@ const fn cause_of(ending: Ending) -> Cause {
         Ending::OtherUser => Cause::UserMismatch,
         Ending::Flooding => Cause::Flooding,
         Ending::Abandoned => Cause::Fault,
-    }
-}
-
-/// The property that is violated by a connection that stays open although it must close with this cause.
-const fn protects(cause: &Cause) -> &'static str {
-    match cause {
-        Cause::CredentialExpired | Cause::CredentialRevoked | Cause::CredentialRejected => "AUTH-1",
-        Cause::UserMismatch => "AUTH-2",
-        Cause::VerifierUnavailable => "AUTH-3",
-        Cause::TooEager | Cause::Flooding | Cause::Slow => "LIM-1",
-        Cause::HeartbeatLost | Cause::GoingAway => "LIVE-4",
-        Cause::PeerClosed
-        | Cause::ProtocolError
-        | Cause::UnsupportedData
-        | Cause::Lost
-        | Cause::InvalidPayload
-        | Cause::TooBig
-        | Cause::Fault
-        | Cause::HandshakeTimeout
-        | Cause::Overloaded
-        | Cause::Moved
-        | Cause::HistoryUnavailable
-        | Cause::CredentialMissing
-        | Cause::TooManyConnections
-        | Cause::Superseded => "CONN-1",
-    }
-}
-
-/// The property that is violated if this timer is not armed with its duration.
-pub(crate) const fn guards(timer: Timer) -> &'static str {
-    match timer {
-        Timer::Idle | Timer::Verification | Timer::Warning => "LIVE-4",
-        Timer::Credential => "AUTH-1",
-        Timer::Allowance => "LIM-1",
-        Timer::Handshake | Timer::Grace | Timer::Close => "CONN-3",
-        // A connection has none of these.
-        Timer::Silence
-        | Timer::Deadline
-        | Timer::Linger
-        | Timer::Restore
-        | Timer::Breaker
-        | Timer::Retry
-        | Timer::LogAnswer
-        | Timer::Lookup
-        | Timer::Probe
-        | Timer::Drain
-        | Timer::Backoff
-        | Timer::Connect
-        | Timer::Heartbeat
-        | Timer::Stable
-        | Timer::Leave
-        | Timer::Answer => "CONN-3",
-    }
-}
-
-/// The property that is violated if this frame does not leave in its place.
-pub(crate) const fn says(frame: &Frame<u8>) -> &'static str {
-    match frame {
-        Frame::Close(_) => "CONN-1",
-        Frame::Control(Control::Mode(_)) => "NODE-1",
-        Frame::Control(Control::GoingAway(_)) => "NODE-2",
-        Frame::Control(Control::Probe | Control::AuthExpiring) => "LIVE-4",
-        Frame::Control(Control::StreamReset { .. }) => "STR-1",
-        Frame::Control(Control::AuthOk) => "AUTH-3",
-        Frame::Control(_) | Frame::Event(_) => "CONN-2",
     }
 }

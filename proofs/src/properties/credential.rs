@@ -60,7 +60,7 @@ impl Effect {
         }
     }
 
-    /// The timers that must be armed anew, with their durations. The peer is warned after four fifths of the lifetime.
+    /// The timers that must be armed, with their durations. The peer is warned after four fifths of the lifetime.
     pub(crate) fn arms(self, bounds: &Bounds) -> Vec<(Timer, Duration)> {
         match self {
             Self::Asked(_) => vec![(Timer::Verification, bounds.verification)],

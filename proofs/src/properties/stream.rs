@@ -1,7 +1,7 @@
 //! STR-1: what one reader of a stream is told, in order.
 //!
-//! A reader begins at an offset. Each entry names its predecessor, which is the last offset that the reader was told of.
-//! A gap is named before an entry follows it: by its two ends, or, if the reader could not resume where it wanted to, by
+//! A reader begins at an offset. Each entry names its predecessor, which is the last offset that the reader was told.
+//! A gap is named before an entry follows it: by its two ends or, if the reader could not resume where it wanted to, by
 //! the end at which the connection begins. (The other end may be in an earlier epoch.)
 
 use core::fmt::{self, Display};

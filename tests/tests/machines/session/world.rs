@@ -30,7 +30,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) const fn new(grant: Grant, from: ReadFrom) -> Self {
+    pub(super) fn new(grant: Grant, from: ReadFrom) -> Self {
         Self { grant, from, stream: stream::Reader::default() }
     }
 }
