@@ -46,9 +46,8 @@ pub fn walked() -> Vec<Box<dyn Checkable>> {
     // refusal when it leaves, and would report ISO-1.
     let long: [Box<dyn Checkable>; 3] =
         [Box::new(connection::long()), Box::new(stream::long()), Box::new(parts::model(Profile::Ci))];
-    let is_long = |model: &Box<dyn Checkable>| long.iter().any(|other| other.name() == model.name());
     let mut walked = models(Profile::Deep);
-    walked.retain(|model| !is_long(model));
+    walked.retain(|model| !long.iter().any(|other| other.name() == model.name()));
     walked.extend(long);
     walked
 }

@@ -81,10 +81,9 @@ impl State {
         }
         let told = out.iter().filter(|output| !matches!(output, Output::Arm(..) | Output::Disarm(_))).copied();
         self.expect(told.eq(output_of(effect)), property);
-        match effect {
-            Effect::Late => self.expect(self.auth == before && out.is_empty() && handled == Handled::Ignored, property),
-            _ => self.expect(handled == Handled::Done, property),
-        }
+        let late = effect == Effect::Late;
+        self.expect((handled == Handled::Ignored) == late, property);
+        self.expect(!late || (self.auth == before && out.is_empty()), property);
         let due = effect.arms(bounds);
         let wrong = due.iter().find(|due| !arms.contains(due)).or(arms.iter().find(|arm| !due.contains(arm)));
         if let Some((timer, _)) = wrong {

@@ -71,11 +71,12 @@ impl Observed {
     fn answer(&self, bounds: &Bounds, input: Input) -> Option<Result<Vec<Kind>, Refusal>> {
         let started = self.grammar.has_started();
         let late = if self.is_open() { Refusal::OutOfOrder } else { Refusal::RunEnded };
-        match input {
-            Input::Dequeue => return self.is_waiting().then(|| Ok(vec![Kind::Started])),
-            Input::Cancel | Input::Interrupt if self.is_open() => {}
-            _ if self.is_open() && !self.is_waiting() => {}
-            _ => return is_agents(input).then_some(Err(late)),
+        if input == Input::Dequeue {
+            return self.is_waiting().then(|| Ok(vec![Kind::Started]));
+        }
+        let is_late = self.is_waiting() && !matches!(input, Input::Cancel | Input::Interrupt);
+        if is_late || !self.is_open() {
+            return is_agents(input).then_some(Err(late));
         }
         let Some(kind) = event_of(input) else {
             return is_agents(input).then_some(if started { Ok(Vec::new()) } else { Err(late) });

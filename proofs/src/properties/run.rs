@@ -152,21 +152,18 @@ impl<T: Copy + Ord> Grammar<T> {
     pub fn allows(&self, word: Word<T>) -> Result<(), Wrong> {
         let ensure = |holds, wrong| if holds { Ok(()) } else { Err(wrong) };
         ensure(!self.ended, Wrong::AfterEnd)?;
+        let begins = matches!(word, Word::Received | Word::Single);
+        let starts = matches!(word, Word::Started | Word::Failed) || begins;
+        ensure(begins || self.received, Wrong::BeforeMessage)?;
+        ensure(starts || self.started, Wrong::BeforeStart)?;
         match word {
-            Word::Received => return ensure(!self.received, Wrong::SecondMessage),
-            Word::Single => return ensure(!self.received, Wrong::InRun),
-            Word::Started | Word::Progress | Word::Opened(_) | Word::Closed(_) | Word::Completed | Word::Failed => {
-                ensure(self.received, Wrong::BeforeMessage)?
-            }
-        }
-        match word {
+            Word::Received => ensure(!self.received, Wrong::SecondMessage),
+            Word::Single => ensure(!self.received, Wrong::InRun),
             Word::Started => ensure(!self.started, Wrong::SecondStart),
-            Word::Failed => ensure(self.tools.is_empty(), Wrong::OverTool),
-            _ if !self.started => Err(Wrong::BeforeStart),
+            Word::Progress => Ok(()),
             Word::Opened(tool) => ensure(!self.tools.contains(&tool), Wrong::ToolOpen),
             Word::Closed(tool) => ensure(self.tools.contains(&tool), Wrong::ToolNotOpen),
-            Word::Completed => ensure(self.tools.is_empty(), Wrong::OverTool),
-            Word::Received | Word::Progress | Word::Single => Ok(()),
+            Word::Completed | Word::Failed => ensure(self.tools.is_empty(), Wrong::OverTool),
         }
     }
 
