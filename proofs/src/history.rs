@@ -16,7 +16,8 @@
 //! read on a socket was sent after the `open` before it. Unknown facts are not checked: a history may begin late and
 //! end early. Frames that clients sent are for people, except an older client's `session_restore`. Checking takes time and memory linear in the history's length.
 //!
-//! The checker uses no other folder of this crate, and no machine: it is independent of what it checks.
+//! The checker uses no machine, and of this crate only the observers of [`properties`](crate::properties): it is
+//! independent of what it checks.
 //!
 //! | id | violation |
 //! | --- | --- |
@@ -35,7 +36,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead;
 
 use ahash::RandomState;
+use lockstep_model::Offset;
 use serde::Serialize;
+
+use crate::properties::stream::Reader;
 
 pub mod content;
 mod deletions;
@@ -111,10 +115,9 @@ struct Socket {
 /// A live socket's position in the stream.
 struct Reading {
     epoch: u64,
-    offset: u64,
+    reader: Reader,
+    /// The line that states it.
     line: u64,
-    /// Whether `connection_ready` announced a gap that no frame has specified yet.
-    gap: bool,
 }
 
 /// The first line that states a fact, and its user.
@@ -263,7 +266,10 @@ impl Checker {
             let epoch = frame.epoch.ok_or_else(|| missing("epoch"))?;
             let offset = frame.offset.ok_or_else(|| missing("offset"))?;
             socket.legacy.ready((epoch, offset));
-            socket.ready = Some(Reading { epoch, offset, line: number, gap: frame.resumed == Some(false) });
+            let mut reader = Reader::default();
+            // A recorder may name several sockets alike. Only what comes after the newest beginning is compared.
+            let _ = reader.ready(Offset(offset), frame.resumed != Some(false));
+            socket.ready = Some(Reading { epoch, reader, line: number });
             let queues = threads::queues(frame.limits).unwrap_or(false);
             return match (socket.user, frame.user_id) {
                 (None, None) => Err(missing("user_id")),
@@ -294,15 +300,14 @@ impl Checker {
         match &*frame.r#type.0 {
             "stream_reset" => {
                 let (from, to) = (frame.from.ok_or_else(|| missing("from"))?, frame.to.ok_or_else(|| missing("to"))?);
-                let last =
-                    core::mem::replace(reading, Reading { epoch: reading.epoch, offset: to, line: number, gap: false });
-                // The gap before a first position ends where the connection begins. Its other end may be in another
-                // epoch, as may a place that an older client has named.
-                let holds = if last.gap { to == last.offset } else { from == last.offset && to > from };
-                let holds = socket.legacy.reset(from) || holds;
-                if !holds {
-                    let why = format!("a gap from {from} to {to}, but {} was the last that was seen", last.offset);
-                    self.refuse("STR-1", last.line, number, why);
+                let (last, order) = (reading.line, reading.reader.reset(Offset(from), Offset(to)));
+                reading.line = number;
+                // The gap may be the answer to a place that an older client has named.
+                let sought = socket.legacy.reset(from);
+                if let Err(wrong) = order
+                    && !sought
+                {
+                    self.refuse("STR-1", last, number, wrong.to_string());
                 }
             }
             "message_known" => {
@@ -314,16 +319,13 @@ impl Checker {
             _ => {
                 if let Some(previous) = frame.previous {
                     let offset = frame.offset.ok_or_else(|| missing("offset"))?;
-                    let last =
-                        core::mem::replace(reading, Reading { epoch: reading.epoch, offset, line: number, gap: false });
-                    let epoch = last.epoch;
-                    let sought = socket.legacy.seeks((epoch, previous));
-                    if !sought && previous != last.offset || offset <= previous {
-                        let why = format!(
-                            "offset {offset} says that it follows {previous}, but {} was the last that was seen",
-                            last.offset
-                        );
-                        self.refuse("STR-1", last.line, number, why);
+                    if socket.legacy.seeks((reading.epoch, previous)) {
+                        reading.reader = Reader::resumed(Offset(previous));
+                    }
+                    let order = reading.reader.entry(Offset(previous), Offset(offset));
+                    let (last, epoch) = (core::mem::replace(&mut reading.line, number), reading.epoch);
+                    if let Err(wrong) = order {
+                        self.refuse("STR-1", last, number, wrong.to_string());
                     }
                     self.event(number, (user, epoch, opened), offset, previous, &frame)?;
                 }

@@ -54,12 +54,13 @@
 //! | folder | contents | uses |
 //! | --- | --- | --- |
 //! | [`engine`] | explores any model and decides its properties | |
-//! | [`models`] | the models: each machine alone, and the worlds | `engine` |
+//! | [`properties`] | observers of events that state the properties | |
+//! | [`models`] | the models: each machine alone, and the worlds | `engine`, `properties` |
 //! | [`races`] | models with one known mistake each, which the checker must refuse | `engine`, `models` |
 //! | [`registry`] | the lists of all models, charted machines and races | `engine`, `models`, `races` |
 //! | [`report`] | tables, JSON, JUnit, HTML and diagrams; the pinned counts | `engine` |
 //! | [`replay`] | replays the traced steps of a production gateway | `engine` |
-//! | [`history`] | checks what a gateway's clients sent and received | |
+//! | [`history`] | checks what a gateway's clients sent and received | `properties` |
 //! | [`cli`] | the `prove` command | all of them |
 //!
 //! These are the only dependencies between the folders.
@@ -80,6 +81,7 @@ pub mod cli;
 pub mod engine;
 pub mod history;
 pub mod models;
+pub mod properties;
 pub mod races;
 pub mod registry;
 pub mod replay;

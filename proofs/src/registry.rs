@@ -42,6 +42,18 @@ pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
     ]
 }
 
+/// Returns every model at bounds for random walks: those of the largest profile, or larger ones if they end walks soon.
+pub fn walked() -> Vec<Box<dyn Checkable>> {
+    // At the largest bounds of `parts` a refusal may leave after the run that caused it has ended. Its oracle judges a
+    // refusal when it leaves, and would report ISO-1.
+    let long: [Box<dyn Checkable>; 3] =
+        [Box::new(connection::long()), Box::new(stream::long()), Box::new(parts::model(Profile::Ci))];
+    let mut walked = models(Profile::Deep);
+    walked.retain(|model| !long.iter().any(|other| other.name() == model.name()));
+    walked.extend(long);
+    walked
+}
+
 /// Returns every machine that has a diagram and a matrix.
 pub fn machines() -> Vec<Box<dyn Chartable>> {
     vec![

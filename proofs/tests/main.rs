@@ -17,3 +17,4 @@ mod replay;
 mod report;
 mod searches;
 mod sequence;
+mod walks;

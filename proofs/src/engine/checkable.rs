@@ -9,6 +9,8 @@ use crate::engine::findings::ModelReport;
 use crate::engine::proof::{Kind, Lifecycle, Proof};
 use crate::engine::refutation::{self, Refutation};
 use crate::engine::settings::Settings;
+use crate::engine::trace::Trace;
+use crate::engine::walk::{self, Walked};
 
 /// A [`Proof`] as a trait object.
 pub trait Checkable: Send + Sync {
@@ -32,6 +34,12 @@ pub trait Checkable: Send + Sync {
 
     /// Finds the shortest counterexample. See [`refutation::refute_model`].
     fn refute(&self, settings: &Settings) -> Refutation;
+
+    /// Takes the random walk that these numbers decide. See [`walk::walk`].
+    ///
+    /// # Errors
+    /// The walk up to the first violation.
+    fn walk(&self, numbers: &mut dyn Iterator<Item = u64>) -> Result<Walked, Box<Trace>>;
 
     /// Serves stateright's Explorer. Does not return.
     ///
@@ -67,6 +75,10 @@ impl<M: Proof> Checkable for M {
 
     fn refute(&self, settings: &Settings) -> Refutation {
         refutation::refute_model(self, settings)
+    }
+
+    fn walk(&self, numbers: &mut dyn Iterator<Item = u64>) -> Result<Walked, Box<Trace>> {
+        walk::walk(self, numbers)
     }
 
     fn serve(&self, address: SocketAddr) {

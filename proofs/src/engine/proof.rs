@@ -50,6 +50,19 @@ pub trait Proof:
         None
     }
 
+    /// How often a [random walk](mod@crate::engine::walk) takes this action, relative to the others. Zero for never.
+    fn weight(&self, action: &Self::Action) -> u32 {
+        let _ = action;
+        1
+    }
+
+    /// Whether the machines in this state are equal after they were written and read, as a trace does. Random walks
+    /// ask.
+    fn survives(&self, state: &Self::State) -> bool {
+        let _ = state;
+        true
+    }
+
     /// Whether each run soon ends or returns to a known state, because every new thing that a participant does consumes
     /// a budget. Such a model is searched depth-first.
     fn is_short(&self) -> bool {

@@ -1,12 +1,13 @@
-//! The grammar of runs, implemented independently of the machine, because the checker must not rely on what it checks.
+//! The grammar of runs ([`Grammar`]) over the events that clients saw. A run may be seen in part.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use ahash::RandomState;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::line::Text;
+use crate::properties::run::{Grammar, Word, Wrong};
 
 /// The kind of an event, with tools and messages as digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +19,7 @@ pub(super) enum Kind {
     Executing(u64),
     Completed(u64),
     End,
+    Failed,
     /// Belongs to no run: it stands alone under its own id.
     Notice,
     /// `thread_deleted`.
@@ -46,11 +48,25 @@ impl Kind {
             "agent_delta" => Self::Delta,
             "tool_executing" => Self::Executing(tool()?),
             "tool_completed" => Self::Completed(tool()?),
-            "agent_completed" | "agent_error" => Self::End,
+            "agent_completed" => Self::End,
+            "agent_error" => Self::Failed,
             "notice" => Self::Notice,
             "thread_deleted" => Self::Deleted,
             _ => return None,
         })
+    }
+
+    const fn word(self) -> Word<u64> {
+        match self {
+            Self::Received(_) => Word::Received,
+            Self::Started => Word::Started,
+            Self::Thinking | Self::Delta => Word::Progress,
+            Self::Executing(tool) => Word::Opened(tool),
+            Self::Completed(tool) => Word::Closed(tool),
+            Self::End => Word::Completed,
+            Self::Failed => Word::Failed,
+            Self::Notice | Self::Deleted => Word::Single,
+        }
     }
 }
 
@@ -65,9 +81,9 @@ pub(super) struct Runs {
 }
 
 struct Open {
+    /// The line of its last event.
     line: u64,
-    started: bool,
-    tools: HashSet<u64, RandomState>,
+    grammar: Grammar<u64>,
     /// Whether all its events were seen.
     whole: bool,
     counts: HashMap<Kind, u64, RandomState>,
@@ -98,14 +114,6 @@ impl Whole {
     }
 }
 
-impl Open {
-    fn new(line: u64, whole: bool, gaps: u64, hasher: &RandomState) -> Self {
-        let (tools, counts) = (HashSet::with_hasher(hasher.clone()), HashMap::with_hasher(hasher.clone()));
-        // Without its beginning it is unknown whether the run has started.
-        Self { line, started: !whole, tools, whole, counts, gaps }
-    }
-}
-
 impl Runs {
     pub(super) fn new(hasher: &RandomState) -> Self {
         let (open, ended) = (HashMap::with_hasher(hasher.clone()), HashMap::with_hasher(hasher.clone()));
@@ -120,66 +128,31 @@ impl Runs {
     /// Takes the next event. An error names the line that it contradicts.
     pub(super) fn take(&mut self, run: u64, kind: Kind, line: u64) -> Result<(), (u64, String)> {
         if let Some(ended) = self.ended.get(&run) {
-            return Err((*ended, "an event after the end of its run".to_owned()));
+            return Err((*ended, Wrong::AfterEnd.to_string()));
         }
-        if matches!(kind, Kind::Notice | Kind::Deleted) {
-            if let Some(open) = self.open.get(&run) {
-                return Err((open.line, "a notice under the id of a run".to_owned()));
-            }
-            self.ended.insert(run, line);
-            let mut counts = HashMap::with_hasher(self.hasher.clone());
-            counts.insert(kind, 1);
-            self.done.push((run, Whole { counts, ended: line }));
-            return Ok(());
-        }
-        let gaps = self.gaps;
-        if let Kind::Received(_) = kind {
-            if let Some(open) = self.open.get(&run) {
-                return Err((open.line, "a run begins twice".to_owned()));
-            }
-            let mut open = Open::new(line, true, gaps, &self.hasher);
-            open.counts.insert(kind, 1);
-            self.open.insert(run, open);
-            return Ok(());
-        }
-        // The run's beginning was not seen, because the history or the retained part begins in its middle.
-        let open = self.open.entry(run).or_insert_with(|| Open::new(line, false, gaps, &self.hasher));
+        let (gaps, hasher) = (self.gaps, &self.hasher);
+        let open = self.open.entry(run).or_insert_with(|| {
+            // The run's beginning was not seen, because the history or the retained part begins in its middle.
+            let whole = matches!(kind, Kind::Received(_) | Kind::Notice | Kind::Deleted);
+            let grammar = if whole { Grammar::default() } else { Grammar::joined() };
+            Open { line, grammar, whole, counts: HashMap::with_hasher(hasher.clone()), gaps }
+        });
         open.whole &= open.gaps == gaps;
         *open.counts.entry(kind).or_default() += 1;
-        let (before, knows) = (core::mem::replace(&mut open.line, line), open.whole);
-        let wrong = |why: &str| Err((before, why.to_owned()));
-        match kind {
-            Kind::Received(_) | Kind::Notice | Kind::Deleted => {}
-            Kind::Started if open.started && knows => return wrong("a run starts twice"),
-            Kind::Started => open.started = true,
-            Kind::Thinking | Kind::Delta | Kind::Executing(_) | Kind::Completed(_) if !open.started && knows => {
-                return wrong("an event before agent_started");
-            }
-            Kind::Thinking | Kind::Delta => {}
-            Kind::Executing(tool) => {
-                if !open.tools.insert(tool) && knows {
-                    return wrong("a tool begins twice");
-                }
-            }
-            Kind::Completed(tool) => {
-                if !open.tools.remove(&tool) && knows {
-                    return wrong("a tool completes that does not execute");
-                }
-            }
-            Kind::End => {
-                let left = open.tools.len();
-                if let Some(open) = self.open.remove(&run) {
-                    self.ended.insert(run, line);
-                    if open.whole {
-                        self.done.push((run, Whole { counts: open.counts, ended: line }));
-                    }
-                }
-                if left > 0 && knows {
-                    return wrong("a run ends with a tool that still executes");
-                }
+        let before = core::mem::replace(&mut open.line, line);
+        let (wrong, knows) = (open.grammar.take(kind.word()).err(), open.whole);
+        if open.grammar.has_ended()
+            && let Some(open) = self.open.remove(&run)
+        {
+            self.ended.insert(run, line);
+            if open.whole {
+                self.done.push((run, Whole { counts: open.counts, ended: line }));
             }
         }
-        Ok(())
+        match wrong.filter(|wrong| knows || wrong.is_certain()) {
+            Some(wrong) => Err((before, wrong.to_string())),
+            None => Ok(()),
+        }
     }
 
     /// Returns the completely observed runs.

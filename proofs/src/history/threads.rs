@@ -42,7 +42,7 @@ impl Threads {
         let place = open.iter().position(|(of, _)| *of == run);
         match (kind, place) {
             (Kind::Received(_), None) => open.push((run, line)),
-            (Kind::End, Some(place)) => drop(open.remove(place)),
+            (Kind::End | Kind::Failed, Some(place)) => drop(open.remove(place)),
             (Kind::Started, Some(place)) if place > 0 => {
                 return Err((
                     open[0].1,

@@ -4,8 +4,8 @@
 //! two users and with two lifetimes, revocations, any timer. The number of presented credentials is bounded, because
 //! each has a new attempt number. The machine only compares that number with the newest one.
 //!
-//! The oracle (`Rules`) implements the machine's header from the inputs alone: which attempt is the newest, which grant
-//! is valid, and which outputs must be emitted, in which order.
+//! The oracle (`properties::credential`) decides from the inputs alone which attempt is
+//! the newest, which grant is valid, and what each input must bring about.
 
 use std::time::Duration;
 
@@ -15,7 +15,9 @@ use stateright::{Model, Property};
 
 use crate::engine::profile::Profile;
 use crate::engine::proof::{Lifecycle, Outcome, Proof};
-use crate::models::harness::{Armed, checked, small};
+use crate::models::harness::{Armed, checked, small, survives};
+use crate::properties::attribution::guards;
+use crate::properties::credential::{Credential as Observed, Effect};
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -34,99 +36,6 @@ pub fn model(profile: Profile) -> Credential {
     Credential { bounds: small(), presented }
 }
 
-/// The expected state of a credential, from the inputs alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Rules {
-    /// The number of presented credentials, which is the newest attempt.
-    pub(crate) presented: u32,
-    /// The number presented since the last verdict; zero if none is awaited.
-    pub(crate) unanswered: u8,
-    /// The valid grant.
-    pub(crate) valid: Option<Grant>,
-    /// Why no grant will be valid again.
-    pub(crate) ending: Option<Ending>,
-}
-
-/// The required outputs for an input, and the property that is violated if they differ.
-pub(crate) struct Expected {
-    pub(crate) property: &'static str,
-    pub(crate) outputs: Vec<Output>,
-}
-
-impl Rules {
-    /// Takes an input. Returns `None` if the input must change nothing.
-    pub(crate) fn feed(&mut self, bounds: &Bounds, input: Input) -> Option<Expected> {
-        if self.ending.is_some() {
-            return None;
-        }
-        let waiting = self.unanswered > 0;
-        match input {
-            Input::Presented if self.unanswered == bounds.attempts => Some(self.end("LIM-1", Ending::Flooding)),
-            Input::Presented => {
-                self.presented += 1;
-                self.unanswered += 1;
-                let outputs = vec![
-                    Output::Verify(Attempt(self.presented)),
-                    Output::Arm(Timer::Verification, bounds.verification),
-                ];
-                Some(Expected { property: "AUTH-3", outputs })
-            }
-            Input::Verdict { attempt, .. } if !waiting || attempt.0 != self.presented => None,
-            Input::Verdict { verdict: Verdict::Rejected, .. } => Some(self.end("AUTH-1", Ending::Rejected)),
-            Input::Verdict { verdict: Verdict::Unavailable, .. } | Input::Expired(Timer::Verification) if waiting => {
-                Some(self.out_of_reach())
-            }
-            Input::Verdict { verdict: Verdict::Valid { grant, lifetime }, .. } => {
-                Some(self.found(grant, lifetime.left()))
-            }
-            Input::Revoked if self.valid.is_some() => Some(self.end("AUTH-1", Ending::Revoked)),
-            Input::Expired(Timer::Credential) if self.valid.is_some() => Some(self.end("AUTH-1", Ending::Expired)),
-            Input::Expired(Timer::Warning) if self.valid.is_some() => {
-                Some(Expected { property: "AUTH-1", outputs: vec![Output::Expiring] })
-            }
-            Input::Abandoned => {
-                let mut expected = self.end("AUTH-1", Ending::Abandoned);
-                expected.outputs.pop();
-                Some(expected)
-            }
-            Input::Verdict { .. } | Input::Revoked | Input::Expired(_) => None,
-        }
-    }
-
-    fn found(&mut self, grant: Grant, lifetime: Duration) -> Expected {
-        let news = match self.valid {
-            Some(older) if older.user != grant.user => return self.end("AUTH-2", Ending::OtherUser),
-            Some(_) => Output::Renewed,
-            None => Output::Granted(grant),
-        };
-        self.unanswered = 0;
-        self.valid = Some(grant);
-        let warning = Duration::from_nanos(u64::try_from(lifetime.as_nanos() * 4 / 5).unwrap_or(u64::MAX));
-        let outputs = vec![
-            news,
-            Output::Disarm(Timer::Verification),
-            Output::Arm(Timer::Warning, warning),
-            Output::Arm(Timer::Credential, lifetime),
-        ];
-        Expected { property: "AUTH-1", outputs }
-    }
-
-    fn out_of_reach(&mut self) -> Expected {
-        if self.valid.is_none() {
-            return self.end("AUTH-3", Ending::Unavailable);
-        }
-        self.unanswered = 0;
-        Expected { property: "AUTH-3", outputs: vec![Output::Disarm(Timer::Verification), Output::NotRenewed] }
-    }
-
-    fn end(&mut self, property: &'static str, ending: Ending) -> Expected {
-        (self.valid, self.unanswered, self.ending) = (None, 0, Some(ending));
-        let mut outputs: Vec<_> = [Timer::Verification, Timer::Warning, Timer::Credential].map(Output::Disarm).to_vec();
-        outputs.push(Output::Ended(ending));
-        Expected { property, outputs }
-    }
-}
-
 /// An input, and whether it is a verdict on an attempt that is not the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Action {
@@ -138,12 +47,12 @@ pub struct Action {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     auth: Auth,
-    rules: Rules,
+    observed: Observed,
     armed: Armed,
     broken: Option<&'static str>,
 }
 
-checked![Credential, State; "AUTH-1", "AUTH-2", "AUTH-3", "LIM-1"];
+checked![Credential, State; "AUTH-1", "AUTH-2", "AUTH-3", "LIM-1", "LIVE-4"];
 
 impl State {
     fn feed(&mut self, bounds: &Bounds, input: Input, out: &mut Vec<Output>) -> Handled {
@@ -151,11 +60,16 @@ impl State {
         if let Input::Expired(timer) = input {
             self.armed.disarm(timer);
         }
-        let expected = self.rules.feed(bounds, input);
+        let effect = self.observed.feed(bounds, &input);
+        let property = effect.property(&input);
         let handled = self.auth.step(bounds, input, out);
+        let mut arms = Vec::new();
         for output in &*out {
             match output {
-                Output::Arm(timer, _) => self.armed.arm(*timer),
+                Output::Arm(timer, after) => {
+                    arms.push((*timer, *after));
+                    self.armed.arm(*timer);
+                }
                 Output::Disarm(timer) => self.armed.disarm(*timer),
                 Output::Verify(_)
                 | Output::Granted(_)
@@ -165,19 +79,22 @@ impl State {
                 | Output::Ended(_) => {}
             }
         }
-        match expected {
-            None => {
-                let quiet = self.auth == before && out.is_empty() && handled == Handled::Ignored;
-                self.expect(quiet, if matches!(input, Input::Verdict { .. }) { "AUTH-3" } else { "AUTH-1" });
-            }
-            Some(expected) => self.expect(*out == expected.outputs && handled == Handled::Done, expected.property),
+        let told = out.iter().filter(|output| !matches!(output, Output::Arm(..) | Output::Disarm(_))).copied();
+        self.expect(told.eq(output_of(effect)), property);
+        let late = effect == Effect::Late;
+        self.expect((handled == Handled::Ignored) == late, property);
+        self.expect(!late || (self.auth == before && out.is_empty()), property);
+        let due = effect.arms(bounds);
+        let wrong = due.iter().find(|due| !arms.contains(due)).or(arms.iter().find(|arm| !due.contains(arm)));
+        if let Some((timer, _)) = wrong {
+            self.violated(guards(*timer));
         }
         self.check();
         handled
     }
 
     fn check(&mut self) {
-        let Rules { presented, unanswered, valid, ending } = self.rules;
+        let Observed { presented, unanswered, valid, ending } = self.observed;
         let state = match self.auth.state() {
             Stage::Absent => presented == 0 && ending.is_none(),
             Stage::Verifying { tries } => *tries == unanswered && unanswered > 0 && valid.is_none(),
@@ -188,8 +105,22 @@ impl State {
         let timers = self.armed.has(Timer::Verification) == (unanswered > 0)
             && self.armed.has(Timer::Credential) == valid.is_some()
             && (!self.armed.has(Timer::Warning) || valid.is_some());
-        self.expect(self.auth.grant() == valid && state && timers, "AUTH-1");
+        self.expect(self.auth.grant() == valid && state, "AUTH-1");
+        self.expect(timers, "LIVE-4");
         self.expect(self.auth.newest() == Attempt(presented), "AUTH-3");
+    }
+}
+
+/// What the machine says when this comes about.
+const fn output_of(effect: Effect) -> Option<Output> {
+    match effect {
+        Effect::Late | Effect::Ended(Ending::Abandoned) => None,
+        Effect::Asked(attempt) => Some(Output::Verify(attempt)),
+        Effect::Granted(grant, _) => Some(Output::Granted(grant)),
+        Effect::Renewed(_) => Some(Output::Renewed),
+        Effect::NotRenewed => Some(Output::NotRenewed),
+        Effect::Expiring => Some(Output::Expiring),
+        Effect::Ended(ending) => Some(Output::Ended(ending)),
     }
 }
 
@@ -209,7 +140,7 @@ impl Model for Credential {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State { auth: Auth::new(), rules: Rules::default(), armed: Armed::default(), broken: None }]
+        vec![State { auth: Auth::new(), observed: Observed::default(), armed: Armed::default(), broken: None }]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -217,12 +148,12 @@ impl Model for Credential {
             return;
         }
         let fresh = |input| Action { input, stale: false };
-        if state.rules.presented < self.presented || state.rules.unanswered == self.bounds.attempts {
+        if state.observed.presented < self.presented || state.observed.unanswered == self.bounds.attempts {
             actions.push(fresh(Input::Presented));
         }
-        for attempt in (0..=state.rules.presented + 1).map(Attempt) {
+        for attempt in (0..=state.observed.presented + 1).map(Attempt) {
             let verdicts = [good(1, 50), good(1, 500), good(2, 50), Verdict::Rejected, Verdict::Unavailable];
-            let stale = attempt.0 != state.rules.presented;
+            let stale = attempt.0 != state.observed.presented;
             actions.extend(verdicts.map(|verdict| Action { input: Input::Verdict { attempt, verdict }, stale }));
         }
         actions.extend([Input::Revoked, Input::Abandoned].map(fresh));
@@ -238,15 +169,16 @@ impl Model for Credential {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut all = unbroken();
         all.extend([
-            Property::sometimes("AUTH-1.expired", |_, state: &State| state.rules.ending == Some(Ending::Expired)),
-            Property::sometimes("AUTH-1.revoked", |_, state: &State| state.rules.ending == Some(Ending::Revoked)),
-            Property::sometimes("AUTH-1.rejected", |_, state: &State| state.rules.ending == Some(Ending::Rejected)),
-            Property::sometimes("AUTH-2.refused", |_, state: &State| state.rules.ending == Some(Ending::OtherUser)),
-            Property::sometimes("AUTH-3.stale", |_, state: &State| state.rules.unanswered > 1),
+            Property::sometimes("AUTH-1.expired", |_, state: &State| state.observed.ending == Some(Ending::Expired)),
+            Property::sometimes("AUTH-1.revoked", |_, state: &State| state.observed.ending == Some(Ending::Revoked)),
+            Property::sometimes("AUTH-1.rejected", |_, state: &State| state.observed.ending == Some(Ending::Rejected)),
+            Property::sometimes("AUTH-2.refused", |_, state: &State| state.observed.ending == Some(Ending::OtherUser)),
+            Property::sometimes("AUTH-3.stale", |_, state: &State| state.observed.unanswered > 1),
             Property::sometimes("AUTH-3.unavailable", |_, state: &State| {
-                state.rules.ending == Some(Ending::Unavailable)
+                state.observed.ending == Some(Ending::Unavailable)
             }),
-            Property::sometimes("LIM-1.flooded", |_, state: &State| state.rules.ending == Some(Ending::Flooding)),
+            Property::sometimes("LIVE-4.relied on", |_, state: &State| state.armed.has(Timer::Warning)),
+            Property::sometimes("LIM-1.flooded", |_, state: &State| state.observed.ending == Some(Ending::Flooding)),
         ]);
         all
     }
@@ -267,6 +199,19 @@ impl Proof for Credential {
             ("without a verdict", self.bounds.attempts.to_string()),
             ("users", "2".into()),
         ]
+    }
+
+    fn weight(&self, action: &Action) -> u32 {
+        match action.input {
+            Input::Presented => 40,
+            Input::Verdict { verdict: Verdict::Valid { grant, .. }, .. } if grant.user == UserId(1) => 40,
+            Input::Expired(Timer::Verification | Timer::Warning) => 10,
+            Input::Verdict { .. } | Input::Expired(_) | Input::Revoked | Input::Abandoned => 1,
+        }
+    }
+
+    fn survives(&self, state: &State) -> bool {
+        survives(&state.auth)
     }
 }
 

@@ -9,25 +9,27 @@
 //! passes payloads on unread, and so do two refusal codes (a test covers each code). Every cause, mode, successor and
 //! timer is included.
 //!
+//! The oracle is `properties::connection`.
+//!
 //! LIVE-1 and LIVE-4 are decided on the graph with fair timers alone: a connection ends without any answer of the
 //! verifier.
 
 mod chart;
-mod rules;
 
 use lockstep_model::auth::Verdict;
-use lockstep_model::connection::{CloseFrame, Connection, Input, Liveness, Output, State as Stage};
+use lockstep_model::connection::{Connection, Input, Output};
 use lockstep_model::{
     Attempt, Bounds, Cancel, Cause, Code, ConnectionId, Control, Epoch, Frame, Handled, MessageId, Mode, Offset,
     Request, Resume, RunId, Successor, ThreadId, Timer, UserId,
 };
 use stateright::{Model, Property};
 
-use self::rules::{Effects, Phase, Rules};
 use crate::engine::profile::Profile;
 use crate::engine::proof::{Promise, Proof};
 use crate::models::auth::good;
-use crate::models::harness::{Armed, checked, deadline, small};
+use crate::models::harness::{Armed, checked, small, survives};
+use crate::properties::attribution::{counts, guards, says};
+use crate::properties::connection::{Effects, Observed, Stage as Phase};
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -47,6 +49,12 @@ pub fn model(profile: Profile) -> Socket {
     Socket { bounds: Bounds { outbox, ..small() }, presented, messages }
 }
 
+/// Returns the model at bounds for long random walks.
+pub fn long() -> Socket {
+    let bounds = Bounds { early: 6, outbox: 6, requests: 8, attempts: 4, ..small() };
+    Socket { bounds, presented: 1_000, messages: 3 }
+}
+
 /// An action of the adversary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -62,7 +70,7 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     connection: Connection<u8>,
-    rules: Rules,
+    observed: Observed,
     armed: Armed,
     dead: bool,
     broken: Option<&'static str>,
@@ -70,145 +78,90 @@ pub struct State {
 
 const ID: ConnectionId = ConnectionId(9);
 
-checked![Socket, State; "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "LIM-1"];
+checked![Socket, State; "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "LIM-1", "LIVE-4", "NODE-1",
+    "NODE-2", "STR-1"];
 
 impl State {
     fn pull(&mut self, bounds: &Bounds) {
-        let expected = match self.rules.phase {
-            Phase::Live | Phase::Draining if !self.rules.outbox.is_empty() => {
-                Some(Frame::Control(self.rules.outbox.remove(0)))
-            }
-            Phase::Closing if !self.rules.told => self.rules.cause.map(Frame::Close),
-            Phase::Opening
-            | Phase::Authenticating
-            | Phase::Attaching
-            | Phase::Live
-            | Phase::Draining
-            | Phase::Closing
-            | Phase::Closed => None,
-        };
-        self.rules.told |= self.rules.phase == Phase::Closing;
-        self.expect(self.connection.has_frame() == expected.is_some(), "AUTH-1");
-        let frame = self.connection.pull();
-        if let Some(frame) = &frame {
-            let valid = self.rules.credential.valid.is_some();
-            self.expect(!frame.is_application() || valid, "AUTH-1");
+        let valid = self.observed.credential.valid.is_some();
+        let promised = self.connection.has_frame();
+        let (expected, frame) = (self.observed.pull(), self.connection.pull());
+        self.expect(!frame.as_ref().is_some_and(Frame::is_application) || valid, "AUTH-1");
+        if frame != expected
+            && let Some(wrong) = expected.as_ref().or(frame.as_ref())
+        {
+            self.violated(says(wrong));
         }
-        let property = if matches!(frame, Some(Frame::Close(_))) { "CONN-1" } else { "AUTH-1" };
-        self.expect(frame == expected, property);
+        self.expect(promised == frame.is_some(), "CONN-1");
         self.check(bounds);
     }
 
     /// Feeds an input to the machine in its state `before`.
     fn feed(&mut self, bounds: &Bounds, before: &Connection<u8>, input: &Input<u8>) -> Handled {
-        let distance = self.rules.distance();
-        let warned = !self.armed.has(Timer::Warning);
+        let mut warns = self.armed.has(Timer::Warning);
         if let Input::Expired(timer) = input {
             self.armed.disarm(*timer);
+            warns &= *timer != Timer::Warning;
         }
-        let expected = self.rules.feed(bounds, input);
+        let distance = self.observed.distance();
+        let expected = self.observed.feed(bounds, input);
         let mut out = Vec::new();
         let handled = self.connection.step(bounds, input.clone(), &mut out);
-        let effects = self.dispatch(bounds, &out, handled);
+        for output in &out {
+            match output {
+                Output::Arm(timer, _) => self.armed.arm(*timer),
+                Output::Disarm(timer) => self.armed.disarm(*timer),
+                Output::Verify { .. } | Output::Attach(_) | Output::Handle(_) | Output::Wake => {}
+                Output::Closing(_) | Output::Closed(_) => {}
+            }
+        }
+        if let Some(property) = expected.violated_by(&Effects::of(&out)) {
+            self.violated(property);
+        }
+        let property = counts(input);
+        self.expect((handled == Handled::Done) == expected.taken, property);
         if handled == Handled::Ignored {
-            let property = if matches!(input, Input::Verdict { .. }) { "AUTH-3" } else { "CONN-1" };
             self.expect(self.connection == *before && out.is_empty(), property);
         }
-        self.compare(&expected, &effects);
         if let Input::Expired(Timer::Handshake | Timer::Idle | Timer::Grace | Timer::Close) = input
             && handled == Handled::Done
         {
-            self.expect(self.rules.distance() < distance && self.connection.rank() < before.rank(), "CONN-3");
+            self.expect(self.observed.distance() < distance && self.connection.rank() < before.rank(), "CONN-3");
         }
-        let renewed = effects.credential.iter().any(|(timer, _)| *timer == Timer::Warning);
-        let fired = matches!(input, Input::Expired(Timer::Warning));
-        let timers = self.rules.timers((warned && !renewed) || fired);
-        self.expect(self.armed == timers, "CONN-3");
+        warns |= out.iter().any(|output| matches!(output, Output::Arm(Timer::Warning, _)));
+        self.check_timers(warns && self.observed.credential.valid.is_some());
         self.check(bounds);
         handled
     }
 
-    fn dispatch(&mut self, bounds: &Bounds, out: &[Output<u8>], handled: Handled) -> Effects {
-        let mut effects = Effects { done: handled == Handled::Done, ..Effects::default() };
-        for output in out {
-            match output {
-                Output::Verify { attempt, token } => effects.verify.push((*attempt, *token)),
-                Output::Arm(timer, after) => {
-                    self.armed.arm(*timer);
-                    if matches!(timer, Timer::Verification | Timer::Warning | Timer::Credential) {
-                        effects.credential.push((*timer, *after));
-                    } else {
-                        self.expect(deadline(bounds, *timer) == Some(*after), "CONN-3");
-                    }
-                    effects.idle += usize::from(*timer == Timer::Idle);
-                    effects.allowance += usize::from(*timer == Timer::Allowance);
-                    if matches!(timer, Timer::Handshake | Timer::Grace | Timer::Close) {
-                        effects.stages.push(*timer);
-                    }
-                }
-                Output::Disarm(timer) => self.armed.disarm(*timer),
-                Output::Attach(grant) => effects.attach.push(*grant),
-                Output::Handle(request) => {
-                    self.expect(effects.closing.is_empty(), "CONN-1");
-                    effects.handled.push(request.clone());
-                }
-                Output::Wake => effects.wakes += 1,
-                Output::Closing(cause) => effects.closing.push(*cause),
-                Output::Closed(cause) => {
-                    self.expect(self.rules.cause == Some(*cause), "CONN-1");
-                    effects.closed.push(*cause);
-                }
-            }
+    /// CONN-3: the timers that are armed are those that something waits for. The warning fires once for each grant.
+    fn check_timers(&mut self, warns: bool) {
+        let mut due = Armed::default();
+        let warning = warns.then_some(Timer::Warning);
+        self.observed.deadlines().into_iter().chain(warning).for_each(|timer| due.arm(timer));
+        if let Some(timer) = Timer::ALL.into_iter().find(|timer| due.has(*timer) != self.armed.has(*timer)) {
+            self.violated(guards(timer));
         }
-        effects
-    }
-
-    fn compare(&mut self, expected: &Effects, effects: &Effects) {
-        self.expect(expected.closing == effects.closing && expected.closed == effects.closed, "CONN-1");
-        self.expect(expected.handled == effects.handled, "CONN-2");
-        self.expect(expected.verify == effects.verify && expected.credential == effects.credential, "AUTH-3");
-        self.expect(expected.attach == effects.attach, "AUTH-2");
-        self.expect(expected.idle == effects.idle && expected.stages == effects.stages, "CONN-3");
-        self.expect(expected.allowance == effects.allowance, "LIM-1");
-        self.expect(expected.wakes == effects.wakes && expected.done == effects.done, "CONN-2");
     }
 
     fn check(&mut self, bounds: &Bounds) {
         if let Err(violation) = self.connection.check(bounds) {
             self.violated(violation.0);
         }
-        self.expect(self.connection.id() == ID, "CONN-1");
-        self.expect(self.connection.rank() == self.rules.distance(), "CONN-3");
-        let rules = &self.rules;
-        let early = |early: &std::collections::VecDeque<Request<u8>>| *early == rules.early;
-        let stage = match self.connection.state() {
-            Stage::Opening => rules.phase == Phase::Opening,
-            Stage::Authenticating { early: queued, resume } => {
-                rules.phase == Phase::Authenticating && early(queued) && *resume == rules.resume
-            }
-            Stage::Attaching { early: queued, resume } => {
-                rules.phase == Phase::Attaching && early(queued) && *resume == rules.resume
-            }
-            Stage::Live { liveness, allowance } => {
-                rules.phase == Phase::Live
-                    && (*liveness == Liveness::Probed) == rules.probing
-                    && *allowance == bounds.requests - rules.spent
-            }
-            Stage::Draining => rules.phase == Phase::Draining,
-            Stage::Closing { cause, frame } => {
-                rules.phase == Phase::Closing
-                    && Some(*cause) == rules.cause
-                    && (*frame == CloseFrame::Sent) == rules.told
-            }
-            Stage::Closed { cause } => rules.phase == Phase::Closed && Some(*cause) == rules.cause,
-        };
-        let valid = rules.credential.valid;
-        let bounded = rules.early.len() <= bounds.early && rules.outbox.len() <= bounds.outbox;
-        let reading = self.connection.is_reading() == rules.reads();
-        let closing = self.connection.is_closing() == rules.cause.is_some();
-        self.expect(stage && reading && closing, "CONN-2");
-        self.expect(self.connection.auth().grant() == valid, "AUTH-1");
+        let (connection, observed) = (&self.connection, &self.observed);
+        let resume = matches!(observed.stage, Phase::Authenticating | Phase::Attaching).then_some(observed.resume);
+        let credential = connection.auth().grant() == observed.credential.valid;
+        let resumes = connection.resume() == resume;
+        let reads = connection.is_reading() == observed.reads();
+        let (id, closing) = (connection.id() == ID, connection.is_closing() == observed.cause.is_some());
+        let bounded = observed.early.len() <= bounds.early && observed.outbox.len() <= bounds.outbox;
+        let rank = connection.rank() == observed.distance();
+        self.expect(credential, "AUTH-1");
+        self.expect(resumes, "STR-1");
+        self.expect(reads, "CONN-2");
+        self.expect(id && closing, "CONN-1");
         self.expect(bounded, "LIM-1");
+        self.expect(rank, "CONN-3");
     }
 }
 
@@ -233,10 +186,10 @@ impl Socket {
     fn start(&self) -> State {
         let mut out = Vec::new();
         let connection = Connection::accept(&self.bounds, ID, &mut out);
-        let mut state = State { connection, rules: Rules::new(), armed: Armed::default(), dead: false, broken: None };
-        state.dispatch(&self.bounds, &out, Handled::Done);
-        let timers = state.rules.timers(false);
-        state.expect(state.armed == timers && out.len() == 1, "CONN-3");
+        let observed = Observed::default();
+        let mut state = State { connection, observed, armed: Armed::default(), dead: false, broken: None };
+        state.armed.arm(Timer::Handshake);
+        state.expect(out == [Output::Arm(Timer::Handshake, self.bounds.handshake)], "CONN-3");
         state.check(&self.bounds);
         state
     }
@@ -258,8 +211,8 @@ impl Model for Socket {
         actions.push(Action::Pull);
         if !state.dead {
             actions.push(Action::Die);
-            let presented = state.rules.credential.presented < self.presented;
-            if presented || state.rules.credential.unanswered == self.bounds.attempts {
+            let presented = state.observed.credential.presented < self.presented;
+            if presented || state.observed.credential.unanswered == self.bounds.attempts {
                 let resume = Resume { from: lockstep_model::frame::ReadFrom::Earliest, replaces: None };
                 actions.extend(
                     [Resume::default(), resume]
@@ -269,7 +222,7 @@ impl Model for Socket {
             actions.extend(self.requests().into_iter().map(Input::Received).map(fresh));
             actions.extend(Cause::ALL.iter().copied().map(Input::Gone).map(fresh));
         }
-        let newest = state.rules.credential.presented;
+        let newest = state.observed.credential.presented;
         for attempt in (0..=newest + 1).map(Attempt) {
             let verdicts = [good(1, 50), good(2, 50), Verdict::Rejected, Verdict::Unavailable];
             actions
@@ -314,17 +267,27 @@ impl Model for Socket {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut all = unbroken();
         all.extend([
-            Property::sometimes("AUTH-1.readable", |_, state: &State| !state.rules.outbox.is_empty()),
-            Property::sometimes("AUTH-2.refused", |_, state: &State| state.rules.cause == Some(Cause::UserMismatch)),
-            Property::sometimes("AUTH-3.stale", |_, state: &State| state.rules.credential.unanswered > 1),
-            Property::sometimes("CONN-1.closed", |_, state: &State| state.rules.phase == Phase::Closed),
+            Property::sometimes("AUTH-1.readable", |_, state: &State| !state.observed.outbox.is_empty()),
+            Property::sometimes("AUTH-2.refused", |_, state: &State| state.observed.cause == Some(Cause::UserMismatch)),
+            Property::sometimes("AUTH-3.stale", |_, state: &State| state.observed.credential.unanswered > 1),
+            Property::sometimes("CONN-1.closed", |_, state: &State| state.observed.stage == Phase::Closed),
             Property::sometimes("CONN-2.queued", |model: &Self, state: &State| {
-                state.rules.phase == Phase::Attaching && state.rules.early.len() == model.bounds.early
+                state.observed.stage == Phase::Attaching && state.observed.early.len() == model.bounds.early
             }),
-            Property::sometimes("CONN-3.found", |_, state: &State| state.rules.cause == Some(Cause::HeartbeatLost)),
-            Property::sometimes("LIM-1.eager", |_, state: &State| state.rules.cause == Some(Cause::TooEager)),
-            Property::sometimes("LIM-1.slow", |_, state: &State| state.rules.cause == Some(Cause::Slow)),
-            Property::sometimes("LIM-1.flooding", |_, state: &State| state.rules.cause == Some(Cause::Flooding)),
+            Property::sometimes("NODE-1.told", |_, state: &State| {
+                state.observed.outbox.iter().any(|control| matches!(control, Control::Mode(_)))
+            }),
+            Property::sometimes("NODE-2.told", |_, state: &State| {
+                state.observed.outbox.iter().any(|control| matches!(control, Control::GoingAway(_)))
+            }),
+            Property::sometimes("STR-1.reset", |_, state: &State| {
+                state.observed.outbox.iter().any(|control| matches!(control, Control::StreamReset { .. }))
+            }),
+            Property::sometimes("LIVE-4.probed", |_, state: &State| state.observed.probing),
+            Property::sometimes("CONN-3.found", |_, state: &State| state.observed.cause == Some(Cause::HeartbeatLost)),
+            Property::sometimes("LIM-1.eager", |_, state: &State| state.observed.cause == Some(Cause::TooEager)),
+            Property::sometimes("LIM-1.slow", |_, state: &State| state.observed.cause == Some(Cause::Slow)),
+            Property::sometimes("LIM-1.flooding", |_, state: &State| state.observed.cause == Some(Cause::Flooding)),
         ]);
         all
     }
@@ -349,6 +312,30 @@ impl Proof for Socket {
         ]
     }
 
+    fn weight(&self, action: &Action) -> u32 {
+        match action {
+            // There is one such action for each cause.
+            Action::Hear(Input::Close(_) | Input::Gone(_) | Input::Received(Request::Violation(_)), _) => 1,
+            Action::Hear(Input::Drain { .. }, _) => 20,
+            Action::Hear(Input::Revoked, _) | Action::Die => 2,
+            Action::Hear(Input::Verdict { verdict: Verdict::Valid { grant, .. }, .. }, false)
+                if grant.user == UserId(1) =>
+            {
+                80
+            }
+            Action::Hear(Input::Verdict { .. }, _) | Action::Hear(_, true) => 2,
+            Action::Hear(Input::Expired(Timer::Allowance), false) => 80,
+            Action::Hear(Input::Expired(_), false) => 8,
+            Action::Hear(Input::Opened | Input::Ready { .. }, _) => 200,
+            Action::Pull => 300,
+            Action::Hear(_, false) => 40,
+        }
+    }
+
+    fn survives(&self, state: &State) -> bool {
+        survives(&state.connection)
+    }
+
     fn fairness(&self, action: &Action) -> Option<u8> {
         match action {
             Action::Hear(Input::Expired(timer), false) => Some(*timer as u8),
@@ -361,12 +348,12 @@ impl Proof for Socket {
             Promise {
                 id: "LIVE-1",
                 pending: |_, state| {
-                    state.broken.is_none() && !state.rules.reads() && state.rules.phase != Phase::Closed
+                    state.broken.is_none() && !state.observed.reads() && state.observed.stage != Phase::Closed
                 },
             },
             Promise {
                 id: "LIVE-4",
-                pending: |_, state| state.broken.is_none() && state.dead && state.rules.phase != Phase::Closed,
+                pending: |_, state| state.broken.is_none() && state.dead && state.observed.stage != Phase::Closed,
             },
         ]
     }

@@ -7,6 +7,8 @@
 
 use lockstep_model::auth::Lifetime;
 use lockstep_model::{Bounds, Concurrency, Timer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::time::Duration;
 
 /// Declares an `always` for each property id that the oracle of a state checks. No other id is accepted.
@@ -36,6 +38,12 @@ macro_rules! checked {
     };
 }
 pub(crate) use checked;
+
+/// Whether a machine is equal after a round trip through JSON.
+pub(crate) fn survives<T: Serialize + DeserializeOwned + PartialEq>(machine: &T) -> bool {
+    let read = serde_json::to_string(machine).and_then(|text| serde_json::from_str::<T>(&text));
+    read.is_ok_and(|read| read == *machine)
+}
 
 /// The armed timers that have not fired, as a driver tracks them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

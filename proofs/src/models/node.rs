@@ -19,7 +19,7 @@ use stateright::{Model, Property};
 
 use crate::engine::profile::Profile;
 use crate::engine::proof::{Promise, Proof};
-use crate::models::harness::{Armed, checked, deadline, small};
+use crate::models::harness::{Armed, checked, deadline, small, survives};
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -436,6 +436,27 @@ impl Proof for Process {
             ("strikes", self.bounds.strikes.to_string()),
             ("recovery", self.bounds.recovery.to_string()),
         ]
+    }
+
+    fn weight(&self, action: &Input) -> u32 {
+        match action {
+            Input::Drain { .. } | Input::Pin(Some(Mode::HandingOver | Mode::Draining)) => 1,
+            Input::Pin(_) | Input::Expired(_) => 4,
+            Input::Probed(_)
+            | Input::Started
+            | Input::Accept
+            | Input::Closed
+            | Input::SessionOpened
+            | Input::SessionRetired
+            | Input::SessionBusy
+            | Input::SessionQuiet
+            | Input::Announced
+            | Input::HandoverAborted => 60,
+        }
+    }
+
+    fn survives(&self, state: &State) -> bool {
+        survives(&state.node)
     }
 
     fn fairness(&self, action: &Input) -> Option<u8> {

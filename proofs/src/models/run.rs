@@ -4,17 +4,18 @@
 //! that it has opened, closed or never named; the user cancels, the agent dies, the process goes down, any timer fires.
 //! The run begins at once, or is queued, and its turn comes at any moment or never.
 //!
-//! The oracle sees only the emitted events and checks them against the grammar. They also decide whether an emit must
-//! be accepted: the grammar and the bounds must allow it next.
+//! The oracle sees only the emitted events and checks them against the grammar
+//! ([`properties::run`](crate::properties::run)). They also decide whether an emit must be accepted: the grammar and
+//! the bounds must allow it next.
 
 use lockstep_model::run::{Ending, Input, Kind, Output, Reason, Received, Run, Schedule, State as Stage, ToolEnd};
 use lockstep_model::{Bounds, Handled, MessageId, PartId, Refusal, ThreadId, Timer, ToolId};
 use stateright::{Model, Property};
-use std::collections::BTreeSet;
 
 use crate::engine::profile::Profile;
 use crate::engine::proof::{Lifecycle, Outcome, Promise, Proof};
-use crate::models::harness::{Armed, checked, deadline, small};
+use crate::models::harness::{Armed, checked, deadline, small, survives};
+use crate::properties::run::{Grammar, Wrong};
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -33,125 +34,103 @@ pub fn model(profile: Profile) -> Request {
     Request { bounds: Bounds { tools: tools as usize - 1, events, ..small() }, tools }
 }
 
-/// The grammar of a run, fed with the emitted events.
+/// What was observed of a run: its events, read by the grammar.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Grammar {
-    received: bool,
+struct Observed {
+    grammar: Grammar<ToolId>,
     /// Whether it was queued.
     queued: bool,
-    started: bool,
-    tools: BTreeSet<ToolId>,
     ended: Option<Kind>,
     /// Events that count towards the bound: all except the first and the closing ones.
     events: u32,
 }
 
-impl Grammar {
+impl Observed {
     fn is_open(&self) -> bool {
-        self.ended.is_none()
+        !self.grammar.has_ended()
     }
 
     /// Whether it waits for its turn.
     fn is_waiting(&self) -> bool {
-        self.queued && !self.started && self.is_open()
+        self.queued && !self.grammar.has_started() && self.is_open()
     }
 
-    /// Whether the event may come now. Takes it in any case.
+    /// Reads an event. Returns whether it may come now. A run's machine emits no event that belongs to no run.
     fn take(&mut self, kind: Kind) -> bool {
-        let right = self.is_open()
-            && match kind {
-                Kind::Received(_) => !self.received,
-                Kind::Started => self.received && !self.started,
-                Kind::Thinking | Kind::Delta(_) => self.started,
-                Kind::ToolExecuting(tool) => self.started && !self.tools.contains(&tool),
-                Kind::ToolCompleted(tool, _) => self.tools.contains(&tool),
-                Kind::Completed => self.started && self.tools.is_empty(),
-                Kind::Error(_) => self.received && self.tools.is_empty(),
-                // These belong to no run. A run's machine never emits them.
-                Kind::Notice | Kind::Deleted => false,
-            };
-        match kind {
-            Kind::Received(received) => {
-                self.received = true;
-                self.queued = received.schedule == Schedule::Queued;
-            }
-            Kind::Started => self.started = true,
-            Kind::Thinking | Kind::Delta(_) => {}
-            Kind::ToolExecuting(tool) => {
-                self.tools.insert(tool);
-            }
-            Kind::ToolCompleted(tool, _) => {
-                self.tools.remove(&tool);
-            }
-            Kind::Completed | Kind::Error(_) | Kind::Notice | Kind::Deleted => self.ended = Some(kind),
+        if let Kind::Received(received) = kind {
+            self.queued = received.schedule == Schedule::Queued;
         }
-        right
+        if kind.is_terminal() {
+            self.ended = Some(kind);
+        }
+        !matches!(kind, Kind::Notice | Kind::Deleted) && self.grammar.take(kind.into()).is_ok()
     }
 
-    /// The required answer to an input: the events to emit, a refusal, or `None` for a late input.
+    /// The required answer to an input: the events to emit, a refusal, or `None` for a late input. The grammar and the
+    /// bounds decide: an agent's event is emitted if both allow it next, and else the agent is told which forbids it.
     fn answer(&self, bounds: &Bounds, input: Input) -> Option<Result<Vec<Kind>, Refusal>> {
-        let ending = match input {
-            Input::Complete => Some(Kind::Completed),
-            Input::Fail => Some(Kind::Error(Reason::Failed)),
-            Input::Abandon => Some(Kind::Error(Reason::Abandoned)),
-            Input::Cancel => Some(Kind::Error(Reason::Cancelled)),
-            Input::Interrupt => Some(Kind::Error(Reason::Interrupted)),
-            Input::Expired(Timer::Silence) => Some(Kind::Error(Reason::Silent)),
-            Input::Expired(Timer::Deadline) => Some(Kind::Error(Reason::TimedOut)),
-            Input::Expired(_) => return None,
-            Input::Dequeue if self.is_waiting() => return Some(Ok(vec![Kind::Started])),
-            Input::Dequeue => return None,
-            Input::Start | Input::Think | Input::Say(_) | Input::Alive | Input::OpenTool(_) | Input::CloseTool(..) => {
-                None
-            }
+        let started = self.grammar.has_started();
+        let late = if self.is_open() { Refusal::OutOfOrder } else { Refusal::RunEnded };
+        if input == Input::Dequeue {
+            return self.is_waiting().then(|| Ok(vec![Kind::Started]));
+        }
+        let is_late = self.is_waiting() && !matches!(input, Input::Cancel | Input::Interrupt);
+        if is_late || !self.is_open() {
+            return is_agents(input).then_some(Err(late));
+        }
+        let Some(kind) = event_of(input) else {
+            return is_agents(input).then_some(if started { Ok(Vec::new()) } else { Err(late) });
         };
-        let of_the_agent = match input {
-            Input::Start
-            | Input::Think
-            | Input::Say(_)
-            | Input::Alive
-            | Input::OpenTool(_)
-            | Input::CloseTool(..)
-            | Input::Complete
-            | Input::Fail => true,
-            Input::Dequeue | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => false,
-        };
-        if !self.is_open() {
-            return of_the_agent.then_some(Err(Refusal::RunEnded));
+        if kind.is_terminal() {
+            let end = if let Kind::Error(reason) = kind { Ending::Error(reason) } else { Ending::Completed };
+            let open = self.grammar.tools().iter().map(|tool| Kind::ToolCompleted(*tool, ToolEnd::Abandoned(end)));
+            let right = kind != Kind::Completed || started;
+            return Some(if right { Ok(open.chain([kind]).collect()) } else { Err(late) });
         }
-        if self.is_waiting() && !matches!(input, Input::Cancel | Input::Interrupt) {
-            return of_the_agent.then_some(Err(Refusal::OutOfOrder));
-        }
-        if let Some(ending) = ending {
-            if ending == Kind::Completed && !self.started {
-                return Some(Err(Refusal::OutOfOrder));
-            }
-            let end = if let Kind::Error(reason) = ending { Ending::Error(reason) } else { Ending::Completed };
-            let abandoned = self.tools.iter().map(|tool| Kind::ToolCompleted(*tool, ToolEnd::Abandoned(end)));
-            return Some(Ok(abandoned.chain([ending]).collect()));
-        }
-        let full = self.events >= bounds.events;
-        Some(match input {
-            Input::Start if self.started => Err(Refusal::OutOfOrder),
-            Input::Start => Ok(vec![Kind::Started]),
-            _ if !self.started => Err(Refusal::OutOfOrder),
-            Input::Alive => Ok(Vec::new()),
-            Input::Think | Input::Say(_) | Input::OpenTool(_) if full => Err(Refusal::TooManyEvents),
-            Input::OpenTool(tool) if self.tools.contains(&tool) => Err(Refusal::ToolOpen),
-            Input::OpenTool(_) if self.tools.len() == bounds.tools => Err(Refusal::TooManyTools),
-            Input::OpenTool(tool) => Ok(vec![Kind::ToolExecuting(tool)]),
-            Input::CloseTool(tool, end) if self.tools.contains(&tool) => Ok(vec![Kind::ToolCompleted(tool, end)]),
-            Input::CloseTool(..) => Err(Refusal::ToolNotOpen),
-            Input::Say(part) => Ok(vec![Kind::Delta(part)]),
-            Input::Dequeue
-            | Input::Think
-            | Input::Complete
-            | Input::Fail
-            | Input::Abandon
-            | Input::Cancel
-            | Input::Interrupt
-            | Input::Expired(_) => Ok(vec![Kind::Thinking]),
+        let grows = matches!(kind, Kind::Thinking | Kind::Delta(_) | Kind::ToolExecuting(_));
+        let opens = matches!(kind, Kind::ToolExecuting(_));
+        Some(match self.grammar.allows(kind.into()) {
+            Ok(()) | Err(Wrong::ToolOpen) if grows && self.events >= bounds.events => Err(Refusal::TooManyEvents),
+            Ok(()) if opens && self.grammar.tools().len() == bounds.tools => Err(Refusal::TooManyTools),
+            Ok(()) => Ok(vec![kind]),
+            Err(Wrong::ToolOpen) => Err(Refusal::ToolOpen),
+            Err(Wrong::ToolNotOpen) => Err(Refusal::ToolNotOpen),
+            Err(_) => Err(late),
         })
+    }
+}
+
+/// The event that an input asks for, or causes.
+const fn event_of(input: Input) -> Option<Kind> {
+    Some(match input {
+        Input::Start | Input::Dequeue => Kind::Started,
+        Input::Think => Kind::Thinking,
+        Input::Say(part) => Kind::Delta(part),
+        Input::OpenTool(tool) => Kind::ToolExecuting(tool),
+        Input::CloseTool(tool, end) => Kind::ToolCompleted(tool, end),
+        Input::Complete => Kind::Completed,
+        Input::Fail => Kind::Error(Reason::Failed),
+        Input::Abandon => Kind::Error(Reason::Abandoned),
+        Input::Cancel => Kind::Error(Reason::Cancelled),
+        Input::Interrupt => Kind::Error(Reason::Interrupted),
+        Input::Expired(Timer::Silence) => Kind::Error(Reason::Silent),
+        Input::Expired(Timer::Deadline) => Kind::Error(Reason::TimedOut),
+        Input::Alive | Input::Expired(_) => return None,
+    })
+}
+
+/// Whether the input is an agent's, which is told of a refusal.
+const fn is_agents(input: Input) -> bool {
+    match input {
+        Input::Start
+        | Input::Think
+        | Input::Say(_)
+        | Input::Alive
+        | Input::OpenTool(_)
+        | Input::CloseTool(..)
+        | Input::Complete
+        | Input::Fail => true,
+        Input::Dequeue | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => false,
     }
 }
 
@@ -161,7 +140,7 @@ pub struct State {
     run: Run,
     /// The run that a restart would recover from the events so far.
     recalled: Run,
-    grammar: Grammar,
+    observed: Observed,
     armed: Armed,
     broken: Option<&'static str>,
 }
@@ -176,8 +155,8 @@ impl State {
         let mut out = Vec::new();
         let received = Received { message: MESSAGE, thread: THREAD, schedule, replaces: None };
         let run = Run::accept(bounds, received, &mut out);
-        let (grammar, armed) = (Grammar::default(), Armed::default());
-        let mut state = Self { run, recalled: Run::recall(received), grammar, armed, broken: None };
+        let (observed, armed) = (Observed::default(), Armed::default());
+        let mut state = Self { run, recalled: Run::recall(received), observed, armed, broken: None };
         state.dispatch(bounds, &out);
         state.expect(out.first() == Some(&Output::Emit(Kind::Received(received))), "RUN-1");
         let timers = if schedule == Schedule::Immediate { 2 } else { 0 };
@@ -190,13 +169,13 @@ impl State {
         for output in out {
             match output {
                 Output::Emit(kind) => {
-                    let right = self.grammar.take(*kind);
+                    let right = self.observed.take(*kind);
                     self.expect(right, "RUN-1");
                     self.recalled.replay(*kind);
                 }
                 Output::Arm(timer, after) => {
                     self.armed.arm(*timer);
-                    let executing = *timer == Timer::Silence && !self.grammar.tools.is_empty();
+                    let executing = *timer == Timer::Silence && !self.observed.grammar.tools().is_empty();
                     let right = if executing { Some(bounds.execution) } else { deadline(bounds, *timer) };
                     self.expect(right == Some(*after), "LIVE-2");
                 }
@@ -208,12 +187,12 @@ impl State {
 
     fn feed(&mut self, bounds: &Bounds, input: Input) -> Result<Handled, Refusal> {
         let before = self.run.clone();
-        let (open, waiting) = (self.grammar.is_open(), self.grammar.is_waiting());
+        let (open, waiting) = (self.observed.is_open(), self.observed.is_waiting());
         let room = self.run.reserve() + Run::needs(&input);
         if let Input::Expired(timer) = input {
             self.armed.disarm(timer);
         }
-        let answer = self.grammar.answer(bounds, input);
+        let answer = self.observed.answer(bounds, input);
         let mut out = Vec::new();
         let handled = self.run.step(bounds, input, &mut out);
         let emitted: Vec<Kind> = out
@@ -231,10 +210,10 @@ impl State {
                 self.expect(handled == Ok(Handled::Done), "RUN-3");
                 self.expect(emitted == events, "RUN-1");
                 // A run that is taken back does not need the room reserved for its beginning.
-                let spare = usize::from(waiting && !self.grammar.is_open());
+                let spare = usize::from(waiting && !self.observed.is_open());
                 self.expect(emitted.len() + self.run.reserve() + spare == room, "RUN-3");
-                if self.grammar.is_open() && !emitted.is_empty() {
-                    self.grammar.events += 1;
+                if self.observed.is_open() && !emitted.is_empty() {
+                    self.observed.events += 1;
                 }
             }
         }
@@ -242,33 +221,35 @@ impl State {
             self.expect(self.run == before && out.is_empty(), "RUN-3");
         }
         let renewed = out.iter().filter(|output| matches!(output, Output::Arm(Timer::Silence, _))).count();
-        let heard = handled == Ok(Handled::Done) && self.grammar.is_open();
+        let heard = handled == Ok(Handled::Done) && self.observed.is_open();
         self.expect(renewed == usize::from(heard), "LIVE-2");
         // Nothing extends a run's deadline, which is armed when the run begins.
-        let begins = waiting && self.grammar.started;
+        let begins = waiting && self.observed.grammar.has_started();
         self.expect(out.iter().any(|output| matches!(output, Output::Arm(Timer::Deadline, _))) == begins, "LIVE-2");
         let stops = out.iter().filter(|output| **output == Output::Stop).count();
-        self.expect(stops == usize::from(open && !self.grammar.is_open()), "RUN-1");
+        self.expect(stops == usize::from(open && !self.observed.is_open()), "RUN-1");
         self.check(bounds);
         handled
     }
 
     fn check(&mut self, bounds: &Bounds) {
-        self.expect(self.run.check(bounds).is_ok() && self.grammar.tools.len() <= bounds.tools, "LIM-1");
-        self.expect(self.grammar.events <= bounds.events + 1 + bounds.tools as u32, "LIM-1");
-        let open = self.grammar.is_open();
+        self.expect(self.run.check(bounds).is_ok() && self.observed.grammar.tools().len() <= bounds.tools, "LIM-1");
+        self.expect(self.observed.events <= bounds.events + 1 + bounds.tools as u32, "LIM-1");
+        let open = self.observed.is_open();
         self.expect(self.run.is_open() == open, "RUN-1");
-        let waiting = self.grammar.is_waiting();
+        let waiting = self.observed.is_waiting();
         self.expect(self.run.is_queued() == waiting, "RUN-4");
         self.expect(self.armed.has(Timer::Silence) == (open && !waiting), "LIVE-2");
         self.expect(self.armed.has(Timer::Deadline) == (open && !waiting), "LIVE-2");
-        let ending = self.grammar.answer(bounds, Input::Cancel).and_then(Result::ok).map_or(0, |events| events.len());
+        let ending = self.observed.answer(bounds, Input::Cancel).and_then(Result::ok).map_or(0, |events| events.len());
         self.expect(self.run.reserve() == ending + usize::from(waiting), "RUN-3");
-        let stage = match (self.grammar.ended, self.run.state()) {
+        let stage = match (self.observed.ended, self.run.state()) {
             (None, Stage::Queued) => waiting,
-            (None, Stage::Accepted) => !self.grammar.started && !waiting,
-            (None, Stage::Started) => self.grammar.started && self.grammar.tools.is_empty(),
-            (None, Stage::Working { tools }) => self.grammar.started && *tools == self.grammar.tools,
+            (None, Stage::Accepted) => !self.observed.grammar.has_started() && !waiting,
+            (None, Stage::Started) => self.observed.grammar.has_started() && self.observed.grammar.tools().is_empty(),
+            (None, Stage::Working { tools }) => {
+                self.observed.grammar.has_started() && tools == self.observed.grammar.tools()
+            }
             (Some(Kind::Completed), Stage::Completed)
             | (Some(Kind::Error(Reason::Cancelled)), Stage::Cancelled)
             | (Some(Kind::Error(Reason::Interrupted)), Stage::Interrupted) => true,
@@ -324,27 +305,30 @@ impl Model for Request {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut all = unbroken();
         all.extend([
-            Property::sometimes("RUN-1.completed", |_, state: &State| state.grammar.ended == Some(Kind::Completed)),
+            Property::sometimes("RUN-1.completed", |_, state: &State| state.observed.ended == Some(Kind::Completed)),
             Property::sometimes("RUN-1.cancelled", |_, state: &State| {
-                state.grammar.ended == Some(Kind::Error(Reason::Cancelled))
+                state.observed.ended == Some(Kind::Error(Reason::Cancelled))
             }),
-            Property::sometimes("RUN-4.begun", |_, state: &State| state.grammar.queued && state.grammar.started),
+            Property::sometimes("RUN-4.begun", |_, state: &State| {
+                state.observed.queued && state.observed.grammar.has_started()
+            }),
             Property::sometimes("RUN-4.taken back", |_, state: &State| {
-                let grammar = &state.grammar;
-                grammar.queued && !grammar.started && grammar.ended == Some(Kind::Error(Reason::Cancelled))
+                let observed = &state.observed;
+                let cancelled = observed.ended == Some(Kind::Error(Reason::Cancelled));
+                observed.queued && !observed.grammar.has_started() && cancelled
             }),
             Property::sometimes("RUN-3.reserved", |_, state: &State| state.run.reserve() > 2),
             Property::sometimes("LIM-1.tools", |model: &Self, state: &State| {
-                state.grammar.tools.len() == model.bounds.tools
+                state.observed.grammar.tools().len() == model.bounds.tools
             }),
             Property::sometimes("LIM-1.events", |model: &Self, state: &State| {
-                state.grammar.is_open() && state.grammar.events >= model.bounds.events
+                state.observed.is_open() && state.observed.events >= model.bounds.events
             }),
             Property::sometimes("LIVE-2.silent", |_, state: &State| {
-                state.grammar.ended == Some(Kind::Error(Reason::Silent))
+                state.observed.ended == Some(Kind::Error(Reason::Silent))
             }),
             Property::sometimes("LIVE-2.overdue", |_, state: &State| {
-                state.grammar.ended == Some(Kind::Error(Reason::TimedOut))
+                state.observed.ended == Some(Kind::Error(Reason::TimedOut))
             }),
         ]);
         all
@@ -368,6 +352,19 @@ impl Proof for Request {
         ]
     }
 
+    fn weight(&self, action: &Input) -> u32 {
+        match action {
+            Input::Complete | Input::Fail | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => 1,
+            Input::Start | Input::Dequeue => 16,
+            Input::Think | Input::Say(_) | Input::Alive | Input::OpenTool(_) => 8,
+            Input::CloseTool(..) => 2,
+        }
+    }
+
+    fn survives(&self, state: &State) -> bool {
+        survives(&state.run)
+    }
+
     fn fairness(&self, action: &Input) -> Option<u8> {
         // An agent that keeps reporting that it is alive keeps the other timer from firing.
         (*action == Input::Expired(Timer::Deadline)).then_some(0)
@@ -376,7 +373,7 @@ impl Proof for Request {
     fn promises(&self) -> Vec<Promise<Self>> {
         vec![Promise {
             id: "LIVE-2",
-            pending: |_, state| state.broken.is_none() && state.grammar.is_open() && !state.grammar.is_waiting(),
+            pending: |_, state| state.broken.is_none() && state.observed.is_open() && !state.observed.is_waiting(),
         }]
     }
 }

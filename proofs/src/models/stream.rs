@@ -24,6 +24,7 @@ use lockstep_model::{BatchId, Bounds, Epoch, FencingToken, Handled, Offset, Posi
 
 use crate::engine::profile::Profile;
 use crate::models::harness::{Armed, checked, deadline, small};
+use crate::properties;
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -44,6 +45,12 @@ pub fn model(profile: Profile) -> Log {
         Profile::Deep => (5, 2, 2, 2, 2),
     };
     Log { bounds: small(), appends, failures, crashes, readers, seeks }
+}
+
+/// Returns the model at bounds for long random walks.
+pub fn long() -> Log {
+    let bounds = Bounds { retained: 5, pending: 8, ..small() };
+    Log { bounds, appends: 60, failures: 20, crashes: 6, readers: 3, seeks: 60 }
 }
 
 /// An action of the adversary.
@@ -339,21 +346,22 @@ impl State {
         let next = (0..self.told).find(|index| self.durable[*index].0 > seen);
         let (head, tail) = (self.head(), self.tail());
         let behind = self.stream.is_behind(cursor);
-        let (right, at) = match self.stream.read(bounds, &mut cursor) {
-            Read::Entry(entry) => (
-                seen >= tail && next.is_some_and(|next| *entry == self.entry(next) && entry.previous.0 == seen),
-                entry.offset.0,
-            ),
-            Read::Head => (seen == head, seen),
+        let mut observed = properties::stream::Reader::resumed(Offset(seen));
+        let (right, order) = match self.stream.read(bounds, &mut cursor) {
+            Read::Entry(entry) => {
+                let there = seen >= tail && next.is_some_and(|next| *entry == self.entry(next));
+                (there, observed.entry(entry.previous, entry.offset))
+            }
+            Read::Head => (seen == head, Ok(())),
             // This log keeps no trimmed entries.
-            Read::Missed => (false, seen),
-            Read::Gap { from, to } => (seen < tail && from.0 == seen && to.0 == tail, to.0),
+            Read::Missed => (false, Ok(())),
+            Read::Gap { from, to } => (seen < tail && to.0 == tail, observed.reset(from, to)),
         };
         self.reset |= seen < tail;
-        self.expect(right && cursor.at() == Offset(at), "STR-1");
+        self.expect(right && order.is_ok() && Some(cursor.at()) == observed.at(), "STR-1");
         self.expect(behind == (seen < head), "STR-1");
         let seeks = self.readers[index].seeks;
-        self.readers[index] = Reader { cursor: Some(cursor), seeks, seen: Some((self.epoch, at)) };
+        self.readers[index] = Reader { cursor: Some(cursor), seeks, seen: Some((self.epoch, cursor.at().0)) };
         Handled::Done
     }
 

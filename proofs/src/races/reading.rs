@@ -167,7 +167,7 @@ fn send_to_first_socket(world: &World, outputs: &mut Vec<Output>) {
         if !is_event(output) {
             continue;
         }
-        let ready = world.sockets.iter().find(|(_, socket)| socket.observed.seen.is_some());
+        let ready = world.sockets.iter().find(|(_, socket)| socket.observed.reader.at().is_some());
         if let (Output::Send { connection, .. }, Some((first, _))) = (output, ready) {
             *connection = *first;
         }
@@ -201,7 +201,8 @@ fn broadcast_received(world: &World, outputs: &mut Vec<Output>) {
         _ => None,
     });
     if let Some((reader, frame)) = received {
-        let others = world.sockets.iter().filter(|(id, socket)| **id != reader && socket.observed.seen.is_some());
+        let others =
+            world.sockets.iter().filter(|(id, socket)| **id != reader && socket.observed.reader.at().is_some());
         outputs.extend(others.map(|(id, _)| Output::Send { connection: *id, frame: frame.clone() }));
     }
 }

@@ -1,10 +1,6 @@
 //! The credential machine: one connection's credential.
 
 mod exact;
-mod random;
-mod reference;
-
-pub(crate) use reference::Reference;
 
 use lockstep_model::auth::{Auth, Input, Output};
 use lockstep_model::{Handled, Timer, Verdict};

@@ -4,7 +4,6 @@ mod broken;
 mod credential;
 mod exact;
 mod live;
-mod random;
 
 use lockstep_model::connection::{Connection, Input, Output};
 use lockstep_model::frame::{Control, ReadFrom};

@@ -1,7 +1,6 @@
 //! The node machine: admission and health of one process.
 
 mod exact;
-mod random;
 
 use lockstep_model::node::{Input, Output};
 use lockstep_model::{Handled, Node};

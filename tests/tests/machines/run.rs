@@ -1,10 +1,6 @@
 //! The run machine: one AI request, with its events, its tools and its end.
 
 mod exact;
-mod grammar;
-mod random;
-
-pub(crate) use grammar::Grammar;
 
 use lockstep_model::run::{Input, Kind, Output, Received, Schedule, ToolEnd};
 use lockstep_model::{Handled, MessageId, Refusal, Run, ThreadId, Timer, ToolId};

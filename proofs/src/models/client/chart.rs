@@ -7,6 +7,7 @@ use stateright::{Model, Property};
 use super::rules::{Phase, away};
 use super::{Action, Peer, Settled, State, unbroken};
 use crate::engine::proof::{Lifecycle, Outcome, Promise, Proof};
+use crate::models::harness::survives;
 
 /// Close codes on both sides of each border of the table, and those that a client distinguishes.
 const CODES: [u16; 15] = [1000, 1002, 1003, 1006, 1007, 1008, 1009, 1010, 1011, 4000, 4499, 4500, 4501, 4506, 4999];
@@ -126,6 +127,22 @@ impl Proof for Peer {
             ("offsets", self.offsets.to_string()),
             ("messages at a time", self.messages.to_string()),
         ]
+    }
+
+    fn weight(&self, action: &Action) -> u32 {
+        match action {
+            Action::Die | Action::Hear(Input::Disconnect, _) => 1,
+            Action::Hear(Input::Closed { .. }, false) => 1,
+            Action::Hear(_, true) => 1,
+            Action::Hear(Input::Frame { frame: Frame::Close(_), .. }, false) => 1,
+            Action::Hear(Input::Expired(_), false) => 10,
+            Action::Hear(Input::Connect | Input::Opened { .. } | Input::Token { .. } | Input::Send { .. }, false) => 40,
+            Action::Hear(_, false) => 10,
+        }
+    }
+
+    fn survives(&self, state: &State) -> bool {
+        survives(&state.client)
     }
 
     fn fairness(&self, action: &Action) -> Option<u8> {

@@ -6,7 +6,7 @@ use stateright::{Model, Property};
 
 use super::{Action, Log, Reader, State, unbroken};
 use crate::engine::proof::{Lifecycle, Outcome, Promise, Proof};
-use crate::models::harness::Armed;
+use crate::models::harness::{Armed, survives};
 
 impl Model for Log {
     type State = State;
@@ -129,6 +129,22 @@ impl Proof for Log {
             ("pending", self.bounds.pending.to_string()),
             ("hole before an entry", "0 or 1 offset".into()),
         ]
+    }
+
+    fn weight(&self, action: &Action) -> u32 {
+        match action {
+            // There is one such action for each offset.
+            Action::Late(..) | Action::Refuse(_) | Action::Crash(_) | Action::Lose => 1,
+            Action::Append | Action::Confirm => 200,
+            Action::Take(_) => 100,
+            Action::Read(_) => 50,
+            Action::Expired(Timer::Retry) => 40,
+            Action::Expired(_) | Action::Fail | Action::Seek(..) => 4,
+        }
+    }
+
+    fn survives(&self, state: &State) -> bool {
+        survives(&state.stream)
     }
 
     fn fairness(&self, action: &Action) -> Option<u8> {

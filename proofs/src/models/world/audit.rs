@@ -303,7 +303,8 @@ impl World {
             Request::Message { message, .. } if session.known().contains_key(message) => Some(Due::Kept(*message)),
             Request::Message { message, repeat: true, .. } => {
                 let socket = self.sockets.get(&id)?;
-                (socket.observed.seen.is_some() && socket.observed.began.is_none()).then_some(Due::Forgotten(*message))
+                (socket.observed.reader.at().is_some() && socket.observed.began.is_none())
+                    .then_some(Due::Forgotten(*message))
             }
             Request::Cancel { runs: Cancel::Run(run) } if session.runs().contains_key(run) => {
                 Some(Due::Ended(user, *run))

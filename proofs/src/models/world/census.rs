@@ -88,7 +88,7 @@ impl World {
     /// NODE-2: a client is told the truth about the successor, and only when no run of any user is open or the time is
     /// over.
     pub fn check_going(&mut self, id: ConnectionId, successor: Successor) {
-        let ready = self.socket_at(id).observed.seen.is_some();
+        let ready = self.socket_at(id).observed.reader.at().is_some();
         self.expect(ready, "CONN-2");
         self.expect(self.oracle.successor == Some(successor), "NODE-2");
         self.check_away(id, Cause::GoingAway);
@@ -98,7 +98,7 @@ impl World {
     pub fn check_away(&mut self, id: ConnectionId, cause: Cause) {
         let under_way = |log: &super::state::Log| log.under_way().any(|run| self.agents.contains_key(&run));
         let open = self.logs.iter().any(|log| under_way(log));
-        let ready = self.socket_at(id).observed.seen.is_some();
+        let ready = self.socket_at(id).observed.reader.at().is_some();
         self.expect(cause != Cause::GoingAway || !ready || !open || self.oracle.overdue, "NODE-2");
     }
 
@@ -108,7 +108,7 @@ impl World {
             let state = self.gateway.connection(id).map(lockstep_model::Connection::state);
             matches!(state, Some(State::Closing { cause: Cause::GoingAway, .. }))
         };
-        let left = self.sockets.iter().any(|(id, socket)| socket.observed.seen.is_some() && closed(*id));
+        let left = self.sockets.iter().any(|(id, socket)| socket.observed.reader.at().is_some() && closed(*id));
         self.expect(!left, "NODE-2");
     }
 

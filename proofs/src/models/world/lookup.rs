@@ -174,7 +174,7 @@ impl World {
         let Some(socket) = self.socket(id) else { return };
         let asked = socket.observed.queries > 0;
         socket.observed.queries = socket.observed.queries.saturating_sub(1);
-        let ready = self.socket_at(id).observed.seen.is_some();
+        let ready = self.socket_at(id).observed.reader.at().is_some();
         self.expect(asked && ready, "CONN-2");
     }
 

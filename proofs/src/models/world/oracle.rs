@@ -14,6 +14,7 @@ use super::setup::Setup;
 use super::state::{Payload, Verification, World};
 use super::storage::recorded;
 use super::turns::begun;
+use crate::properties::stream::Wrong;
 
 impl World {
     /// The user whose message a run answers: each client has two message ids of its own. Notices go to user 0.
@@ -111,7 +112,7 @@ impl World {
                 if self.is_message_deleted(valid.user, *message) => {}
             Frame::Control(Control::Refused { code, .. }) => self.check_refusal(setup, id, valid.user, *code),
             Frame::Control(Control::GoingAway(successor)) => self.check_going(id, *successor),
-            Frame::Control(_) => self.expect(socket.observed.seen.is_some(), "CONN-2"),
+            Frame::Control(_) => self.expect(socket.observed.reader.at().is_some(), "CONN-2"),
             Frame::Event(entry) => self.check_entry(setup, id, valid, entry),
         }
     }
@@ -183,8 +184,6 @@ impl World {
     fn check_ready(&mut self, setup: &Setup, id: ConnectionId, offset: Offset, resumed: bool) {
         let socket = self.socket_at(id);
         let wanted = self.peers[usize::from(socket.peer)].client.position();
-        let second = socket.observed.seen.is_some();
-        self.expect(!second, "CONN-2");
         // A client that has let go of the socket may have moved on, and does not read this frame.
         let there = !self.socket_at(id).client_gone;
         let right = wanted.is_none_or(|wanted| !resumed || wanted.offset == offset) && (resumed || !setup.keeps);
@@ -193,33 +192,26 @@ impl World {
         let unread = !client.earliest && wanted.is_none();
         // Entries that no reader was sent are not skipped.
         self.expect(!unread || !resumed || offset.0 <= self.oracle.pulled[usize::from(client.user)], "STR-1");
-        if let Some(socket) = self.sockets.get_mut(&id) {
-            (socket.observed.seen, socket.observed.began) =
-                (Some(offset), (resumed && wanted.is_some()).then_some(offset));
-            socket.observed.owes_reset = !resumed;
-        }
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        socket.observed.began = (resumed && wanted.is_some()).then_some(offset);
+        let first = socket.observed.reader.ready(offset, resumed);
+        self.expect(first.is_ok(), "CONN-2");
     }
 
     fn check_reset(&mut self, id: ConnectionId, valid: Grant, from: Offset, to: Offset) {
         let user = usize::try_from(valid.user.0).unwrap_or(0);
         let end = self.logs[user].head();
         let Some(socket) = self.sockets.get_mut(&id) else { return };
-        let right = match socket.observed.seen {
-            Some(seen) if socket.observed.owes_reset => to == seen,
-            Some(seen) => from == seen && to > from,
-            None => false,
-        };
+        let right = socket.observed.reader.reset(from, to);
         self.oracle.pulled[user] = self.oracle.pulled[user].max(to.0);
-        socket.observed.seen = Some(to);
-        socket.observed.owes_reset = false;
         socket.observed.reset = true;
-        self.expect(right && to.0 <= end, "STR-1");
+        self.expect(right.is_ok() && to.0 <= end, "STR-1");
     }
 
     /// STR-3: a frame of a part is exactly what the log has between the reader's old and new position.
     fn check_pieces(&mut self, id: ConnectionId, valid: Grant, entry: &Entry<Payload>) -> bool {
         let socket = self.socket_at(id);
-        let (seen, began) = (socket.observed.seen.map_or(0, |seen| seen.0), socket.observed.began);
+        let (seen, began) = (socket.observed.reader.at().map_or(0, |seen| seen.0), socket.observed.began);
         let mut content = None;
         for offset in seen + 1..=entry.offset.0 {
             if self.is_deleted(valid.user, Offset(offset)) {
@@ -247,7 +239,7 @@ impl World {
         let (whole, written) = match entry.event.kind {
             Kind::Delta(_) => (self.check_pieces(id, valid, entry), true),
             _ => {
-                let seen = self.socket_at(id).observed.seen.unwrap_or_default();
+                let seen = self.socket_at(id).observed.reader.at().unwrap_or_default();
                 let next = self.is_nothing_between(valid.user, seen, entry.offset);
                 self.expect(next, "STR-1");
                 (true, self.written(valid.user, entry.offset) == Some(&entry.event))
@@ -255,19 +247,17 @@ impl World {
         };
         let gone = self.is_deleted(valid.user, entry.offset);
         self.oracle.caught_up |= self.is_trimmed(valid.user, entry.offset);
-        self.oracle.passed |= self.socket_at(id).observed.seen.is_some_and(|seen| self.is_deleted(valid.user, seen));
+        self.oracle.passed |=
+            self.socket_at(id).observed.reader.at().is_some_and(|seen| self.is_deleted(valid.user, seen));
         let owner = self.user_of_run(setup, entry.event.run);
         let Some(socket) = self.sockets.get_mut(&id) else { return };
-        let in_order = socket.observed.seen.is_some_and(|seen| entry.previous == seen && entry.offset > seen);
-        let ready = socket.observed.seen.is_some();
-        let silent = socket.observed.owes_reset;
-        socket.observed.seen = Some(entry.offset);
+        let in_order = socket.observed.reader.entry(entry.previous, entry.offset);
         let pulled = &mut self.oracle.pulled[usize::try_from(valid.user.0).unwrap_or(0)];
         *pulled = entry.offset.0.max(*pulled);
         self.expect(!gone, "RET-1");
-        self.expect(ready, "CONN-2");
+        self.expect(in_order != Err(Wrong::NotReady), "CONN-2");
         self.expect(owner == Some(valid.user), "ISO-1");
-        self.expect(in_order && !silent, "STR-1");
+        self.expect(in_order.is_ok(), "STR-1");
         self.expect(written, "STR-2");
         self.expect(whole, "STR-3");
     }

@@ -52,7 +52,7 @@ const PREMISES: &[Premise] = &[
         within: always_within,
         reached: |_, world| {
             world.sockets.iter().any(|(_, socket)| {
-                socket.observed.valid.is_some() && socket.observed.seen.is_some_and(|seen| seen.0 > 0)
+                socket.observed.valid.is_some() && socket.observed.reader.at().is_some_and(|seen| seen.0 > 0)
             })
         },
     },
@@ -87,7 +87,9 @@ const PREMISES: &[Premise] = &[
         within: |setup| setup.cuts + setup.crashes > 0 && setup.clients.iter().any(|client| client.sockets > 1),
         reached: |_, world| {
             world.sockets.iter().any(|(_, socket)| {
-                socket.generation.0 > 1 && !socket.observed.reset && socket.observed.seen.is_some_and(|seen| seen.0 > 0)
+                socket.generation.0 > 1
+                    && !socket.observed.reset
+                    && socket.observed.reader.at().is_some_and(|seen| seen.0 > 0)
             })
         },
     },
@@ -361,7 +363,7 @@ fn is_behind(world: &World) -> bool {
         let there = live && !socket.cut && !socket.client_gone && !socket.server_gone && !socket.observed.closing;
         let user = world.gateway.user_of(*id).and_then(|user| world.gateway.slots().get(&user));
         let head = user.and_then(|slot| slot.session.stream()).map(stream::Stream::head);
-        there && head.is_some_and(|head| socket.observed.seen.is_none_or(|seen| seen < head))
+        there && head.is_some_and(|head| socket.observed.reader.at().is_none_or(|seen| seen < head))
     })
 }
 
@@ -372,7 +374,7 @@ fn is_left_behind(world: &World) -> bool {
         unnoticed || (socket.cut && !socket.client_gone)
     };
     let over = |socket: &super::state::Socket| {
-        socket.observed.seen.is_some() && socket.observed.valid.is_none() && !socket.server_gone
+        socket.observed.reader.at().is_some() && socket.observed.valid.is_none() && !socket.server_gone
     };
     (world.oracle.drained && world.gateway.node().state() != node::State::Stopped)
         || world.sockets.iter().any(|(_, socket)| dead(socket) || over(socket))

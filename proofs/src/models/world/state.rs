@@ -16,6 +16,7 @@ use lockstep_model::{
 
 pub use super::shared::Payload;
 use super::shared::{Remembered, Shared};
+use crate::properties::stream::Reader;
 
 /// The production composition, with memoised sessions.
 pub type CheckedGateway = Gateway<Payload, Remembered>;
@@ -96,13 +97,11 @@ pub struct Observed {
     pub valid: Option<Grant>,
     /// The newest attempt that the gateway asked about.
     pub newest: Attempt,
-    /// The oracle's position in the stream on it; `None` before `connection_ready`.
-    pub seen: Option<Offset>,
+    /// Its position in the stream, from what was sent on it.
+    pub reader: Reader,
     /// The position at which `connection_ready` resumed it, while it is ready and everything after that can still be
     /// read.
     pub began: Option<Offset>,
-    /// Whether `connection_ready` announced a gap that has not been specified yet.
-    pub owes_reset: bool,
     /// Whether a gap was specified on it.
     pub reset: bool,
     /// Whether all its user's places were taken when it needed one.
@@ -333,7 +332,8 @@ impl Socket {
         (self.woken, self.told) = (false, false);
         let observed = &mut self.observed;
         observed.valid = None;
-        (observed.seen, observed.began) = (None, None);
+        observed.reader.leave();
+        observed.began = None;
         (observed.quiet, observed.queries) = (0, 0);
     }
 }

@@ -12,6 +12,7 @@ use super::action::{deletion_id, message_of, notice_id};
 use super::deletion::deleted;
 use super::setup::Setup;
 use super::state::{Log, Payload, Scratch, World, Write};
+use crate::properties::run::Grammar;
 
 /// The payload that an agent passes with an event of this kind.
 pub(super) const fn agent_payload(kind: Kind) -> Option<Payload> {
@@ -328,28 +329,11 @@ impl Log {
 
     /// RUN-1: whether the grammar of a run allows this event next.
     pub fn accepts(&self, event: &Event<Payload>) -> bool {
-        let mut begun = false;
-        let mut started = false;
-        let mut tools = Vec::new();
-        for kind in self.entries.iter().filter(|earlier| earlier.run == event.run).map(|earlier| earlier.kind) {
-            match kind {
-                Kind::Received(_) => begun = true,
-                Kind::Started => started = true,
-                Kind::Thinking | Kind::Delta(_) => {}
-                Kind::ToolExecuting(tool) => tools.push(tool),
-                Kind::ToolCompleted(tool, _) => tools.retain(|open| *open != tool),
-                Kind::Completed | Kind::Error(_) | Kind::Notice | Kind::Deleted => return false,
-            }
+        let mut grammar = Grammar::default();
+        for earlier in self.entries.iter().filter(|earlier| earlier.run == event.run) {
+            // What the log has was judged when it came. Of an ended run it may have the end alone.
+            let _ = grammar.take(earlier.kind.into());
         }
-        match event.kind {
-            Kind::Received(_) => !begun,
-            Kind::Started => begun && !started,
-            Kind::Thinking | Kind::Delta(_) => started,
-            Kind::ToolExecuting(tool) => started && !tools.contains(&tool),
-            Kind::ToolCompleted(tool, _) => tools.contains(&tool),
-            Kind::Completed => started && tools.is_empty(),
-            Kind::Error(_) => begun && tools.is_empty(),
-            Kind::Notice | Kind::Deleted => !begun,
-        }
+        grammar.allows(event.kind.into()).is_ok()
     }
 }

@@ -180,6 +180,19 @@ fn a_live_connection_is_given_time_to_go() {
     assert_eq!(step(&mut connection, Input::Expired(Timer::Grace)), done(closes(Cause::GoingAway)));
 }
 
+/// NODE-2: whatever a live connection waits for, it is told, after all that it was to be told before.
+#[test]
+fn a_drain_reaches_a_probed_connection_after_what_waits() {
+    let mut connection = live();
+    while connection.pull().is_some() {}
+    assert_eq!(step(&mut connection, Input::Expired(Timer::Idle)).0, Handled::Done);
+    assert_eq!(step(&mut connection, DRAIN).0, Handled::Done);
+    assert_eq!(connection.state(), &State::Draining);
+    let left: Vec<_> = core::iter::from_fn(|| connection.pull()).collect();
+    let going = Control::GoingAway(Successor::Absent);
+    assert_eq!(left, [Control::Probe, going].map(Frame::Control));
+}
+
 /// LIM-1: unsolicited frames take half of the outbox and leave the other half for answers.
 #[test]
 fn notices_take_half_of_the_outbox_and_close_nothing() {

@@ -6,12 +6,12 @@ use lockstep_model::client::{Client, Input, Output};
 use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::run::Kind;
 use lockstep_model::{
-    ConnectionId, Entry, Frame, Handled, MessageId, Position, Request, RunId, SocketId, ThreadId, Timer, UserId,
-    connection,
+    ConnectionId, Entry, Frame, Handled, MessageId, Position, Request, RunId, SocketId, ThreadId, Timer, ToolId,
+    UserId, connection,
 };
 
 use super::world::{BOUNDS, World};
-use crate::run::Grammar;
+use crate::properties::run::Grammar;
 use crate::support::Tag;
 
 pub(super) struct SimulatedClient {
@@ -231,12 +231,12 @@ impl World {
             let received = self.received(*user);
             let messages: BTreeSet<_> = received.iter().map(|(message, _)| message).collect();
             assert_eq!(messages.len(), received.len(), "RUN-2: a message ran twice: {received:?}");
-            let mut runs: BTreeMap<RunId, Grammar> = BTreeMap::new();
+            let mut runs: BTreeMap<RunId, Grammar<ToolId>> = BTreeMap::new();
             for entry in store.log.history() {
-                let read = runs.entry(entry.event.run).or_default().read(entry.event.kind);
+                let read = runs.entry(entry.event.run).or_default().take(entry.event.kind.into());
                 assert_eq!(read, Ok(()), "RUN-1: {entry:?}");
             }
-            assert!(!complete || runs.values().all(Grammar::ended), "LIVE-2: {runs:?}");
+            assert!(!complete || runs.values().all(Grammar::has_ended), "LIVE-2: {runs:?}");
         }
         for client in &self.clients {
             let received = self.received(client.user);

@@ -318,6 +318,27 @@ fn a_hand_over_that_is_aborted_leaves_the_node_ready() {
     }
 }
 
+/// NODE-1: what an operator pinned before a hand-over no longer holds once it is aborted.
+#[test]
+fn an_aborted_hand_over_forgets_the_pin() {
+    let mut node = pinned(Mode::Degraded);
+    assert_eq!(step(&mut node, HAND_OVER).0, Handled::Done);
+    assert_eq!(step(&mut node, Input::HandoverAborted).0, Handled::Done);
+    assert_eq!(step(&mut node, POOR), (Handled::Done, vec![]));
+    assert_eq!(node.state(), State::Ready { bad: 1 });
+}
+
+/// NODE-2: a session that was opened while the node stops keeps it from stopping.
+#[test]
+fn a_late_session_is_waited_for() {
+    let mut node = stopping();
+    assert_eq!(step(&mut node, Input::SessionOpened).0, Handled::Done);
+    assert_eq!(step(&mut node, Input::Closed), (Handled::Done, vec![]));
+    assert_eq!(node.state(), State::Stopping);
+    let out = vec![Output::Disarm(Timer::Grace), Output::Stopped];
+    assert_eq!(step(&mut node, Input::SessionRetired), (Handled::Done, out));
+}
+
 /// A process that is told to end while a successor waits ends, whatever the successor does.
 #[test]
 fn a_drain_takes_precedence_over_a_hand_over() {

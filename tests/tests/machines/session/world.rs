@@ -9,14 +9,15 @@ use lockstep_model::stream::{Page, Writer};
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, ConnectionId, Entry, Frame, Grant, Handled, MessageId, Mode, Offset, Refusal, Run, RunId, Scope, Session,
-    Stream, ThreadId, Timer,
+    Stream, ThreadId, Timer, ToolId,
 };
 
 use proptest::sample::Index;
 
 use super::USER;
 use crate::log::Log;
-use crate::run::Grammar;
+use crate::properties::run::Grammar;
+use crate::properties::stream;
 use crate::support::{SMALL, Tag, attempt, lawful, survives_json};
 
 /// A connection from its client's side.
@@ -24,14 +25,13 @@ use crate::support::{SMALL, Tag, attempt, lawful, survives_json};
 pub(super) struct Reader {
     pub(super) grant: Grant,
     pub(super) from: ReadFrom,
-    /// The last offset that it was sent, once it is ready.
-    at: Option<Offset>,
-    resumed: bool,
+    /// What it was sent of the stream.
+    stream: stream::Reader,
 }
 
 impl Reader {
-    pub(super) const fn new(grant: Grant, from: ReadFrom) -> Self {
-        Self { grant, from, at: None, resumed: false }
+    pub(super) fn new(grant: Grant, from: ReadFrom) -> Self {
+        Self { grant, from, stream: stream::Reader::default() }
     }
 }
 
@@ -214,27 +214,25 @@ impl World {
         let reader = self.readers.get_mut(&id).unwrap();
         let revoked = self.fence.iter().any(|scope| is_meant(*scope, reader.grant));
         assert!(!revoked && frame.is_application(), "AUTH-1: {frame:?} for {reader:?}");
-        match (frame, reader.at) {
-            (Frame::Control(Control::Ready { user, epoch, offset, resumed, .. }), None) => {
+        match (frame, reader.stream.at()) {
+            (Frame::Control(Control::Ready { user, epoch, offset, resumed, .. }), _) => {
                 assert_eq!(user, reader.grant.user, "AUTH-2: it is told whose stream it reads");
                 assert_eq!(epoch, self.log.epoch());
                 if let (ReadFrom::After(position), true) = (reader.from, resumed) {
                     assert_eq!((position.epoch, position.offset), (epoch, offset), "resumed means from there");
                 }
-                (reader.at, reader.resumed) = (Some(offset), resumed);
+                assert_eq!(reader.stream.ready(offset, resumed), Ok(()), "CONN-2");
             }
-            (Frame::Control(Control::StreamReset { from, to }), Some(at)) => {
-                assert!(!reader.resumed || !self.log.keeps, "STR-3: what is kept is read");
-                assert!(from == at || !reader.resumed, "the gap begins where reading had come to");
-                assert!(to >= at);
-                reader.at = Some(to);
+            (Frame::Control(Control::StreamReset { from, to }), _) => {
+                assert!(reader.stream.has_gap() || !self.log.keeps, "STR-3: what is kept is read");
+                assert_eq!(reader.stream.reset(from, to), Ok(()), "STR-1");
             }
             (Frame::Event(entry), Some(at)) => {
                 let gone = |next: &Entry<Tag>| is_deleted(&self.deletions, next);
                 let next = self.log.history().iter().find(|next| next.offset > at && !gone(next));
                 let next = next.map(|next| Entry { previous: at, ..next.clone() });
                 assert_eq!(Some(entry.clone()), next, "STR-1, RET-1: the next durable entry, and no other");
-                reader.at = Some(entry.offset);
+                assert_eq!(reader.stream.entry(entry.previous, entry.offset), Ok(()), "STR-1");
             }
             (Frame::Control(_), Some(_)) => {}
             (frame, at) => panic!("CONN-2: {frame:?} at {at:?}"),
@@ -350,17 +348,17 @@ impl World {
     /// RUN-1, RUN-2: the grammar over all that the log ever took.
     pub(super) fn check_history(&self, complete: bool) {
         self.check_threads();
-        let mut runs: BTreeMap<RunId, Grammar> = BTreeMap::new();
+        let mut runs: BTreeMap<RunId, Grammar<ToolId>> = BTreeMap::new();
         let mut begun: BTreeSet<MessageId> = BTreeSet::new();
         for entry in self.log.history() {
             let grammar = runs.entry(entry.event.run).or_default();
-            assert_eq!(grammar.read(entry.event.kind), Ok(()), "RUN-1: {entry:?}");
+            assert_eq!(grammar.take(entry.event.kind.into()), Ok(()), "RUN-1: {entry:?}");
             if let Kind::Received(received) = entry.event.kind {
                 assert!(begun.insert(received.message), "RUN-2: {entry:?}");
             }
         }
         if complete {
-            assert!(runs.values().all(Grammar::ended), "LIVE-2: each accepted run ends");
+            assert!(runs.values().all(Grammar::has_ended), "LIVE-2: each accepted run ends");
         }
     }
 }
