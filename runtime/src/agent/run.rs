@@ -74,10 +74,7 @@ impl fmt::Display for EmitError {
 
 impl core::error::Error for EmitError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::Refused(why) => Some(why),
-            Self::Lost | Self::NotJson => None,
-        }
+        if let Self::Refused(why) = self { Some(why) } else { None }
     }
 }
 
@@ -106,15 +103,7 @@ impl<E: fmt::Display> fmt::Display for ToolError<E> {
     }
 }
 
-impl<E: fmt::Debug + fmt::Display> core::error::Error for ToolError<E> {
-    /// The refusal of an event. A tool's own error need not be an [`Error`](core::error::Error); it is in the variant.
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::Run(error) => error.source(),
-            Self::Failed(_) | Self::Panicked | Self::NotJson => None,
-        }
-    }
-}
+impl<E: fmt::Debug + fmt::Display> core::error::Error for ToolError<E> {}
 
 /// A run's progress, as the driver reports it to the handle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,12 +8,14 @@
 //! | lengths, bans, layout | [`rules`] |
 //! | property ids and their table | [`properties`] |
 //! | who may hold users, connections and the core | [`owners`] |
+//! | names of members on the wire | [`members`] |
 //! | what the README and the guide promise | [`readme`] |
 #![forbid(unsafe_code)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod members;
 mod owners;
 mod packages;
 mod properties;
