@@ -171,8 +171,8 @@ impl State {
             self.wrong.push((self.now, attempt));
             self.wrong.sort_unstable();
         }
-        for kind in 0..2 {
-            let within = self.crowded[kind] || self.is_within(kind, KINDS[kind](&attempt));
+        for (kind, key) in KINDS.iter().enumerate() {
+            let within = self.crowded[kind] || self.is_within(kind, key(&attempt));
             self.expect(within, "LIM-1");
         }
     }
