@@ -34,8 +34,11 @@ pub(super) struct Socket {
     sought: Option<Sought>,
     ready: bool,
     /// For events without a place: the runs, and the line of each event by its id.
-    loose: Option<Box<(Runs, HashMap<u64, u64, RandomState>)>>,
+    loose: Option<Box<Loose>>,
 }
+
+/// The runs of a socket, and the line of each event by its id.
+type Loose = (Runs, HashMap<u64, u64, RandomState>);
 
 struct Sought {
     epoch: u64,
@@ -95,7 +98,7 @@ impl Socket {
     fn missed(&mut self, (epoch, previous): (u64, u64)) -> Option<(u64, u64)> {
         let sought = self.sought.as_ref()?;
         let missed = sought.first && (sought.epoch, sought.offset) != (epoch, previous);
-        missed.then(|| (sought.line, sought.offset))
+        missed.then_some((sought.line, sought.offset))
     }
 }
 

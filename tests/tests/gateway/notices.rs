@@ -126,7 +126,7 @@ async fn numbers(peer: &mut Peer) -> Vec<u64> {
     peer.say(r#"{"type":"session_restore","payload":{}}"#);
     let mut numbers = Vec::new();
     // Without a place, reading begins a second after the connection is established.
-    tokio::time::sleep(2 * Bounds::DEFAULT.seek).await;
+    tokio::time::sleep_until(tokio::time::Instant::now() + 2 * Bounds::DEFAULT.seek).await;
     peer.say(r#"{"type":"ping"}"#);
     loop {
         let frame = peer.next().await;

@@ -21,6 +21,7 @@ const HOLDERS: &[(&str, &str)] = &[
     ("model/src/login/revoked.rs", "revocations of tokens, a part of the logins"),
     ("model/src/session.rs", "the one owner of a user's connections"),
     ("runtime/gateway/src/accounts.rs", "versions of accounts, read from their file"),
+    ("runtime/gateway/src/agui.rs", "requests per user, counted"),
     ("runtime/gateway/src/login.rs", "refreshes per login, counted; it admits and ends nothing else"),
     ("runtime/gateway/src/login/ticket.rs", "tickets per user, counted"),
     ("runtime/gateway/src/markdown.rs", "requests per user, counted"),
