@@ -14,7 +14,8 @@
 //!
 //! Facts of one socket are in the order in which they happened. Between sockets the only assumption is that a frame
 //! read on a socket was sent after the `open` before it. Unknown facts are not checked: a history may begin late and
-//! end early. Frames that clients sent are for people, except an older client's `session_restore`. Checking takes time and memory linear in the history's length.
+//! end early. Frames that clients sent are for people, except an older client's `session_restore`. Checking takes time
+//! and memory linear in the history's length.
 //!
 //! The checker uses no machine, and of this crate only the observers of [`properties`](crate::properties): it is
 //! independent of what it checks.

@@ -6,8 +6,8 @@
 //! * A client names its place in a frame, `session_restore`. If it does so before `connection_established`, its first
 //!   event follows that place (STR-1); if later, some event does, or a `stream_reset` says that it cannot.
 //! * The gateway adds to an event what it remembers of the run on this connection: execution times, step numbers, tool
-//!   names, and the text of a streamed answer. In these, two recordings of one event may differ (STR-2), except that two
-//!   texts of one answer may not.
+//!   names, and the text of a streamed answer. In these, two recordings of one event may differ (STR-2), except that
+//!   two texts of one answer may not.
 //! * Events of the gateway that this one replaces have no place. For each socket on its own, they must follow the
 //!   grammar of runs (RUN-1), in which a run begins with `agent_started`, and no event may come twice (STR-1).
 
