@@ -3,12 +3,12 @@
 use lockstep_proofs::history::check;
 use serde_json::{Value, json};
 
-fn fact(client: &str, fact: &str, frame: Value) -> Value {
+fn fact(client: &str, fact: &str, frame: &Value) -> Value {
     json!({ "at": 0, "client": client, "socket": 1, "fact": fact, "frame": frame })
 }
 
 fn received(client: &str, frame: &Value) -> Value {
-    fact(client, "received", frame.clone())
+    fact(client, "received", frame)
 }
 
 fn established(user: &str, offset: u64) -> Value {
@@ -51,29 +51,29 @@ fn run(user: &str, run: &str, knows: bool) -> Vec<Value> {
 fn history() -> Vec<Value> {
     let all = run("ada", "r1", true);
     let mut lines = vec![
-        fact("a1", "open", Value::Null),
+        fact("a1", "open", &Value::Null),
         received("a1", &established("ada", 0)),
         received("a1", &handshake("ada")),
     ];
     lines.push(fact(
         "a1",
         "sent",
-        json!({ "type": "start_agent", "payload": { "user_request": "hi", "thread_id": "t" } }),
+        &json!({ "type": "start_agent", "payload": { "user_request": "hi", "thread_id": "t" } }),
     ));
     lines.extend(all[..5].iter().map(|event| received("a1", event)));
-    lines.push(fact("a1", "closed", Value::Null));
-    lines.push(fact("a2", "open", Value::Null));
+    lines.push(fact("a1", "closed", &Value::Null));
+    lines.push(fact("a2", "open", &Value::Null));
     lines.push(fact(
         "a2",
         "sent",
-        json!({ "type": "session_restore", "payload": { "threadId": "t", "lastMessageId": "7:5" } }),
+        &json!({ "type": "session_restore", "payload": { "threadId": "t", "lastMessageId": "7:5" } }),
     ));
     lines.extend([received("a2", &established("ada", 8)), received("a2", &handshake("ada"))]);
     lines.extend(run("ada", "r1", false)[5..].iter().map(|event| received("a2", event)));
-    lines.extend([fact("a3", "open", Value::Null), received("a3", &established("ada", 0))]);
+    lines.extend([fact("a3", "open", &Value::Null), received("a3", &established("ada", 0))]);
     lines.extend(all.iter().map(|event| received("a3", event)));
     lines.extend([
-        fact("b", "open", Value::Null),
+        fact("b", "open", &Value::Null),
         received("b", &handshake("bob")),
         received("b", &established("bob", 0)),
     ]);
@@ -152,8 +152,8 @@ fn two_texts_of_one_answer_are_refused() {
 /// A place that cannot be read from is answered with a gap.
 #[test]
 fn a_gap_answers_a_place_that_is_gone() {
-    let mut lines = vec![fact("a", "open", Value::Null), received("a", &established("ada", 3))];
-    lines.push(fact("a", "sent", json!({ "type": "session_restore", "payload": { "lastMessageId": "6:90" } })));
+    let mut lines = vec![fact("a", "open", &Value::Null), received("a", &established("ada", 3))];
+    lines.push(fact("a", "sent", &json!({ "type": "session_restore", "payload": { "lastMessageId": "6:90" } })));
     lines.push(received(
         "a",
         &json!({ "type": "stream_reset", "payload": { "from": 90, "to": 4 }, "data": { "from": 90, "to": 4 } }),
@@ -167,7 +167,7 @@ fn a_gap_answers_a_place_that_is_gone() {
 /// The events of the gateway that this one replaces have no place.
 fn before() -> Vec<Value> {
     let welcome = json!({ "type": "connection_established", "data": { "user_id": "ada", "connection_ready": true } });
-    let mut lines = vec![fact("a", "open", Value::Null), received("a", &welcome)];
+    let mut lines = vec![fact("a", "open", &Value::Null), received("a", &welcome)];
     for (kind, payload) in [
         ("agent_started", json!({ "status": "started" })),
         ("agent_thinking", json!({ "reasoning": "hm" })),

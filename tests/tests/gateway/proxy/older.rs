@@ -64,7 +64,7 @@ async fn a_chat_of_the_older_protocol_passes_the_check_and_a_tampered_recording_
     });
     assert_eq!(ignored.0, "STR-1");
     let lost = planted(&text, |facts| {
-        facts[completed]["frame"]["previous_id"] = facts[started]["frame"]["message_id"].clone()
+        facts[completed]["frame"]["previous_id"] = facts[started]["frame"]["message_id"].clone();
     });
     assert_eq!(lost.0, "STR-1");
     let other = planted(&text, |facts| facts[completed]["frame"]["user_id"] = json!("bob"));
