@@ -65,8 +65,10 @@ fn serves_as_the_file_says() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let _within = runtime.enter();
     let mut signals = Signals::install().expect("signals");
-    let served =
-        served.and_then(|config| runtime.block_on(lockstep_gateway::run(&config, Startup::Alone, &mut signals, &say)));
+    let served = served.and_then(|config| {
+        let served = lockstep_gateway::run(&config, Startup::Alone, &mut signals, &say);
+        runtime.block_on(served).map_err(|error| error.to_string())
+    });
     say(&served.map_or_else(|error| format!("FAILED {error}"), |()| "ENDED".to_owned()));
 }
 
