@@ -311,7 +311,7 @@ struct Heard(mpsc::UnboundedSender<Revocation>);
 
 impl Revoker for Heard {
     fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), RevokeError>> {
-        let heard = self.0.send(revocation).map_err(|error| RevokeError::new(error.to_string()));
+        let heard = self.0.send(revocation).map_err(|error| RevokeError::because(error.to_string(), error));
         Box::pin(async { heard })
     }
 }
