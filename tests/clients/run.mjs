@@ -230,7 +230,7 @@ async function runAgainstGateway(names, { gateway: file, proxy: recorder, prove 
 }
 
 /** Suites that need no gateway, or start their own. */
-const ALONE = ["unit", "window", "agui", "proxies"];
+const ALONE = ["unit", "window", "agui", "owners", "proxies"];
 
 async function main(programs, names) {
   const judged = names.some((name) => !ALONE.includes(name)) ? ["traces", "history"] : [];
