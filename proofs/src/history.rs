@@ -131,7 +131,8 @@ struct First {
 /// An entry of a stream, as it was first seen.
 struct Seen {
     previous: u64,
-    content: u64,
+    /// Its content in `lockstep.v1` and in the older protocol, as far as it was seen.
+    contents: [Option<u64>; 2],
     line: u64,
     run: u64,
     thread: u64,
@@ -370,7 +371,7 @@ impl Checker {
                 return Err(NotAHistory::NotAFact(number, "`agent_delta` without `part` and `text`".to_owned()));
             }
             let stream = self.streams.entry((user, epoch)).or_default();
-            let new = Seen { previous, content: 0, line: number, run, thread, kind, relinked: None };
+            let new = Seen { previous, contents: [None; 2], line: number, run, thread, kind, relinked: None };
             let seen = stream.entry(offset).or_insert(new);
             seen.previous = seen.previous.min(previous);
             if (seen.run, seen.kind) != (run, kind) {
@@ -383,12 +384,14 @@ impl Checker {
         let data = frame.data.map(|data| content::digest(data, &self.hasher, &mut self.members));
         let content = self.hasher.hash_one((&*frame.r#type.0, run, data));
         let stream = self.streams.entry((user, epoch)).or_default();
-        let new = Seen { previous, content, line: number, run, thread, kind, relinked: None };
+        let new = Seen { previous, contents: [None; 2], line: number, run, thread, kind, relinked: None };
         let seen = stream.entry(offset).or_insert(new);
         if seen.previous != previous {
             seen.relinked = Some(number);
         }
-        if seen.content != content {
+        // The older protocol says the same in other members: its frames are compared with each other.
+        let known = *seen.contents[usize::from(frame.legacy)].get_or_insert(content);
+        if known != content || (seen.run, seen.kind) != (run, kind) {
             let line = seen.line;
             self.refuse("STR-2", line, number, format!("offset {offset} has two contents in epoch {epoch}"));
         }

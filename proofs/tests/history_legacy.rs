@@ -198,3 +198,27 @@ fn events_without_a_place_follow_the_grammar_on_their_socket() {
     assert_eq!(plant(&|lines| lines[4]["frame"]["user_id"] = json!("bob")), ["ISO-1"]);
     assert_eq!(plant(&|lines| drop(lines.remove(1)))[0], "AUTH-1");
 }
+
+/// A user may have clients of both protocols. Their frames say the same in different members.
+#[test]
+fn an_event_may_be_read_in_both_protocols() {
+    let newer = |client: &str, kind: &str, run: &str| {
+        let ready = json!({ "type": "connection_ready", "user_id": "ada", "epoch": 7, "offset": 1, "resumed": true });
+        let event = json!({
+            "type": kind, "run_id": run, "thread_id": "t", "timestamp": 5, "offset": 2, "previous": 1, "data": {},
+        });
+        [fact(client, "open", &Value::Null), received(client, &ready), received(client, &event)]
+    };
+    let older = [
+        fact("a", "open", &Value::Null),
+        received("a", &established("ada", 1)),
+        received("a", &event("ada", "agent_started", 2, "00000000000000aa", &json!({ "status": "started" }))),
+    ];
+    let judged = |kind: &str, run: &str| {
+        let lines: Vec<Value> = older.iter().cloned().chain(newer("b", kind, run)).collect();
+        check(text(&lines).as_bytes()).expect("a history").contradictions.len()
+    };
+    assert_eq!(judged("agent_started", "00000000000000aa"), 0);
+    assert!(judged("agent_thinking", "00000000000000aa") > 0, "another kind");
+    assert!(judged("agent_started", "00000000000000bb") > 0, "another run");
+}

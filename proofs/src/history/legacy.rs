@@ -188,6 +188,7 @@ impl<'a> Translated<'a> {
             data: self.data.as_deref(),
             payload: None,
             previous_id: None,
+            legacy: true,
         }
     }
 }

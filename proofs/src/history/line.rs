@@ -69,6 +69,9 @@ pub(super) struct Frame<'a> {
     pub(super) payload: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(super) previous_id: Option<Text<'a>>,
+    /// Whether it stands for a frame of the older protocol.
+    #[serde(skip)]
+    pub(super) legacy: bool,
 }
 
 impl<'a> Frame<'a> {
