@@ -7,7 +7,7 @@
 //! * **ISO-1** An attempt is refused only if its own network or its own account has no token left. A refused attempt
 //!   spends nothing, so what one account is refused does not count against the network, nor the other way round.
 //! * **LIM-1** In any time, a key has at most `burst` wrong passwords and one more per `refill`. Attempts in progress
-//!   count as wrong, so many at once are not more than the bound. The buckets outlive the requests; there are at most
+//!   count as wrong, so attempts at once cannot exceed the bound. The buckets outlive the requests; there are at most
 //!   [`Tries::keys`] of each kind, and the one nearest to full is dropped first, because that loses the least.
 
 use alloc::collections::BTreeMap;
