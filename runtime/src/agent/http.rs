@@ -153,6 +153,11 @@ pub(super) fn logged(text: &str, secret: Option<&Secret>) -> String {
     text.chars().take(MAX_LOGGED).collect()
 }
 
+/// Whether a server's text cannot be anything but a code, so that users may see it.
+pub(super) fn is_code(text: &str) -> bool {
+    (1..=40).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
 /// The pause before another attempt: `first`, doubled for each earlier one, at most `most`, with a random part of up to
 /// half of it left out.
 pub(super) fn pause(first: Duration, most: Duration, attempt: u32) -> Duration {

@@ -3,7 +3,7 @@
 use core::fmt;
 use std::time::Duration;
 
-use crate::agent::EmitError;
+use crate::agent::{EmitError, http};
 
 /// Why there is no answer. Its text is for the user and contains nothing that the server wrote except its short code,
 /// because a server may repeat in its errors what it was sent, including the token.
@@ -40,10 +40,7 @@ pub(super) enum Failure {
 impl Failure {
     /// The failure that a server reports. A code is shown if it cannot be anything but a code.
     pub(super) fn reported(code: Option<&str>) -> Self {
-        let harmless = |code: &&str| {
-            (1..=40).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-        };
-        Self::Reported(code.filter(harmless).map(str::to_owned))
+        Self::Reported(code.filter(|code| http::is_code(code)).map(str::to_owned))
     }
 
     /// A code for programs.

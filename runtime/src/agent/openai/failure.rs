@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::agent::EmitError;
+use crate::agent::{EmitError, http};
 
 /// Why there is no answer. Its text is for the user and contains nothing that the server wrote except its short code,
 /// because a server may repeat what it was sent in its errors, including the key.
@@ -54,10 +54,7 @@ impl Failure {
     /// The failure for an error object that the server sent.
     pub(super) fn reported(error: &Value) -> Self {
         let code = ["code", "type"].iter().find_map(|field| error.get(field)?.as_str());
-        let harmless = |code: &&str| {
-            (1..=40).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-        };
-        Self::Reported(code.filter(harmless).map(str::to_owned))
+        Self::Reported(code.filter(|code| http::is_code(code)).map(str::to_owned))
     }
 
     /// A code for programs.
