@@ -98,6 +98,8 @@ pub struct Bounds {
     pub execution: Duration,
     /// See [`Timer::Deadline`](crate::Timer::Deadline).
     pub deadline: Duration,
+    /// See [`Timer::Pause`](crate::Timer::Pause).
+    pub pause: Duration,
     /// See [`Timer::Linger`](crate::Timer::Linger).
     pub linger: Duration,
     /// See [`Timer::Restore`](crate::Timer::Restore).
@@ -170,6 +172,7 @@ impl Bounds {
         silence: Duration::from_secs(120),
         execution: Duration::from_secs(15 * 60),
         deadline: Duration::from_secs(60 * 60),
+        pause: Duration::from_secs(24 * 60 * 60),
         linger: Duration::from_secs(60),
         restore: Duration::from_millis(500),
         breaker: Duration::from_secs(30),
@@ -215,9 +218,9 @@ impl Bounds {
                 self.pending
                     >= self
                         .runs
-                        .saturating_mul(self.tools.saturating_add(1))
+                        .saturating_mul(self.tools.saturating_add(2))
                         .saturating_add(self.queued.saturating_mul(2)),
-                "`pending` must be at least `runs` × (`tools` + 1) + `queued` × 2: every open run must be able to end",
+                "`pending` must be at least `runs` × (`tools` + 2) + `queued` × 2: every open run must be able to end",
             ),
             (self.strikes > 0 && self.recovery > 0, "`strikes` and `recovery` must be at least 1"),
             (self.execution >= self.silence, "`execution` must not be shorter than `silence`"),
@@ -229,6 +232,7 @@ impl Bounds {
             (!self.backoff.is_zero(), "`backoff` must not be zero"),
             (self.pong <= self.heartbeat, "`pong` must not be longer than `heartbeat`"),
             (!self.pong.is_zero(), "`pong` must not be zero"),
+            (!self.pause.is_zero(), "`pause` must not be zero"),
             (!self.answer.is_zero(), "`answer` must not be zero"),
         ];
         rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))

@@ -30,6 +30,8 @@ listed! {
         Forgotten,
         /// No open run of this user has that id.
         UnknownRun,
+        /// The run does not wait for a reply to that pause: it never did, or another reply came first.
+        NotPaused,
         /// The user has no such thread.
         UnknownThread,
         /// The log keeps no conversations.

@@ -369,6 +369,7 @@ impl<P: Clone> Connection<P> {
             }
             Request::Message { .. }
             | Request::Cancel { .. }
+            | Request::Reply { .. }
             | Request::Seek { .. }
             | Request::Delete { .. }
             | Request::Query { .. } => out.push(Output::Handle(request)),
@@ -428,6 +429,7 @@ impl<P> Request<P> {
         match self {
             Self::Message { .. }
             | Self::Cancel { .. }
+            | Self::Reply { .. }
             | Self::Seek { .. }
             | Self::Delete { .. }
             | Self::Query { .. }

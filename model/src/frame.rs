@@ -6,7 +6,7 @@ pub use crate::code::Code;
 
 use crate::close::Cause;
 use crate::event::Entry;
-use crate::id::{ConnectionId, Epoch, MessageId, Offset, Position, RunId, ThreadId, UserId};
+use crate::id::{ConnectionId, Epoch, MessageId, Offset, PauseId, Position, RunId, ThreadId, UserId};
 use crate::mode::{Mode, Successor};
 
 /// Where a connection wants to start reading.
@@ -81,6 +81,16 @@ pub enum Request<P> {
     Cancel {
         /// The runs.
         runs: Cancel,
+    },
+    /// `reply`: resume a paused run with what its agent asked for. The first reply to a pause counts. One to a run that
+    /// is not open is answered with [`Code::UnknownRun`], and any other with [`Code::NotPaused`].
+    Reply {
+        /// The run.
+        run: RunId,
+        /// The pause.
+        pause: PauseId,
+        /// The content of `agent_resumed`.
+        payload: P,
     },
     /// Read on after this position, wherever the connection was reading. Entries that were sent before may be sent
     /// again; if the position is gone, a `stream_reset` says so.

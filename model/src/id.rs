@@ -39,6 +39,10 @@ id!(
     ToolId(u32)
 );
 id!(
+    /// One pause of a run, numbered within its run.
+    PauseId(u32)
+);
+id!(
     /// One part of a run's answer (its text, a block of reasoning), numbered within its run.
     PartId(u32)
 );
@@ -97,7 +101,7 @@ macro_rules! numbered {
     };
 }
 
-numbered![Attempt Generation BatchId RevocationGeneration SocketId TokenRequestId];
+numbered![Attempt Generation BatchId RevocationGeneration SocketId TokenRequestId PauseId];
 
 /// The right to write one user's log. The log grants a higher generation each time and accepts appends of the newest
 /// one only.

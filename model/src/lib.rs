@@ -90,8 +90,8 @@ pub use frame::{Cancel, Code, Control, Frame, Request, Resume};
 pub use gateway::Gateway;
 pub use health::{Health, Measured};
 pub use id::{
-    Attempt, BatchId, ConnectionId, CredentialId, Epoch, FencingToken, Generation, MessageId, Offset, PartId, Position,
-    RevocationGeneration, RunId, SocketId, Tenure, ThreadId, TokenRequestId, ToolId, UserId,
+    Attempt, BatchId, ConnectionId, CredentialId, Epoch, FencingToken, Generation, MessageId, Offset, PartId, PauseId,
+    Position, RevocationGeneration, RunId, SocketId, Tenure, ThreadId, TokenRequestId, ToolId, UserId,
 };
 pub use login::Logins;
 pub use node::{Mode, Node, Successor};

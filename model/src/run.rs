@@ -5,16 +5,19 @@
 //! ```
 //!
 //! * **RUN-1** A run's events follow one grammar: `message_received`, `agent_started`, then any number of
-//!   `agent_thinking`, `agent_delta` and tools, each `tool_executing` closed by one `tool_completed`, then one terminal
-//!   event, then nothing. Whatever ends the run (success, error, cancel, panic, silence, loss of the agent, a restart)
-//!   closes the open tools first.
+//!   `agent_thinking`, `agent_delta`, pauses and tools, each `tool_executing` closed by one `tool_completed`, then one
+//!   terminal event, then nothing. An `agent_paused` is followed by its `agent_resumed` or by the end. Whatever ends the
+//!   run (success, error, cancel, panic, silence, loss of the agent, a restart) closes the open tools first.
 //! * **RUN-4** A queued run has no agent and no timer. It begins with [`Input::Dequeue`], which emits its
 //!   `agent_started`. A log that has this event of a queued run therefore knows that the run is no longer queued.
+//! * **RUN-5** A paused run has no agent either: it waits for a reply of the user. The first reply to a pause resumes the
+//!   run, and no other does anything: pauses are numbered, and a reply names its pause. A log that has an `agent_paused`
+//!   without its `agent_resumed` therefore knows that no agent has had a reply.
 //! * **RUN-3** A refused command emits nothing and returns the reason.
-//! * **LIVE-2** While a run is open and not queued, [`Timer::Silence`] and [`Timer::Deadline`] are armed, and the
-//!   expiry of either ends it. Each emit and each sign of life renews the first, because an agent that waits for a slow
-//!   model is not dead; while a tool executes, the first is longer. Nothing renews the second, so an agent that stays
-//!   alive forever ends too.
+//! * **LIVE-2** While a run has an agent, [`Timer::Silence`] and [`Timer::Deadline`] are armed, and the expiry of either
+//!   ends it. Each emit and each sign of life renews the first, because an agent that waits for a slow model is not
+//!   dead; while a tool executes, the first is longer. Only a reply renews the second, so an agent that stays alive
+//!   forever ends too. While a run is paused, [`Timer::Pause`] is armed instead of both, and its expiry ends the run.
 //! * **LIM-1** At most [`Bounds::tools`] tools are open and at most [`Bounds::events`] events are emitted.
 
 use alloc::collections::BTreeSet;
@@ -22,7 +25,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::bounds::Bounds;
-use crate::id::{MessageId, PartId, ThreadId, ToolId};
+use crate::id::{MessageId, PartId, PauseId, ThreadId, ToolId};
 use crate::timer::Timer;
 use crate::{Handled, Refusal, Violation, ensure};
 
@@ -45,11 +48,18 @@ pub enum State {
         /// Tools that are executing.
         tools: BTreeSet<ToolId>,
     },
+    /// `agent_paused`: the run waits for a reply.
+    Paused {
+        /// The pause that a reply must name.
+        pause: PauseId,
+        /// Tools that are executing.
+        tools: BTreeSet<ToolId>,
+    },
     /// `agent_completed`. Final.
     Completed,
     /// `agent_error` because the agent failed, was silent, or ran out of time. Final.
     Failed,
-    /// `agent_error` because the user cancelled. Final.
+    /// `agent_error` because the user cancelled, or did not reply. Final.
     Cancelled,
     /// `agent_error` because the process went down. Final.
     Interrupted,
@@ -73,6 +83,10 @@ pub enum Input {
     OpenTool(ToolId),
     /// A tool returned or failed.
     CloseTool(ToolId, ToolEnd),
+    /// The agent asks the user for something and stops. The reply is given to another agent.
+    Pause,
+    /// The user replies to this pause.
+    Resume(PauseId),
     /// The agent has answered.
     Complete,
     /// The agent gives up.
@@ -83,7 +97,7 @@ pub enum Input {
     Cancel,
     /// The process went down while the run was open.
     Interrupt,
-    /// [`Timer::Silence`] or [`Timer::Deadline`] fired.
+    /// [`Timer::Silence`], [`Timer::Deadline`] or [`Timer::Pause`] fired.
     Expired(Timer),
 }
 
@@ -109,6 +123,7 @@ pub struct Run {
     thread: ThreadId,
     state: State,
     events: u32,
+    pauses: PauseId,
 }
 
 impl Run {
@@ -130,11 +145,12 @@ impl Run {
             Schedule::Immediate => State::Accepted,
             Schedule::Queued => State::Queued,
         };
-        Self { message, thread, state, events: 0 }
+        Self { message, thread, state, events: 0, pauses: PauseId(0) }
     }
 
     /// Applies an event that the log has, without emitting it again.
     pub fn replay(&mut self, kind: Kind) {
+        self.events = self.events.saturating_add(1);
         match kind {
             Kind::Received(_) | Kind::Notice | Kind::Deleted => {}
             Kind::Started => self.state = State::Started,
@@ -145,12 +161,21 @@ impl Run {
             Kind::ToolCompleted(tool, _) => self.work(|tools| {
                 tools.remove(&tool);
             }),
+            Kind::Paused(pause) => self.pause(pause),
+            Kind::Resumed(_) => self.work(|_| {}),
             Kind::Completed => self.state = State::Completed,
-            Kind::Error(Reason::Cancelled) => self.state = State::Cancelled,
+            Kind::Error(Reason::Cancelled | Reason::NoReply) => self.state = State::Cancelled,
             Kind::Error(Reason::Interrupted) => self.state = State::Interrupted,
             Kind::Error(Reason::Failed | Reason::Abandoned | Reason::Silent | Reason::TimedOut) => {
                 self.state = State::Failed;
             }
+        }
+    }
+
+    /// A restart found the run paused: its timer begins again.
+    pub fn recover(&self, bounds: &Bounds, out: &mut Vec<Output>) {
+        if let State::Paused { .. } = self.state {
+            out.push(Output::Arm(Timer::Pause, bounds.pause));
         }
     }
 
@@ -176,8 +201,39 @@ impl Run {
     #[must_use]
     pub const fn is_open(&self) -> bool {
         match self.state {
-            State::Queued | State::Accepted | State::Started | State::Working { .. } => true,
+            State::Queued | State::Accepted | State::Started | State::Working { .. } | State::Paused { .. } => true,
             State::Completed | State::Failed | State::Cancelled | State::Interrupted => false,
+        }
+    }
+
+    /// Whether an agent works on the run, or is about to. A run that is open without one outlives the process: the next
+    /// one finds it in the log.
+    #[must_use]
+    pub const fn has_agent(&self) -> bool {
+        match self.state {
+            State::Accepted | State::Started | State::Working { .. } => true,
+            State::Queued
+            | State::Paused { .. }
+            | State::Completed
+            | State::Failed
+            | State::Cancelled
+            | State::Interrupted => false,
+        }
+    }
+
+    /// The pause whose reply the run waits for.
+    #[must_use]
+    pub const fn paused(&self) -> Option<PauseId> {
+        match self.state {
+            State::Paused { pause, .. } => Some(pause),
+            State::Queued
+            | State::Accepted
+            | State::Started
+            | State::Working { .. }
+            | State::Completed
+            | State::Failed
+            | State::Cancelled
+            | State::Interrupted => None,
         }
     }
 
@@ -189,6 +245,7 @@ impl Run {
             State::Accepted
             | State::Started
             | State::Working { .. }
+            | State::Paused { .. }
             | State::Completed
             | State::Failed
             | State::Cancelled
@@ -196,14 +253,15 @@ impl Run {
         }
     }
 
-    /// How many events it takes to end the run now, including its start if it is queued. The stream reserves this much
-    /// room, so these events are never refused for lack of it.
+    /// How many events it takes to end the run now, including its start if it is queued, and its `agent_resumed` if it
+    /// is paused. The stream reserves this much room, so these events are never refused for lack of it.
     #[must_use]
     pub fn reserve(&self) -> usize {
         match &self.state {
             State::Queued => 2,
             State::Accepted | State::Started => 1,
             State::Working { tools } => tools.len() + 1,
+            State::Paused { tools, .. } => tools.len() + 2,
             State::Completed | State::Failed | State::Cancelled | State::Interrupted => 0,
         }
     }
@@ -212,10 +270,11 @@ impl Run {
     #[must_use]
     pub const fn needs(input: &Input) -> usize {
         match input {
-            Input::OpenTool(_) => 2,
+            Input::OpenTool(_) | Input::Pause => 2,
             Input::Start | Input::Think | Input::Say(_) => 1,
             Input::Dequeue
             | Input::Alive
+            | Input::Resume(_)
             | Input::CloseTool(..)
             | Input::Complete
             | Input::Fail
@@ -235,22 +294,34 @@ impl Run {
         match (&self.state, input) {
             // There is no agent yet, or no longer one.
             (
-                State::Queued | State::Completed | State::Failed | State::Cancelled | State::Interrupted,
+                State::Queued
+                | State::Paused { .. }
+                | State::Completed
+                | State::Failed
+                | State::Cancelled
+                | State::Interrupted,
                 Input::Start
                 | Input::Think
                 | Input::Say(_)
                 | Input::Alive
                 | Input::OpenTool(_)
                 | Input::CloseTool(..)
+                | Input::Pause
                 | Input::Complete
                 | Input::Fail,
-            ) => return Err(if self.is_queued() { Refusal::OutOfOrder } else { Refusal::RunEnded }),
+            ) => return Err(if self.is_open() { Refusal::OutOfOrder } else { Refusal::RunEnded }),
             (
                 State::Completed | State::Failed | State::Cancelled | State::Interrupted,
-                Input::Dequeue | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_),
+                Input::Dequeue
+                | Input::Resume(_)
+                | Input::Abandon
+                | Input::Cancel
+                | Input::Interrupt
+                | Input::Expired(_),
             )
-            | (State::Accepted | State::Started | State::Working { .. }, Input::Dequeue)
-            | (State::Queued, Input::Abandon | Input::Expired(_)) => return Ok(Handled::Ignored),
+            | (State::Accepted | State::Started | State::Working { .. }, Input::Dequeue | Input::Resume(_))
+            | (State::Queued, Input::Resume(_) | Input::Abandon | Input::Expired(_))
+            | (State::Paused { .. }, Input::Dequeue | Input::Abandon) => return Ok(Handled::Ignored),
 
             (State::Queued, Input::Dequeue) => {
                 self.state = State::Started;
@@ -269,13 +340,15 @@ impl Run {
                 | Input::Alive
                 | Input::OpenTool(_)
                 | Input::CloseTool(..)
+                | Input::Pause
                 | Input::Complete,
             )
             | (State::Started | State::Working { .. }, Input::Start) => return Err(Refusal::OutOfOrder),
 
-            (State::Started | State::Working { .. }, Input::Think | Input::Say(_) | Input::OpenTool(_))
-                if self.events >= bounds.events =>
-            {
+            (
+                State::Started | State::Working { .. },
+                Input::Think | Input::Say(_) | Input::OpenTool(_) | Input::Pause,
+            ) if self.events >= bounds.events => {
                 return Err(Refusal::TooManyEvents);
             }
             (State::Started | State::Working { .. }, Input::Think) => {
@@ -307,6 +380,27 @@ impl Run {
             }
             (State::Started | State::Working { .. }, Input::CloseTool(..)) => return Err(Refusal::ToolNotOpen),
 
+            (State::Started | State::Working { .. }, Input::Pause) => {
+                let pause = self.pauses.next();
+                self.pause(pause);
+                self.events = self.events.saturating_add(1);
+                out.push(Output::Emit(Kind::Paused(pause)));
+                out.extend([Timer::Silence, Timer::Deadline].map(Output::Disarm));
+                out.push(Output::Arm(Timer::Pause, bounds.pause));
+                out.push(Output::Stop);
+            }
+            (State::Paused { pause, .. }, Input::Resume(named)) if *pause == named => {
+                self.work(|_| {});
+                out.push(Output::Disarm(Timer::Pause));
+                out.push(Output::Arm(Timer::Deadline, bounds.deadline));
+                self.emit(bounds, Kind::Resumed(named), out);
+            }
+            (State::Paused { .. }, Input::Resume(_)) => return Ok(Handled::Ignored),
+            (State::Paused { .. }, Input::Expired(Timer::Pause)) => {
+                self.end(State::Cancelled, Ending::Error(Reason::NoReply), out);
+            }
+            (State::Paused { .. }, Input::Expired(_)) => return Ok(Handled::Ignored),
+
             (State::Started | State::Working { .. }, Input::Complete) => {
                 self.end(State::Completed, Ending::Completed, out);
             }
@@ -322,10 +416,16 @@ impl Run {
             (State::Accepted | State::Started | State::Working { .. }, Input::Expired(Timer::Deadline)) => {
                 self.end(State::Failed, Ending::Error(Reason::TimedOut), out);
             }
-            (State::Queued | State::Accepted | State::Started | State::Working { .. }, Input::Cancel) => {
+            (
+                State::Queued | State::Accepted | State::Started | State::Working { .. } | State::Paused { .. },
+                Input::Cancel,
+            ) => {
                 self.end(State::Cancelled, Ending::Error(Reason::Cancelled), out);
             }
-            (State::Queued | State::Accepted | State::Started | State::Working { .. }, Input::Interrupt) => {
+            (
+                State::Queued | State::Accepted | State::Started | State::Working { .. } | State::Paused { .. },
+                Input::Interrupt,
+            ) => {
                 self.end(State::Interrupted, Ending::Error(Reason::Interrupted), out);
             }
             (State::Accepted | State::Started | State::Working { .. }, Input::Expired(_)) => {
@@ -342,7 +442,7 @@ impl Run {
     /// The id of the property that the value violates.
     pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
         let tools = match &self.state {
-            State::Working { tools } => tools.len(),
+            State::Working { tools } | State::Paused { tools, .. } => tools.len(),
             State::Queued
             | State::Accepted
             | State::Started
@@ -354,10 +454,29 @@ impl Run {
         ensure(tools <= bounds.tools, "LIM-1")
     }
 
+    /// Takes the open tools out of the state, which is about to change.
+    fn take_tools(&mut self) -> BTreeSet<ToolId> {
+        match &mut self.state {
+            State::Working { tools } | State::Paused { tools, .. } => core::mem::take(tools),
+            State::Queued
+            | State::Accepted
+            | State::Started
+            | State::Completed
+            | State::Failed
+            | State::Cancelled
+            | State::Interrupted => BTreeSet::new(),
+        }
+    }
+
+    fn pause(&mut self, pause: PauseId) {
+        self.pauses = pause;
+        self.state = State::Paused { pause, tools: self.take_tools() };
+    }
+
     /// Enters or stays in the working state, and changes its open tools.
     fn work(&mut self, change: impl FnOnce(&mut BTreeSet<ToolId>)) {
         if !matches!(self.state, State::Working { .. }) {
-            self.state = State::Working { tools: BTreeSet::new() };
+            self.state = State::Working { tools: self.take_tools() };
         }
         if let State::Working { tools } = &mut self.state {
             change(tools);
@@ -378,14 +497,13 @@ impl Run {
 
     /// Closes the open tools, then the run.
     fn end(&mut self, state: State, ending: Ending, out: &mut Vec<Output>) {
-        if let State::Working { tools } = &self.state {
-            let end = ToolEnd::Abandoned(ending);
-            out.extend(tools.iter().map(|tool| Output::Emit(Kind::ToolCompleted(*tool, end))));
-        }
+        let armed: &[Timer] =
+            if self.paused().is_some() { &[Timer::Pause] } else { &[Timer::Silence, Timer::Deadline] };
+        let end = ToolEnd::Abandoned(ending);
+        out.extend(self.take_tools().into_iter().map(|tool| Output::Emit(Kind::ToolCompleted(tool, end))));
         self.state = state;
-        let disarmed = [Timer::Silence, Timer::Deadline].map(Output::Disarm);
         out.push(Output::Emit(ending.kind()));
-        out.extend(disarmed);
+        out.extend(armed.iter().copied().map(Output::Disarm));
         out.push(Output::Stop);
     }
 }

@@ -21,6 +21,8 @@
 //!   again, unless it is a repetition on a connection that did not resume, or that began before what is retained.
 //! * **RUN-3** The stream reserves room for the end of every open run and for the start of a queued one
 //!   ([`Run::reserve`]). An emit is therefore refused before anything changes, or it is in the stream.
+//! * **RUN-5** A reply resumes a paused run with a durable `agent_resumed`, and only then is an agent launched. A node that
+//!   is about to leave takes no reply: the run outlives it, as a queued one does.
 //! * **RUN-4** A message whose thread has an open run waits, is refused, or ends that run: see `queue`.
 //! * **RET-1** A deletion ends its thread's runs and then appends `thread_deleted`, in one step, so a log that has the
 //!   deletion has their ends. From then on nothing of these runs is read, and their messages are refused as forgotten.
@@ -63,7 +65,7 @@ mod position;
 mod queue;
 mod runs;
 
-pub use self::io::{Input, Known, Member, Output, Outputs, Reader, Restore, State, Unsettled, Waiting};
+pub use self::io::{Begin, Input, Known, Member, Output, Outputs, Reader, Restore, State, Unsettled, Waiting};
 pub use self::lookup::{Found, Lookup, Lookups};
 
 /// Message ids that are remembered as having run once their `message_received` is no longer retained.
@@ -189,11 +191,11 @@ impl<P: Piece> Session<P> {
         &self.breaker
     }
 
-    /// Whether a node that is about to leave must wait for this session: it has an open run that is not queued, or an
-    /// event that the log has not confirmed.
+    /// Whether a node that is about to leave must wait for this session: it has a run with an agent, or an event that
+    /// the log has not confirmed.
     #[must_use]
     pub fn holds(&self) -> bool {
-        let open = self.runs.values().any(|run| !run.is_queued()) || !self.is_written();
+        let open = self.runs.values().any(Run::has_agent) || !self.is_written();
         self.mode.awaits_runs() && open && self.state != State::Retired
     }
 

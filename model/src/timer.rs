@@ -30,6 +30,8 @@ listed! {
         Silence,
         /// Run: the total time that a run may take.
         Deadline,
+        /// Run: how long a paused run waits for a reply.
+        Pause,
         /// Session: it has been vacant for this long, and may retire.
         Linger,
         /// Session: the log could not restore the stream, or not in time; ask it again.

@@ -25,6 +25,7 @@ pub mod node;
 pub mod notice;
 pub mod operator;
 pub mod parts;
+pub mod pause;
 pub mod position;
 pub mod queue;
 pub mod run;

@@ -19,6 +19,7 @@
 //! | `threads` | runs of one thread: their order, their queue |
 //! | `deleting` | deleted threads, and parts of them that are still read |
 //! | `backlog` | readers that have fallen out of the window, and what the log returns to them |
+//! | `pausing` | runs that wait for a reply of the user |
 //! | `position` | positions that a client names after it is connected |
 //! | `owning` | answers of the log that are missing, late, or say that the user has another owner |
 //! | `serving` | modes and drains |
@@ -45,6 +46,7 @@ mod logins;
 mod messages;
 mod opening;
 mod owning;
+mod pausing;
 mod position;
 mod reading;
 mod resuming;
@@ -83,6 +85,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(deleting::rows());
     rows.extend(backlog::rows());
     rows.extend(owning::rows());
+    rows.extend(pausing::rows());
     rows.extend(position::rows());
     rows.extend(serving::rows());
     rows.extend(starting::rows());

@@ -8,7 +8,7 @@ use crate::engine::profile::Profile;
 use crate::engine::race::Race;
 use crate::models::{
     auth, backlog, client, connection, deletion, editing, golden, handover, isolation, login, modes, node, notice,
-    operator, parts, position, queue, run, session, session_chart, session_memory, storage, stream,
+    operator, parts, pause, position, queue, run, session, session_chart, session_memory, storage, stream,
 };
 use crate::races;
 
@@ -22,6 +22,7 @@ pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
         Box::new(node::model(profile)),
         Box::new(client::model(profile)),
         Box::new(session_memory::model(profile)),
+        Box::new(pause::model(profile)),
         Box::new(position::model(profile)),
         Box::new(login::model(profile)),
         Box::new(login::tokens::model(profile)),

@@ -79,12 +79,12 @@ impl<P: Clone> Client<P> {
         Handled::Done
     }
 
-    /// Tracks the open runs.
+    /// Tracks the runs that go on without the user.
     fn follow(&mut self, event: &Event<P>) {
         if event.kind == Kind::Deleted {
             // The ends of the thread's runs may be gone too.
             self.runs.retain(|_, thread| *thread != event.thread);
-        } else if event.kind.is_terminal() {
+        } else if event.kind.is_terminal() || matches!(event.kind, Kind::Paused(_)) {
             self.runs.remove(&event.run);
         } else if self.runs.len() < MAX_RUNS {
             self.runs.insert(event.run, event.thread);

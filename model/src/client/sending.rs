@@ -85,6 +85,7 @@ impl<P: Clone> Client<P> {
                 | Code::BreakerOpen
                 | Code::Busy
                 | Code::UnknownRun
+                | Code::NotPaused
                 | Code::UnknownThread
                 | Code::NotKept
                 | Code::VerifierUnavailable,

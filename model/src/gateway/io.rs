@@ -14,8 +14,7 @@ use crate::id::{
 };
 use crate::node;
 use crate::piece::Piece;
-use crate::run::Schedule;
-use crate::session::{self, Lookup, Session};
+use crate::session::{self, Begin, Lookup, Session};
 use crate::stream::Event;
 use crate::timer::Timer;
 use crate::{Handled, Refusal, Violation};
@@ -259,8 +258,8 @@ pub enum SessionOutput<P> {
         run: RunId,
         /// The message for the agent.
         payload: Option<P>,
-        /// Whether the agent must emit `agent_started`.
-        schedule: Schedule,
+        /// With what the run begins.
+        begin: Begin,
     },
     /// See [`session::Output::Durable`].
     Durable {

@@ -108,7 +108,7 @@ pub fn session<P>(user: UserId, generation: Generation, output: session::Output<
         O::Write { tenure, batch, after, event } => SessionOutput::Write { tenure, batch, after, event },
         O::Trim { tenure, through } => SessionOutput::Trim { tenure, through },
         O::Read { tenure, through } => SessionOutput::Read { tenure, through },
-        O::Launch { run, payload, schedule } => SessionOutput::Launch { run, payload, schedule },
+        O::Launch { run, payload, begin } => SessionOutput::Launch { run, payload, begin },
         O::Durable { run, offset, last } => SessionOutput::Durable { run, offset, last },
         O::Halt { run } => SessionOutput::Halt { run },
         O::Lose => SessionOutput::Lose,

@@ -1,6 +1,6 @@
 //! The kinds of events of a run.
 
-use crate::id::{MessageId, Offset, PartId, ThreadId, ToolId};
+use crate::id::{MessageId, Offset, PartId, PauseId, ThreadId, ToolId};
 
 /// How a tool ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +41,8 @@ pub enum Reason {
     TimedOut,
     /// The user cancelled it.
     Cancelled,
+    /// The run was paused, and the user did not reply in time.
+    NoReply,
     /// The process ended while the run was open.
     Interrupted,
 }
@@ -106,6 +108,10 @@ pub enum Kind {
     ToolExecuting(ToolId),
     /// `tool_completed`.
     ToolCompleted(ToolId, ToolEnd),
+    /// `agent_paused`: the agent asks the user for something, and the run waits for the reply.
+    Paused(PauseId),
+    /// `agent_resumed`: the user's reply to that pause.
+    Resumed(PauseId),
     /// `agent_completed`.
     Completed,
     /// `agent_error`.
@@ -127,7 +133,9 @@ impl Kind {
             | Self::Thinking
             | Self::Delta(_)
             | Self::ToolExecuting(_)
-            | Self::ToolCompleted(..) => false,
+            | Self::ToolCompleted(..)
+            | Self::Paused(_)
+            | Self::Resumed(_) => false,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::frame::{Frame, ReadFrom, Resume};
 use crate::id::{Attempt, BatchId, ConnectionId, MessageId, Offset, RevocationGeneration, RunId, Tenure, ThreadId};
 use crate::node::{Mode, Successor};
 use crate::piece::Piece;
-use crate::run::{self, Schedule};
+use crate::run;
 use crate::stream::{self, Cursor, Event, Snapshot, Stream};
 use crate::timer::{Owner, Timer};
 
@@ -132,6 +132,18 @@ pub struct Waiting<P> {
     pub run: RunId,
     /// The message for its agent; `None` until the log has it.
     pub payload: Option<P>,
+}
+
+/// With what a launched run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Begin {
+    /// With `agent_started`, which the agent must emit.
+    New,
+    /// The run was queued, and its `agent_started` is in the stream.
+    Queued,
+    /// The run was paused: its `agent_resumed` is in the stream.
+    Resumed,
 }
 
 /// An input of a session.
@@ -320,14 +332,14 @@ pub enum Output<P> {
         /// The furthest offset that a reader has pulled.
         through: Offset,
     },
-    /// Start an agent: the run's turn has come, and the event that says so is durable.
+    /// Start an agent: the run's turn has come, or the user has replied, and the event that says so is durable.
     Launch {
         /// The run.
         run: RunId,
-        /// The message for the agent.
+        /// The message for the agent, or the reply.
         payload: Option<P>,
-        /// Whether the agent must emit `agent_started`: for a run that was queued, it is already in the stream.
-        schedule: Schedule,
+        /// With what the run begins.
+        begin: Begin,
     },
     /// An event of the run, or a notice, is durable.
     Durable {

@@ -37,7 +37,8 @@ impl<P: Piece> Session<P> {
         }
         self.queue.clear();
         for (run, _) in core::mem::take(&mut self.runs) {
-            out.list.extend([Timer::Silence, Timer::Deadline].map(|timer| Output::Disarm(Owner::Run(run), timer)));
+            let timers = [Timer::Silence, Timer::Deadline, Timer::Pause];
+            out.list.extend(timers.map(|timer| Output::Disarm(Owner::Run(run), timer)));
             out.list.push(Output::Halt { run });
         }
         self.close(bounds, cause, out);
@@ -54,11 +55,11 @@ impl<P: Piece> Session<P> {
         Handled::Done
     }
 
-    /// The node leaves: open runs end here, and every client is told to leave. Queued runs stay in the log for the next
-    /// process.
+    /// The node leaves: runs with an agent end here, and every client is told to leave. Queued and paused runs stay in
+    /// the log for the next process.
     pub(super) fn go(&mut self, bounds: &Bounds, successor: Successor, out: &mut Outputs<P>) -> Handled {
-        let begun = self.runs.iter().filter(|(_, run)| !run.is_queued());
-        let runs: Vec<RunId> = begun.map(|(id, _)| *id).collect();
+        let with_agent = self.runs.iter().filter(|(_, run)| run.has_agent());
+        let runs: Vec<RunId> = with_agent.map(|(id, _)| *id).collect();
         for run in runs {
             let _ = self.run(bounds, run, run::Input::Interrupt, None, out);
         }
@@ -95,11 +96,11 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// Whether there is no connection and nothing is under way. A queued run is under way, unless this process no
-    /// longer begins runs.
+    /// Whether there is no connection and nothing is under way. A queued or paused run is under way, unless this process
+    /// no longer begins runs.
     pub(super) fn is_idle(&self) -> bool {
         let left = self.mode == Mode::Draining;
-        self.members.is_empty() && self.runs.values().all(|run| left && run.is_queued())
+        self.members.is_empty() && self.runs.values().all(|run| left && !run.has_agent())
     }
 
     fn vacate(&mut self, bounds: &Bounds, out: &mut Outputs<P>) {

@@ -3,11 +3,11 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::{Known, Member, Output, Outputs, Session, State as SessionState, Unsettled, Waiting};
+use super::{Begin, Known, Member, Output, Outputs, Session, State as SessionState, Unsettled, Waiting};
 use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::frame::{Cancel, Code, Control, Request};
-use crate::id::{ConnectionId, MessageId, Offset, RunId, ThreadId};
+use crate::id::{ConnectionId, MessageId, Offset, PauseId, RunId, ThreadId};
 use crate::piece::Piece;
 use crate::run::{self, Kind, Received, Run, Schedule, State};
 use crate::stream::{self, Entry, Event, Snapshot, Stream};
@@ -29,6 +29,11 @@ impl<P: Piece> Session<P> {
                 self.tell(bounds, from, Control::Error(Code::UnknownRun), out);
             }
             Request::Cancel { runs } => self.cancel_all(bounds, runs, out),
+            Request::Reply { run, pause, payload } => {
+                if let Err(code) = self.reply(bounds, run, pause, payload, out) {
+                    self.tell(bounds, from, Control::Error(code), out);
+                }
+            }
             Request::Seek { from: position } => self.seek(bounds, from, position, out),
             Request::Delete { thread, deletion, payload } => {
                 if self.delete(bounds, thread, deletion, payload, out).is_err() {
@@ -94,6 +99,26 @@ impl<P: Piece> Session<P> {
         None
     }
 
+    /// Resumes a paused run.
+    fn reply(
+        &mut self,
+        bounds: &Bounds,
+        id: RunId,
+        pause: PauseId,
+        payload: P,
+        out: &mut Outputs<P>,
+    ) -> Result<(), Code> {
+        let run = self.runs.get(&id).ok_or(Code::UnknownRun)?;
+        if run.paused() != Some(pause) {
+            return Err(Code::NotPaused);
+        }
+        if self.mode.awaits_runs() {
+            return Err(Code::Draining);
+        }
+        let _ = self.run(bounds, id, run::Input::Resume(pause), Some(payload), out);
+        Ok(())
+    }
+
     /// Steps one run and acts on its outputs.
     pub(super) fn run(
         &mut self,
@@ -109,7 +134,7 @@ impl<P: Piece> Session<P> {
         let Some(run) = self.runs.get_mut(&id) else {
             return if input.is_ours() { Ok(Handled::Ignored) } else { Err(Refusal::RunEnded) };
         };
-        if pending + reserve + needs > bounds.pending {
+        if run.has_agent() && pending + reserve + needs > bounds.pending {
             return Err(Refusal::Backpressure);
         }
         let mut outputs = core::mem::take(&mut out.run);
@@ -217,6 +242,7 @@ impl<P: Piece> Session<P> {
             | State::Accepted
             | State::Started
             | State::Working { .. }
+            | State::Paused { .. }
             | State::Cancelled
             | State::Interrupted => {}
         }
@@ -263,11 +289,13 @@ impl<P: Piece> Session<P> {
             if let Some(waiting) = waiting {
                 self.queue[waiting].payload = payload;
             } else if schedule == Schedule::Immediate && self.runs.contains_key(&run) {
-                out.list.push(Output::Launch { run, payload, schedule });
+                out.list.push(Output::Launch { run, payload, begin: Begin::New });
             }
+        } else if matches!(kind, Kind::Resumed(_)) && self.runs.contains_key(&run) {
+            out.list.push(Output::Launch { run, payload, begin: Begin::Resumed });
         } else if let Some(Waiting { payload, .. }) = waiting.and_then(|waiting| self.queue.remove(waiting)) {
             // The first event of an open run without an agent is its `agent_started`.
-            out.list.push(Output::Launch { run, payload, schedule: Schedule::Queued });
+            out.list.push(Output::Launch { run, payload, begin: Begin::Queued });
         } else {
             out.list.push(Output::Durable { run, offset, last: kind.is_terminal() });
         }
@@ -343,8 +371,8 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// Takes over the log's snapshot: rebuilds runs and message ids, and ends the runs that were open, including queued
-    /// runs beyond a bound that has become smaller.
+    /// Takes over the log's snapshot: rebuilds runs and message ids, and ends the runs that had an agent, as well as
+    /// queued and paused runs beyond a bound that has become smaller.
     pub(super) fn recall(&mut self, bounds: &Bounds, snapshot: Snapshot<P>, out: &mut Outputs<P>) {
         for Entry { offset, event, .. } in &snapshot.entries {
             if let Kind::Received(received) = event.kind {
@@ -381,11 +409,28 @@ impl<P: Piece> Session<P> {
             }
         }
         out.stream = outputs;
-        let kept: Vec<RunId> = self.queue.iter().take(bounds.queued).map(|waiting| waiting.run).collect();
-        let interrupted: Vec<RunId> = self.runs.keys().copied().filter(|run| !kept.contains(run)).collect();
-        for run in interrupted {
-            let _ = self.run(bounds, run, run::Input::Interrupt, None, out);
+        let is_kept = |(_, run): &(&RunId, &Run)| run.paused().is_some() && run.check(bounds).is_ok();
+        let paused = self.runs.iter().filter(is_kept).take(bounds.runs).map(|(id, _)| *id);
+        let queued = self.queue.iter().take(bounds.queued).map(|waiting| waiting.run);
+        let kept: Vec<RunId> = queued.chain(paused).collect();
+        let all: Vec<RunId> = self.runs.keys().copied().collect();
+        for run in all {
+            if kept.contains(&run) {
+                self.recover(bounds, run, out);
+            } else {
+                let _ = self.run(bounds, run, run::Input::Interrupt, None, out);
+            }
         }
+    }
+
+    /// Arms the timer of a run that a restart found paused.
+    fn recover(&mut self, bounds: &Bounds, id: RunId, out: &mut Outputs<P>) {
+        let Some(run) = self.runs.get(&id) else { return };
+        let mut outputs = core::mem::take(&mut out.run);
+        run.recover(bounds, &mut outputs);
+        let thread = run.thread();
+        self.apply(bounds, (id, thread), None, &mut outputs, out);
+        out.run = outputs;
     }
 }
 
@@ -393,13 +438,14 @@ impl run::Input {
     /// Whether the input comes from our own side, so that arriving too late is not an error.
     const fn is_ours(&self) -> bool {
         match self {
-            Self::Dequeue | Self::Abandon | Self::Cancel | Self::Interrupt | Self::Expired(_) => true,
+            Self::Dequeue | Self::Resume(_) | Self::Abandon | Self::Cancel | Self::Interrupt | Self::Expired(_) => true,
             Self::Start
             | Self::Think
             | Self::Say(_)
             | Self::Alive
             | Self::OpenTool(_)
             | Self::CloseTool(..)
+            | Self::Pause
             | Self::Complete
             | Self::Fail => false,
         }

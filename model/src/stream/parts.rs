@@ -30,6 +30,8 @@ impl<P> Event<P> {
             | Kind::Thinking
             | Kind::ToolExecuting(_)
             | Kind::ToolCompleted(..)
+            | Kind::Paused(_)
+            | Kind::Resumed(_)
             | Kind::Completed
             | Kind::Error(_)
             | Kind::Notice

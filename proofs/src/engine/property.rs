@@ -56,6 +56,10 @@ pub const SENTENCES: &[(&str, &str)] = &[
          and the turns that a message replaces have ended before it",
     ),
     (
+        "RUN-5",
+        "the first reply to a pause resumes its run, once and only after the log has it, and a paused run outlives the process",
+    ),
+    (
         "RET-1",
         "once a deletion is durable, nothing that its thread had before is read again by a connection or an agent, even after a crash, and no run of the thread goes on",
     ),

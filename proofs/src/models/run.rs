@@ -1,15 +1,15 @@
 //! One run ([`lockstep_model::run`]), alone.
 //!
 //! Explores every input in every state: the agent emits in any order, before its start and after its end, with tools
-//! that it has opened, closed or never named; the user cancels, the agent dies, the process goes down, any timer fires.
-//! The run begins at once, or is queued, and its turn comes at any moment or never.
+//! that it has opened, closed or never named; it pauses, and the user replies to this pause, an earlier or a later one;
+//! the user cancels, the agent dies, the process goes down, any timer fires. The run begins at once, or is queued, and its turn comes at any moment or never.
 //!
 //! The oracle sees only the emitted events and checks them against the grammar
 //! ([`properties::run`](crate::properties::run)). They also decide whether an emit must be accepted: the grammar and
 //! the bounds must allow it next.
 
 use lockstep_model::run::{Ending, Input, Kind, Output, Reason, Received, Run, Schedule, State as Stage, ToolEnd};
-use lockstep_model::{Bounds, Handled, MessageId, PartId, Refusal, ThreadId, Timer, ToolId};
+use lockstep_model::{Bounds, Handled, MessageId, PartId, PauseId, Refusal, ThreadId, Timer, ToolId};
 use stateright::{Model, Property};
 
 use crate::engine::profile::Profile;
@@ -43,6 +43,7 @@ struct Observed {
     ended: Option<Kind>,
     /// Events that count towards the bound: all except the first and the closing ones.
     events: u32,
+    pauses: u32,
 }
 
 impl Observed {
@@ -55,6 +56,11 @@ impl Observed {
         self.queued && !self.grammar.has_started() && self.is_open()
     }
 
+    /// Whether an agent has it, or is about to.
+    fn has_agent(&self) -> bool {
+        self.is_open() && !self.is_waiting() && self.grammar.paused().is_none()
+    }
+
     /// Reads an event. Returns whether it may come now. A run's machine emits no event that belongs to no run.
     fn take(&mut self, kind: Kind) -> bool {
         if let Kind::Received(received) = kind {
@@ -63,6 +69,7 @@ impl Observed {
         if kind.is_terminal() {
             self.ended = Some(kind);
         }
+        self.pauses += u32::from(matches!(kind, Kind::Paused(_)));
         !matches!(kind, Kind::Notice | Kind::Deleted) && self.grammar.take(kind.into()).is_ok()
     }
 
@@ -74,7 +81,13 @@ impl Observed {
         if input == Input::Dequeue {
             return self.is_waiting().then(|| Ok(vec![Kind::Started]));
         }
-        let is_late = self.is_waiting() && !matches!(input, Input::Cancel | Input::Interrupt);
+        let is_late = match (self.grammar.paused(), input) {
+            (_, Input::Cancel | Input::Interrupt) => false,
+            (Some(pause), Input::Resume(named)) => pause != named,
+            (Some(_), Input::Expired(timer)) => timer != Timer::Pause,
+            (Some(_), _) | (None, Input::Resume(_) | Input::Expired(Timer::Pause)) => true,
+            (None, _) => self.is_waiting(),
+        };
         if is_late || !self.is_open() {
             return is_agents(input).then_some(Err(late));
         }
@@ -87,7 +100,8 @@ impl Observed {
             let right = kind != Kind::Completed || started;
             return Some(if right { Ok(open.chain([kind]).collect()) } else { Err(late) });
         }
-        let grows = matches!(kind, Kind::Thinking | Kind::Delta(_) | Kind::ToolExecuting(_));
+        let kind = if input == Input::Pause { Kind::Paused(PauseId(self.pauses + 1)) } else { kind };
+        let grows = matches!(kind, Kind::Thinking | Kind::Delta(_) | Kind::ToolExecuting(_) | Kind::Paused(_));
         let opens = matches!(kind, Kind::ToolExecuting(_));
         Some(match self.grammar.allows(kind.into()) {
             Ok(()) | Err(Wrong::ToolOpen) if grows && self.events >= bounds.events => Err(Refusal::TooManyEvents),
@@ -108,6 +122,8 @@ const fn event_of(input: Input) -> Option<Kind> {
         Input::Say(part) => Kind::Delta(part),
         Input::OpenTool(tool) => Kind::ToolExecuting(tool),
         Input::CloseTool(tool, end) => Kind::ToolCompleted(tool, end),
+        Input::Pause => Kind::Paused(PauseId(0)),
+        Input::Resume(pause) => Kind::Resumed(pause),
         Input::Complete => Kind::Completed,
         Input::Fail => Kind::Error(Reason::Failed),
         Input::Abandon => Kind::Error(Reason::Abandoned),
@@ -115,6 +131,7 @@ const fn event_of(input: Input) -> Option<Kind> {
         Input::Interrupt => Kind::Error(Reason::Interrupted),
         Input::Expired(Timer::Silence) => Kind::Error(Reason::Silent),
         Input::Expired(Timer::Deadline) => Kind::Error(Reason::TimedOut),
+        Input::Expired(Timer::Pause) => Kind::Error(Reason::NoReply),
         Input::Alive | Input::Expired(_) => return None,
     })
 }
@@ -128,9 +145,12 @@ const fn is_agents(input: Input) -> bool {
         | Input::Alive
         | Input::OpenTool(_)
         | Input::CloseTool(..)
+        | Input::Pause
         | Input::Complete
         | Input::Fail => true,
-        Input::Dequeue | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => false,
+        Input::Dequeue | Input::Resume(_) | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => {
+            false
+        }
     }
 }
 
@@ -148,7 +168,7 @@ pub struct State {
 const MESSAGE: MessageId = MessageId(7);
 const THREAD: ThreadId = ThreadId(3);
 
-checked![Request, State; "RUN-1", "RUN-3", "RUN-4", "LIM-1", "LIVE-2"];
+checked![Request, State; "RUN-1", "RUN-3", "RUN-4", "RUN-5", "LIM-1", "LIVE-2"];
 
 impl State {
     fn new(bounds: &Bounds, schedule: Schedule) -> Self {
@@ -187,7 +207,8 @@ impl State {
 
     fn feed(&mut self, bounds: &Bounds, input: Input) -> Result<Handled, Refusal> {
         let before = self.run.clone();
-        let (open, waiting) = (self.observed.is_open(), self.observed.is_waiting());
+        let (had_agent, waiting) = (self.observed.has_agent(), self.observed.is_waiting());
+        let paused = self.observed.grammar.paused();
         let room = self.run.reserve() + Run::needs(&input);
         if let Input::Expired(timer) = input {
             self.armed.disarm(timer);
@@ -204,13 +225,17 @@ impl State {
             .collect();
         self.dispatch(bounds, &out);
         match answer {
-            None => self.expect(handled == Ok(Handled::Ignored), "RUN-1"),
+            None => {
+                let broken = if matches!(input, Input::Resume(_)) { "RUN-5" } else { "RUN-1" };
+                self.expect(handled == Ok(Handled::Ignored), broken);
+            }
             Some(Err(refusal)) => self.expect(handled == Err(refusal), "RUN-3"),
             Some(Ok(events)) => {
                 self.expect(handled == Ok(Handled::Done), "RUN-3");
                 self.expect(emitted == events, "RUN-1");
-                // A run that is taken back does not need the room reserved for its beginning.
-                let spare = usize::from(waiting && !self.observed.is_open());
+                // A run that is taken back does not need the room reserved for its beginning, and a paused one that ends
+                // not that for its `agent_resumed`.
+                let spare = usize::from((waiting || paused.is_some()) && !self.observed.is_open());
                 self.expect(emitted.len() + self.run.reserve() + spare == room, "RUN-3");
                 if self.observed.is_open() && !emitted.is_empty() {
                     self.observed.events += 1;
@@ -221,13 +246,15 @@ impl State {
             self.expect(self.run == before && out.is_empty(), "RUN-3");
         }
         let renewed = out.iter().filter(|output| matches!(output, Output::Arm(Timer::Silence, _))).count();
-        let heard = handled == Ok(Handled::Done) && self.observed.is_open();
+        let heard = handled == Ok(Handled::Done) && self.observed.has_agent();
         self.expect(renewed == usize::from(heard), "LIVE-2");
-        // Nothing extends a run's deadline, which is armed when the run begins.
-        let begins = waiting && self.observed.grammar.has_started();
+        // Nothing extends a run's deadline, which is armed when the run begins or resumes.
+        let begins = (waiting || paused.is_some()) && self.observed.has_agent();
         self.expect(out.iter().any(|output| matches!(output, Output::Arm(Timer::Deadline, _))) == begins, "LIVE-2");
         let stops = out.iter().filter(|output| **output == Output::Stop).count();
-        self.expect(stops == usize::from(open && !self.observed.is_open()), "RUN-1");
+        let ended = (had_agent || waiting || paused.is_some()) && !self.observed.is_open();
+        let stopped = ended || (had_agent && !self.observed.has_agent());
+        self.expect(stops == usize::from(stopped), "RUN-1");
         self.check(bounds);
         handled
     }
@@ -239,10 +266,13 @@ impl State {
         self.expect(self.run.is_open() == open, "RUN-1");
         let waiting = self.observed.is_waiting();
         self.expect(self.run.is_queued() == waiting, "RUN-4");
-        self.expect(self.armed.has(Timer::Silence) == (open && !waiting), "LIVE-2");
-        self.expect(self.armed.has(Timer::Deadline) == (open && !waiting), "LIVE-2");
+        let (has_agent, paused) = (self.observed.has_agent(), self.observed.grammar.paused());
+        self.expect(self.run.has_agent() == has_agent && self.run.paused() == paused, "RUN-5");
+        self.expect(self.armed.has(Timer::Silence) == has_agent, "LIVE-2");
+        self.expect(self.armed.has(Timer::Deadline) == has_agent, "LIVE-2");
+        self.expect(self.armed.has(Timer::Pause) == paused.is_some(), "LIVE-2");
         let ending = self.observed.answer(bounds, Input::Cancel).and_then(Result::ok).map_or(0, |events| events.len());
-        self.expect(self.run.reserve() == ending + usize::from(waiting), "RUN-3");
+        self.expect(self.run.reserve() == ending + usize::from(waiting || paused.is_some()), "RUN-3");
         let stage = match (self.observed.ended, self.run.state()) {
             (None, Stage::Queued) => waiting,
             (None, Stage::Accepted) => !self.observed.grammar.has_started() && !waiting,
@@ -250,8 +280,9 @@ impl State {
             (None, Stage::Working { tools }) => {
                 self.observed.grammar.has_started() && tools == self.observed.grammar.tools()
             }
+            (None, Stage::Paused { pause, tools }) => paused == Some(*pause) && tools == self.observed.grammar.tools(),
             (Some(Kind::Completed), Stage::Completed)
-            | (Some(Kind::Error(Reason::Cancelled)), Stage::Cancelled)
+            | (Some(Kind::Error(Reason::Cancelled | Reason::NoReply)), Stage::Cancelled)
             | (Some(Kind::Error(Reason::Interrupted)), Stage::Interrupted) => true,
             (Some(Kind::Error(reason)), Stage::Failed) => {
                 matches!(reason, Reason::Failed | Reason::Abandoned | Reason::Silent | Reason::TimedOut)
@@ -262,6 +293,7 @@ impl State {
                 | Stage::Accepted
                 | Stage::Started
                 | Stage::Working { .. }
+                | Stage::Paused { .. }
                 | Stage::Completed
                 | Stage::Failed
                 | Stage::Cancelled
@@ -287,7 +319,9 @@ impl Model for Request {
             return;
         }
         actions.extend([Input::Start, Input::Think, Input::Say(PartId(0)), Input::Alive, Input::Complete, Input::Fail]);
-        actions.extend([Input::Dequeue, Input::Abandon, Input::Cancel, Input::Interrupt]);
+        actions.extend([Input::Dequeue, Input::Abandon, Input::Cancel, Input::Interrupt, Input::Pause]);
+        let newest = state.observed.pauses;
+        actions.extend((newest.saturating_sub(1)..=newest + 1).map(|pause| Input::Resume(PauseId(pause))));
         for tool in (0..self.tools).map(ToolId) {
             actions.push(Input::OpenTool(tool));
             let ends = [ToolEnd::Success, ToolEnd::Failure, ToolEnd::Abandoned(Ending::Completed)];
@@ -324,6 +358,12 @@ impl Model for Request {
             Property::sometimes("LIM-1.events", |model: &Self, state: &State| {
                 state.observed.is_open() && state.observed.events >= model.bounds.events
             }),
+            Property::sometimes("RUN-5.resumed", |_, state: &State| {
+                state.observed.pauses > 1 && state.observed.has_agent() && !state.observed.grammar.tools().is_empty()
+            }),
+            Property::sometimes("RUN-5.no reply", |_, state: &State| {
+                state.observed.ended == Some(Kind::Error(Reason::NoReply))
+            }),
             Property::sometimes("LIVE-2.silent", |_, state: &State| {
                 state.observed.ended == Some(Kind::Error(Reason::Silent))
             }),
@@ -356,8 +396,8 @@ impl Proof for Request {
         match action {
             Input::Complete | Input::Fail | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => 1,
             Input::Start | Input::Dequeue => 16,
-            Input::Think | Input::Say(_) | Input::Alive | Input::OpenTool(_) => 8,
-            Input::CloseTool(..) => 2,
+            Input::Think | Input::Say(_) | Input::Alive | Input::OpenTool(_) | Input::Resume(_) => 8,
+            Input::CloseTool(..) | Input::Pause => 2,
         }
     }
 
@@ -367,7 +407,11 @@ impl Proof for Request {
 
     fn fairness(&self, action: &Input) -> Option<u8> {
         // An agent that keeps reporting that it is alive keeps the other timer from firing.
-        (*action == Input::Expired(Timer::Deadline)).then_some(0)
+        match action {
+            Input::Expired(Timer::Deadline) => Some(0),
+            Input::Expired(Timer::Pause) => Some(1),
+            _ => None,
+        }
     }
 
     fn promises(&self) -> Vec<Promise<Self>> {
@@ -380,7 +424,7 @@ impl Proof for Request {
 
 impl Lifecycle for Request {
     fn phases(&self) -> &'static [&'static str] {
-        &["queued", "accepted", "started", "working", "completed", "failed", "cancelled", "interrupted"]
+        &["queued", "accepted", "started", "working", "paused", "completed", "failed", "cancelled", "interrupted"]
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -392,6 +436,8 @@ impl Lifecycle for Request {
             "alive",
             "open tool",
             "close tool",
+            "pause",
+            "resume",
             "complete",
             "fail",
             "abandon",
@@ -399,6 +445,7 @@ impl Lifecycle for Request {
             "interrupt",
             "silence expired",
             "deadline expired",
+            "pause expired",
             "another timer",
         ]
     }
@@ -409,6 +456,7 @@ impl Lifecycle for Request {
             Stage::Accepted => "accepted",
             Stage::Started => "started",
             Stage::Working { .. } => "working",
+            Stage::Paused { .. } => "paused",
             Stage::Completed => "completed",
             Stage::Failed => "failed",
             Stage::Cancelled => "cancelled",
@@ -425,6 +473,8 @@ impl Lifecycle for Request {
             Input::Alive => "alive",
             Input::OpenTool(_) => "open tool",
             Input::CloseTool(..) => "close tool",
+            Input::Pause => "pause",
+            Input::Resume(_) => "resume",
             Input::Complete => "complete",
             Input::Fail => "fail",
             Input::Abandon => "abandon",
@@ -432,6 +482,7 @@ impl Lifecycle for Request {
             Input::Interrupt => "interrupt",
             Input::Expired(Timer::Silence) => "silence expired",
             Input::Expired(Timer::Deadline) => "deadline expired",
+            Input::Expired(Timer::Pause) => "pause expired",
             Input::Expired(_) => "another timer",
         })
     }

@@ -45,6 +45,7 @@ pub mod lookup;
 pub mod mistake;
 pub mod oracle;
 pub mod outputs;
+pub mod pausing;
 pub mod properties;
 pub mod service;
 pub mod setup;

@@ -38,6 +38,7 @@ pub(crate) const fn guards(timer: Timer) -> &'static str {
         // A connection has none of these.
         Timer::Silence
         | Timer::Deadline
+        | Timer::Pause
         | Timer::Linger
         | Timer::Restore
         | Timer::Breaker

@@ -303,6 +303,7 @@ impl Observed {
             }
             Request::Message { .. }
             | Request::Cancel { .. }
+            | Request::Reply { .. }
             | Request::Seek { .. }
             | Request::Delete { .. }
             | Request::Query { .. } => {
@@ -408,6 +409,7 @@ const fn needs_answer(request: &Request<u8>) -> bool {
     match request {
         Request::Message { .. }
         | Request::Cancel { .. }
+        | Request::Reply { .. }
         | Request::Seek { .. }
         | Request::Delete { .. }
         | Request::Query { .. }

@@ -1,7 +1,7 @@
 //! Deleted threads, and parts of them that are still read.
 
 use lockstep_model::ThreadId;
-use lockstep_model::run::Schedule;
+use lockstep_model::session::Begin;
 use lockstep_model::stream::Entry;
 
 use super::hooks::*;
@@ -141,7 +141,7 @@ fn launch_what_is_deleted(world: &World, outputs: &mut Vec<Output>) {
             let begun = log.readable().into_iter().find(|entry| matches!(entry.event.kind, Kind::Received(_)))?;
             let run = begun.event.run;
             let unlaunched = world.oracle.launched & (1 << message_of(run)) == 0;
-            let output = SessionOutput::Launch { run, payload: begun.event.payload, schedule: Schedule::Immediate };
+            let output = SessionOutput::Launch { run, payload: begun.event.payload, begin: Begin::New };
             unlaunched.then_some(Output::Session { user: *user, generation: *generation, output })
         }
         _ => None,

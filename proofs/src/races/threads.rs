@@ -3,6 +3,7 @@
 #![expect(clippy::ptr_arg, reason = "a mistake may also drop outputs")]
 
 use lockstep_model::run::Schedule;
+use lockstep_model::session::Begin;
 use lockstep_model::{RunId, ThreadId};
 
 use super::hooks::*;
@@ -132,7 +133,7 @@ fn is_beginning(world: &World, user: UserId, run: RunId, kind: Kind) -> bool {
 /// Launches an agent with the message of a queued run, as the log has it.
 fn launch(run: RunId) -> SessionOutput<Payload> {
     let payload = u8::try_from(message_of(run)).ok();
-    SessionOutput::Launch { run, payload: Some(recorded(payload)), schedule: Schedule::Queued }
+    SessionOutput::Launch { run, payload: Some(recorded(payload)), begin: Begin::Queued }
 }
 
 fn launch_again(world: &World, outputs: &mut Vec<Output>) {
@@ -189,8 +190,7 @@ fn launch_at_once(world: &World, outputs: &mut Vec<Output>) {
 
 fn launch_the_newest(world: &World, outputs: &mut Vec<Output>) {
     for output in outputs {
-        if let Output::Session { user, output: SessionOutput::Launch { run, schedule: Schedule::Queued, .. }, .. } =
-            output
+        if let Output::Session { user, output: SessionOutput::Launch { run, begin: Begin::Queued, .. }, .. } = output
             && let Some(newest) = session_of(world, *user).and_then(|session| session.queue().back())
         {
             *run = newest.run;

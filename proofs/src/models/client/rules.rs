@@ -287,14 +287,17 @@ impl Rules {
                     self.answered(received.message, entry.event.run, &mut out);
                 }
                 match entry.event.kind {
-                    Kind::Completed | Kind::Error(_) | Kind::Notice => drop(self.runs.remove(&entry.event.run)),
+                    Kind::Completed | Kind::Error(_) | Kind::Paused(_) | Kind::Notice => {
+                        self.runs.remove(&entry.event.run);
+                    }
                     Kind::Deleted => self.runs.retain(|_, thread| *thread != entry.event.thread),
                     Kind::Received(_)
                     | Kind::Started
                     | Kind::Thinking
                     | Kind::Delta(_)
                     | Kind::ToolExecuting(_)
-                    | Kind::ToolCompleted(..) => {
+                    | Kind::ToolCompleted(..)
+                    | Kind::Resumed(_) => {
                         self.runs.insert(entry.event.run, entry.event.thread);
                     }
                 }

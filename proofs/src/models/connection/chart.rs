@@ -65,6 +65,7 @@ impl Lifecycle for Socket {
             Input::Received(
                 Request::Message { .. }
                 | Request::Cancel { .. }
+                | Request::Reply { .. }
                 | Request::Seek { .. }
                 | Request::Delete { .. }
                 | Request::Query { .. },

@@ -4,8 +4,8 @@ use lockstep_model::connection::State;
 use lockstep_model::gateway::Place;
 use lockstep_model::run::{Kind, Reason, ToolEnd};
 use lockstep_model::{
-    Connection, ConnectionId, MessageId, Mode, PartId, RunId, Successor, ThreadId, Timer, ToolId, UserId, client, run,
-    session,
+    Connection, ConnectionId, MessageId, Mode, PartId, PauseId, RunId, Successor, ThreadId, Timer, ToolId, UserId,
+    client, run, session,
 };
 
 use super::setup::{Setup, Wire};
@@ -35,6 +35,8 @@ pub enum AgentStep {
     OpenTool,
     /// `tool_completed`.
     CloseTool,
+    /// `agent_paused`.
+    Pause,
     /// `agent_completed`.
     Complete,
     /// `agent_error`.
@@ -54,6 +56,7 @@ impl AgentStep {
             Self::Say => Some(Kind::Delta(PartId(0))),
             Self::OpenTool => Some(Kind::ToolExecuting(ToolId(1))),
             Self::CloseTool => Some(Kind::ToolCompleted(ToolId(1), ToolEnd::Success)),
+            Self::Pause => Some(Kind::Paused(PauseId(0))),
             Self::Complete => Some(Kind::Completed),
             Self::Fail => Some(Kind::Error(Reason::Failed)),
             Self::Vanish | Self::Hang => None,
@@ -84,6 +87,8 @@ pub enum Action {
     Send(u8),
     /// A user cancels a run.
     Cancel(ConnectionId, RunId),
+    /// A user replies to a pause of a run.
+    Reply(ConnectionId, RunId, PauseId),
     /// A client sends an invalid request.
     Garbage(ConnectionId),
     /// A peer sends a request before its verdict.
@@ -300,6 +305,9 @@ impl World {
             } else if self.left.cancels > 0 {
                 out.extend(self.runs_not_restored(*id).map(|run| Action::Cancel(*id, run)));
             }
+            if live {
+                self.reply_actions(setup, *id, out);
+            }
             if live && self.left.deletions > 0 && setup.clients[usize::from(socket.peer)].user == 0 {
                 out.extend(self.threads(setup).into_iter().map(|thread| Action::Delete(Some(*id), thread)));
             }
@@ -346,6 +354,7 @@ impl World {
                 run::State::Started => self.work(*id, false, out),
                 run::State::Working { tools } => self.work(*id, !tools.is_empty(), out),
                 run::State::Queued
+                | run::State::Paused { .. }
                 | run::State::Completed
                 | run::State::Failed
                 | run::State::Cancelled
@@ -369,6 +378,9 @@ impl World {
             out.push(Action::Agent(run, AgentStep::CloseTool));
         } else if agent.tools > 0 {
             out.push(Action::Agent(run, AgentStep::OpenTool));
+        }
+        if agent.pauses > 0 {
+            out.push(Action::Agent(run, AgentStep::Pause));
         }
         out.push(Action::Agent(run, AgentStep::Complete));
     }

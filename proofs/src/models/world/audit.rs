@@ -25,6 +25,7 @@ impl World {
         let mut verdict = Ok(());
         for (user, slot) in self.gateway.slots() {
             verdict = verdict.and(self.audit_timers(*user, slot)).and(self.audit_memory(*user, slot));
+            verdict = verdict.and(self.audit_runs(*user, slot));
         }
         verdict = verdict
             .and(self.audit_lookups())
@@ -284,7 +285,7 @@ impl World {
             Timer::Breaker => "LIM-1",
             Timer::Probe => "NODE-1",
             Timer::Drain => "NODE-2",
-            Timer::Deadline => "LIVE-2",
+            Timer::Deadline | Timer::Pause => "LIVE-2",
             Timer::Backoff | Timer::Connect | Timer::Heartbeat | Timer::Stable | Timer::Leave | Timer::Answer => {
                 "LIVE-4"
             }
@@ -310,6 +311,9 @@ impl World {
                 Some(Due::Ended(user, *run))
             }
             Request::Cancel { .. } => Some(Due::Unknown),
+            Request::Reply { run, pause, .. } => {
+                Some(self.due_reply(self.gateway.slots().get(&user)?, user, *run, *pause))
+            }
             Request::Delete { thread, deletion, .. } => {
                 let fits = self.room(setup, user).is_some_and(|room| room > 0);
                 Some(Due::Deleted { user, thread: *thread, deletion: *deletion, fits })
@@ -330,6 +334,9 @@ impl World {
         if let Due::Deleted { user, thread, deletion, fits } = due {
             self.check_deletion(user, thread, deletion, fits);
         }
+        if let Due::Resumed(user, run) = due {
+            return self.check_reply(user, run);
+        }
         let Some(connection) = self.gateway.connection(id).filter(|connection| connection.is_reading()) else { return };
         let told = |is: &dyn Fn(&Control<Payload>) -> bool| {
             waiting(connection).any(|frame| matches!(frame, Frame::Control(control) if is(&control)))
@@ -348,7 +355,11 @@ impl World {
                 let refused = told(&|control| *control == Control::Error(Code::Busy));
                 self.expect(refused != fits, "RET-1");
             }
-            Due::Ended(..) | Due::Unknown => {
+            Due::NotResumed(code) => {
+                let answered = told(&|control| *control == Control::Error(code));
+                self.expect(answered, "RUN-5");
+            }
+            Due::Ended(..) | Due::Resumed(..) | Due::Unknown => {
                 let answered = told(&|control| *control == Control::Error(Code::UnknownRun));
                 self.expect(answered, "RUN-3");
             }
@@ -373,6 +384,10 @@ pub(super) enum Due {
         /// Whether there is room for the deletion.
         fits: bool,
     },
+    /// The run resumes.
+    Resumed(UserId, RunId),
+    /// The run does not resume, for this reason.
+    NotResumed(Code),
     /// There is no such run, or it has ended.
     Unknown,
 }

@@ -45,6 +45,10 @@ fn prelude(world: &World, action: Action) -> Vec<Drawing> {
         Action::Cancel(id, run) => {
             vec![arrow(Lifeline::Client, Lifeline::Socket, format!("{}: cancel run {}", name(id), run.0))]
         }
+        Action::Reply(id, run, pause) => {
+            let label = format!("{}: reply {} to run {}", name(id), pause.0, run.0);
+            vec![arrow(Lifeline::Client, Lifeline::Socket, label)]
+        }
         Action::Eager(id, request) => {
             let what = match request {
                 Early::Token => "the token, again",
@@ -243,6 +247,7 @@ fn request_label(request: &Request<Payload>) -> String {
         Request::Cancel { runs: Cancel::Run(run) } => format!("cancel run {}", run.0),
         Request::Cancel { runs: Cancel::Thread(thread) } => format!("cancel thread {}", thread.0),
         Request::Cancel { runs: Cancel::All } => "cancel all runs".into(),
+        Request::Reply { run, pause, .. } => format!("reply {} to run {}", pause.0, run.0),
         Request::Seek { from } => format!("read on after {}", from.offset.0),
         Request::Delete { thread, .. } => format!("delete_thread {}", thread.0),
         Request::Query { .. } => "query".into(),
@@ -285,6 +290,8 @@ fn kind_label(kind: Kind) -> String {
         Kind::Delta(_) => "agent_delta".into(),
         Kind::ToolExecuting(tool) => format!("tool_executing({})", tool.0),
         Kind::ToolCompleted(tool, end) => format!("tool_completed({}, {end:?})", tool.0),
+        Kind::Paused(pause) => format!("agent_paused({})", pause.0),
+        Kind::Resumed(pause) => format!("agent_resumed({})", pause.0),
         Kind::Completed => "agent_completed".into(),
         Kind::Error(reason) => format!("agent_error({reason:?})"),
         Kind::Notice => "notice".into(),

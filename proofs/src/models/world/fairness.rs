@@ -39,6 +39,7 @@ impl Action {
                 | AgentStep::Say
                 | AgentStep::OpenTool
                 | AgentStep::CloseTool
+                | AgentStep::Pause
                 | AgentStep::Complete,
             )
             | Self::Expire(Place::Run(_, _, run), _) => Some(58 + u8::try_from(run.0 / 8 % 4).unwrap_or(0)),
@@ -46,6 +47,7 @@ impl Action {
             | Self::Cut(_)
             | Self::Send(_)
             | Self::Cancel(..)
+            | Self::Reply(..)
             | Self::Garbage(_)
             | Self::Eager(..)
             | Self::Refuse(..)

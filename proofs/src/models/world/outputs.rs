@@ -7,7 +7,7 @@ use lockstep_model::{
 
 use super::action::{connection_id, run_id};
 use super::setup::{Setup, Wire};
-use super::state::{Agent, Payload, Scratch, Socket, Verification, World, Write};
+use super::state::{Payload, Scratch, Socket, Verification, World, Write};
 
 impl World {
     /// Delivers a frame to the client.
@@ -215,18 +215,13 @@ impl World {
                 scratch.ended[index] = true;
                 self.abandon(index);
             }
-            SessionOutput::Launch { run, payload, .. } => {
+            SessionOutput::Launch { run, payload, begin } => {
                 scratch.told.push((run, None));
-                self.check_begin(setup, index, run);
-                self.check_launch(setup, user, run, payload);
-                let agent = Agent {
-                    user,
-                    session,
-                    thinking: setup.thinking,
-                    pieces: setup.pieces,
-                    tools: setup.tools,
-                    silent: false,
-                };
+                if !self.check_resumed(user, run, begin, payload) {
+                    self.check_begin(setup, index, run);
+                    self.check_launch(setup, user, run, payload);
+                }
+                let agent = self.new_agent(setup, user, session, run);
                 self.agents.insert(run, agent);
             }
             SessionOutput::Durable { run, offset, last } => {

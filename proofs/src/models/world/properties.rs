@@ -8,6 +8,7 @@ use stateright::Property;
 
 use super::setup::Threads;
 use super::state::{Peer, Slot};
+use super::turns::begun;
 use super::{Explored, Setup, World};
 use crate::engine::proof::Promise;
 use crate::models::harness::checked;
@@ -27,7 +28,7 @@ pub fn properties(setup: &Setup) -> Vec<Property<Explored>> {
 checked![
     Explored, World;
     "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "ISO-1", "STR-1", "STR-2", "STR-3", "RUN-1", "RUN-2", "RUN-3", "RUN-4",
-    "RET-1", "LIM-1", "SES-1", "NODE-1", "NODE-2", "OWN-1", "LIVE-2", "LIVE-4", "LIVE-6",
+    "RUN-5", "RET-1", "LIM-1", "SES-1", "NODE-1", "NODE-2", "OWN-1", "LIVE-2", "LIVE-4", "LIVE-6",
 ];
 
 /// A premise: a state that a world with sufficient budget reaches.
@@ -206,6 +207,36 @@ const PREMISES: &[Premise] = &[
         name: "RUN-4.resumed",
         within: |setup| shares(setup) && setup.crashes > 0,
         reached: |_, world| world.has_resumed(),
+    },
+    Premise {
+        name: "RUN-5.resumed",
+        within: |setup| setup.pauses > 0,
+        reached: |_, world| {
+            world.oracle.resumed != 0 && world.gateway.slots().values().any(|slot| begun(&slot.session) > 0)
+        },
+    },
+    Premise {
+        name: "RUN-5.again",
+        within: |setup| setup.pauses > 1 && setup.replies > 2,
+        reached: |_, world| world.oracle.resumed & 0b11 == 0b11,
+    },
+    Premise {
+        name: "RUN-5.no reply",
+        within: |setup| setup.pauses > 0,
+        reached: |_, world| wrote(world, Kind::Error(Reason::NoReply)),
+    },
+    Premise {
+        name: "RUN-5.recovered",
+        within: |setup| setup.pauses > 0 && setup.crashes + setup.handovers > 0,
+        reached: |setup, world| {
+            let crashed = world.left.crashes < setup.setup.crashes;
+            crashed
+                && world
+                    .gateway
+                    .slots()
+                    .values()
+                    .any(|slot| slot.session.runs().values().any(|run| run.paused().is_some()))
+        },
     },
     Premise {
         name: "LIM-1.runs",

@@ -63,6 +63,10 @@ pub struct Setup {
     pub pieces: u8,
     /// Tools that one run may call.
     pub tools: u8,
+    /// Pauses per run: at most 2.
+    pub pauses: u8,
+    /// Replies to pauses, right and wrong ones.
+    pub replies: u8,
     /// Runs whose agent may fall silent, vanish, or fail.
     pub deaths: u8,
     /// Cancels.
@@ -144,6 +148,8 @@ impl Setup {
             thinking: 0,
             pieces: 0,
             tools: 0,
+            pauses: 0,
+            replies: 0,
             deaths: 0,
             cancels: 0,
             cuts: 0,
@@ -220,6 +226,8 @@ impl Setup {
             ("thinking", self.thinking),
             ("pieces", self.pieces),
             ("tools", self.tools),
+            ("pauses", self.pauses),
+            ("replies", self.replies),
             ("deaths", self.deaths),
             ("cancels", self.cancels),
             ("cuts", self.cuts),

@@ -202,6 +202,8 @@ pub struct Agent {
     pub pieces: u8,
     /// Tools that it may still call.
     pub tools: u8,
+    /// Pauses that it may still make.
+    pub pauses: u8,
     /// Whether it emits nothing more on its own.
     pub silent: bool,
 }
@@ -211,6 +213,7 @@ pub struct Agent {
 #[expect(missing_docs, reason = "each is the budget of the same name in the setup")]
 pub struct Left {
     pub deaths: u8,
+    pub replies: u8,
     pub cancels: u8,
     pub cuts: u8,
     pub crashes: u8,
@@ -241,6 +244,8 @@ pub struct Left {
 pub struct Oracle {
     /// Messages whose agent was launched: at most once each, across crashes.
     pub launched: u16,
+    /// Replies that were given to an agent: two bits per message.
+    pub resumed: u16,
     /// Messages whose `message_received` was ever durable.
     pub received: u16,
     /// The number of arrivals of each message, from which the edge assigns run ids.
@@ -296,10 +301,11 @@ impl Hash for Left {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let Self { deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences, .. } = *self;
         let Self { expiries, warnings, revocations, notices, deletions, pins, drains, handovers, .. } = *self;
-        let Self { lingers, garbage, eager, unanswered, fences, breaches, queries, lookup_failures, .. } = *self;
+        let Self { lingers, garbage, eager, unanswered, fences, breaches, queries, lookup_failures, replies, .. } =
+            *self;
         hasher.write(&[deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences]);
         hasher.write(&[expiries, warnings, revocations, notices, pins, drains, lingers, garbage]);
-        hasher.write(&[eager, unanswered, fences, breaches, handovers, deletions, queries, lookup_failures]);
+        hasher.write(&[eager, unanswered, fences, breaches, handovers, deletions, queries, lookup_failures, replies]);
     }
 }
 

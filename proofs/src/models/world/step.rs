@@ -32,6 +32,7 @@ impl World {
             timers: Vec::new(),
             left: Left {
                 deaths: setup.deaths,
+                replies: setup.replies,
                 cancels: setup.cancels,
                 cuts: setup.cuts,
                 crashes: setup.crashes,
@@ -115,6 +116,7 @@ impl World {
                 self.left.cancels -= 1;
                 self.push_up(id, Request::Cancel { runs: Cancel::Run(run) });
             }
+            Action::Reply(id, run, pause) => self.reply(id, run, pause),
             Action::Garbage(id) => {
                 self.left.garbage -= 1;
                 self.push_up(id, Request::Invalid { code: Code::UnknownType, message: None });
@@ -316,6 +318,7 @@ impl World {
                 run::Input::OpenTool(ToolId(1))
             }
             AgentStep::CloseTool => run::Input::CloseTool(ToolId(1), run::ToolEnd::Success),
+            AgentStep::Pause => run::Input::Pause,
             AgentStep::Complete => run::Input::Complete,
             AgentStep::Fail => run::Input::Fail,
             AgentStep::Vanish => run::Input::Abandon,
@@ -353,6 +356,7 @@ impl World {
                 | AgentStep::Say
                 | AgentStep::OpenTool
                 | AgentStep::CloseTool
+                | AgentStep::Pause
                 | AgentStep::Hang => {}
             }
         }
@@ -445,7 +449,7 @@ impl World {
             // The agent does not know yet. Its further emits must be refused.
             let input = session::Input::Run { run, input: run::Input::Think, payload: None };
             let answer = self.session(setup, user, generation, input, scratch);
-            if !matches!(answer, Err(Refusal::RunEnded | Refusal::Retired)) {
+            if !matches!(answer, Err(Refusal::RunEnded | Refusal::OutOfOrder | Refusal::Retired)) {
                 self.violated("RUN-3");
             }
         }

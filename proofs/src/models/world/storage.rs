@@ -10,6 +10,7 @@ use lockstep_model::{
 
 use super::action::{deletion_id, message_of, notice_id};
 use super::deletion::deleted;
+use super::pausing::reply_payload;
 use super::setup::Setup;
 use super::state::{Log, Payload, Scratch, World, Write};
 use crate::properties::run::Grammar;
@@ -23,12 +24,19 @@ pub(super) const fn agent_payload(kind: Kind) -> Option<Payload> {
         Kind::Delta(_) => None,
         Kind::ToolExecuting(_) => Some(0x12),
         Kind::ToolCompleted(_, ToolEnd::Success | ToolEnd::Failure) => Some(0x13),
+        Kind::Paused(_) => Some(0x16),
         Kind::Completed => Some(0x14),
         Kind::Error(Reason::Failed) => Some(0x15),
         Kind::ToolCompleted(_, ToolEnd::Abandoned(_))
         | Kind::Error(
-            Reason::Abandoned | Reason::Silent | Reason::TimedOut | Reason::Cancelled | Reason::Interrupted,
+            Reason::Abandoned
+            | Reason::Silent
+            | Reason::TimedOut
+            | Reason::Cancelled
+            | Reason::NoReply
+            | Reason::Interrupted,
         )
+        | Kind::Resumed(_)
         | Kind::Received(_)
         | Kind::Notice
         | Kind::Deleted => None,
@@ -41,6 +49,7 @@ fn content_of(event: &Event<Payload>) -> Option<Payload> {
         Kind::Received(_) => u8::try_from(message_of(event.run)).ok(),
         Kind::Notice => event.run.0.checked_sub(notice_id(0).0).and_then(|notice| u8::try_from(notice).ok()),
         Kind::Deleted => event.run.0.checked_sub(deletion_id(0).0).and_then(|n| u8::try_from(n).ok()).map(deleted),
+        Kind::Resumed(pause) => Some(reply_payload(pause)),
         kind => agent_payload(kind),
     }
 }
@@ -72,6 +81,7 @@ impl World {
         let due = match write.event.kind {
             Kind::Received(received) => (open && received.schedule == Schedule::Immediate).then_some((run, None)),
             Kind::Started if open && self.logs[user].is_queued(run) => Some((run, None)),
+            Kind::Resumed(_) if open => Some((run, None)),
             _ => Some((run, Some(Offset(write.at)))),
         };
         let told = scratch.told.iter().copied().eq(due);
@@ -106,7 +116,9 @@ impl World {
         let (past, entries) = if scrubbed { log.scrubbed() } else { (log.past.clone(), log.readable()) };
         let snapshot = Snapshot { tenure, trimmed, read, past, entries, keeps: setup.keeps };
         log.tell_deletions();
-        let (queued, under_way): (Vec<RunId>, Vec<RunId>) = log.under_way().partition(|run| log.waits(*run));
+        let paused: Vec<RunId> = log.under_way().filter(|run| log.paused(*run).is_some()).collect();
+        let with_agent = log.under_way().filter(|run| !paused.contains(run));
+        let (queued, under_way): (Vec<RunId>, Vec<RunId>) = with_agent.partition(|run| log.waits(*run));
         let slot = self.gateway.slots().get(&UserId(user as u64));
         let waits = slot.is_some_and(|slot| slot.generation == generation) && self.is_restoring(user);
         let input = Input::Restored { attempt, snapshot };
@@ -116,11 +128,14 @@ impl World {
         let interrupted = under_way.iter().all(|run| pending(*run, Kind::Error(Reason::Interrupted)));
         let taken_back = |run: &RunId| pending(*run, Kind::Error(Reason::Cancelled));
         let slot = self.gateway.slots().get(&UserId(user as u64));
-        let kept =
-            slot.is_some_and(|slot| queued.iter().all(|run| slot.session.runs().contains_key(run) || taken_back(run)));
-        self.expect(interrupted || !waits, "LIVE-2");
+        let kept = |runs: &[RunId]| {
+            slot.is_some_and(|slot| runs.iter().all(|run| slot.session.runs().contains_key(run) || taken_back(run)))
+        };
         // A session that retires at once leaves them to the next.
-        self.expect(kept || !waits || !self.is_serving(), "RUN-4");
+        let [queued, paused] = [&queued, &paused].map(|runs| kept(runs) || !waits || !self.is_serving());
+        self.expect(interrupted || !waits, "LIVE-2");
+        self.expect(queued, "RUN-4");
+        self.expect(paused, "RUN-5");
     }
 
     /// The process crashes with `kept` pending writes of each user durable, and a new process starts.
@@ -268,6 +283,7 @@ impl World {
         };
         let kind = event.kind;
         self.expect(grammatical, "RUN-1");
+        self.check_written_reply(&event);
         if let Kind::Received(received) = kind {
             let bit = 1 << received.message.0;
             self.expect(self.oracle.received & bit == 0, "RUN-2");

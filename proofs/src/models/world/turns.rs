@@ -20,9 +20,9 @@ impl Threads {
     }
 }
 
-/// The number of a session's runs that have begun.
+/// The number of a session's runs that have an agent, or are about to.
 pub(super) fn begun(session: &Session<Payload>) -> usize {
-    session.runs().values().filter(|run| !run.is_queued()).count()
+    session.runs().values().filter(|run| run.has_agent()).count()
 }
 
 impl Log {
@@ -111,7 +111,7 @@ impl World {
         self.expect(self.is_serving() || self.begun_runs() <= before, "NODE-2");
     }
 
-    /// The number of open runs of all users that are not queued.
+    /// The number of open runs of all users that have an agent.
     pub(super) fn begun_runs(&self) -> usize {
         self.gateway.slots().values().map(|slot| begun(&slot.session)).sum()
     }
