@@ -9,9 +9,9 @@ use crate::verify::BoxFuture;
 pub(crate) mod history;
 mod run;
 
-pub use history::{End, Step, ToolCall, Turn};
+pub use history::{End, Exchange, Step, ToolCall, Turn};
 pub(crate) use run::Progress;
-pub use run::{EmitError, Run, RunSink, ToolError};
+pub use run::{EmitError, Run, RunSink, SoFar, ToolError};
 
 #[cfg(feature = "agui")]
 pub mod agui;
@@ -65,10 +65,37 @@ pub(crate) fn text_of(said: &RawValue) -> Option<String> {
 pub trait Agent: Send + Sync + 'static {
     /// Answers a message.
     fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()>;
+
+    /// Goes on with a run that [paused](Run::pause), now that the user has replied. The process may be another one than
+    /// the one that asked. An agent that never pauses need not implement this.
+    fn resume(&self, paused: Paused, run: Run) -> BoxFuture<'static, ()> {
+        drop(paused);
+        Box::pin(async move {
+            // If the run is over, the user has been told why.
+            let _ = run.fail("This agent cannot go on with a paused answer.").await;
+        })
+    }
+}
+
+/// A run that paused, and the reply with which it resumes.
+#[derive(Clone, Debug)]
+pub struct Paused {
+    /// The message that began the run.
+    pub message: Message,
+    /// What the agent asked for: the `request` of its [`Run::pause`].
+    pub request: Box<RawValue>,
+    /// The user's reply: any JSON.
+    pub reply: Box<RawValue>,
+    /// What the run has said and done so far. Its last step is this question with its reply.
+    pub turn: Turn,
 }
 
 impl<A: Agent + ?Sized> Agent for Arc<A> {
     fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
         (**self).answer(message, run)
+    }
+
+    fn resume(&self, paused: Paused, run: Run) -> BoxFuture<'static, ()> {
+        (**self).resume(paused, run)
     }
 }

@@ -313,8 +313,8 @@ impl Effects<Payload> for Driver {
                 }
                 SessionOutput::Trim { tenure, through } => self.journal.trim(user, tenure, through),
                 SessionOutput::Read { tenure, through } => self.journal.read(user, tenure, through),
-                SessionOutput::Launch { run, payload, schedule } => {
-                    self.launch(user, generation, (run, schedule), payload.as_ref());
+                SessionOutput::Launch { run, payload, begin } => {
+                    self.launch(user, generation, (run, begin), payload.as_ref());
                 }
                 SessionOutput::Durable { run, last, .. } => {
                     let _ = self.runs.durable(user, generation, run, last)

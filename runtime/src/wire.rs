@@ -55,6 +55,7 @@ pub use conversation::{MAX_PAGE, MAX_TITLE, Query, Wanted};
 #[doc(hidden)]
 pub use conversation::{limit, offset_of, place, title_of};
 pub(crate) use event::Delta;
+pub(crate) use event::data_of_pause;
 pub use event::{data_of, data_of_abandoned, data_of_piece};
 pub use hex::{Hex, hex};
 #[doc(hidden)]

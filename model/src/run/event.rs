@@ -41,10 +41,10 @@ pub enum Reason {
     TimedOut,
     /// The user cancelled it.
     Cancelled,
-    /// The run was paused, and the user did not reply in time.
-    NoReply,
     /// The process ended while the run was open.
     Interrupted,
+    /// The run was paused, and the user did not reply in time.
+    NoReply,
 }
 
 impl Ending {

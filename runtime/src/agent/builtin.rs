@@ -6,6 +6,7 @@
 //! | arithmetic, such as `2 * (3 + 4)` | the calculator |
 //! | a question for the time or the date | the clock |
 //! | `search for …`, `find …`, a question about the documents | the search over the documents |
+//! | `ask me` and any of the above | an approval of each tool first; without a tool, a question |
 //! | "what did I say before?" | the earlier messages of the thread |
 //! | `count to N`, N up to [`MAX_COUNT`] | one `agent_delta` per number: something to cancel, or to reload halfway |
 //! | anything else | what it can do |
@@ -21,7 +22,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::tools::{CallError, Invocation, Tools};
-use super::{Agent, EmitError, Message, Run, ToolError, text_of};
+use super::{Agent, EmitError, Message, Paused, Run, ToolError, text_of};
 use crate::verify::BoxFuture;
 
 mod plan;
@@ -42,7 +43,7 @@ const MAX_QUOTE: usize = 200;
 
 const ABOUT: &str = "I am Lockstep's built-in demonstration agent: there is no language model behind me, only a few rules \
                      and real tools. I can calculate (try \"2 * (3 + 4)\"), tell the time (\"what time is it?\"), search \
-                     the documents (\"search for …\"), count (\"count to 20\"), and repeat your earlier messages in \
+                     the documents (\"search for …\"), ask you first (\"ask me, then 6 * 7\"), count (\"count to 20\"), and repeat your earlier messages in \
                      this thread.";
 
 /// The built-in agent.
@@ -72,16 +73,24 @@ impl Builtin {
         self
     }
 
-    async fn work(&self, message: &Message, run: &Run) -> Result<String, EmitError> {
+    async fn work(&self, message: &Message, run: &Run) -> Result<Work, EmitError> {
         let Some(text) = message.text().filter(|text| !text.trim().is_empty()) else {
             let answer = format!("Your message contains no text that I can read. {ABOUT}");
             self.say(run, &answer).await?;
-            return Ok(answer);
+            return Ok(Work::Answer(answer));
         };
         let plan = Plan::of(&text);
-        if let Some(asked) = plan.count {
-            return self.count(run, asked).await;
+        if plan.asks {
+            return Ok(Work::Ask(request(&plan.calls)));
         }
+        if let Some(asked) = plan.count {
+            return self.count(run, asked).await.map(Work::Answer);
+        }
+        self.carry_out(&plan, &text, message, run).await.map(Work::Answer)
+    }
+
+    /// Does what the plan says.
+    async fn carry_out(&self, plan: &Plan, text: &str, message: &Message, run: &Run) -> Result<String, EmitError> {
         if !plan.calls.is_empty() {
             run.thinking(&remark(&plan.calls)).await?;
         }
@@ -99,11 +108,39 @@ impl Builtin {
             parts.push(recalled(run).await);
         }
         if parts.is_empty() {
-            parts.push(format!("You wrote: \"{}\". {ABOUT}", quote(&text)));
+            parts.push(format!("You wrote: \"{}\". {ABOUT}", quote(text)));
         }
         let answer = parts.join("\n\n");
         self.say(run, &answer).await?;
         Ok(answer)
+    }
+
+    /// Goes on after the user's reply.
+    async fn go_on(&self, paused: &Paused, run: &Run) -> Result<String, EmitError> {
+        let reply: Value = serde_json::from_str(paused.reply.get()).unwrap_or_default();
+        let text = paused.message.text().unwrap_or_default();
+        let mut plan = Plan::of(&text);
+        if plan.calls.is_empty() {
+            let name = reply["text"].as_str().or(reply.as_str()).map_or("you who would not say", str::trim);
+            let answer = format!("Hello, {}.", quote(name));
+            self.say(run, &answer).await?;
+            return Ok(answer);
+        }
+        let asked = plan.calls.len();
+        let mut index = 0;
+        plan.calls.retain(|_| {
+            index += 1;
+            is_approved(&reply, index - 1)
+        });
+        if plan.calls.is_empty() {
+            let answer = "Then I leave it.".to_owned();
+            self.say(run, &answer).await?;
+            return Ok(answer);
+        }
+        if plan.calls.len() < asked {
+            run.thinking("I leave out the tools that were not approved.").await?;
+        }
+        self.carry_out(&plan, &text, &paused.message, run).await
     }
 
     async fn call(&self, run: &Run, subject: &Arc<str>, call: &Call) -> Result<Value, ToolError<CallError>> {
@@ -156,16 +193,57 @@ impl Agent for Builtin {
     fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
         let agent = self.clone();
         Box::pin(async move {
-            let ended = match agent.work(&message, &run).await {
-                Ok(text) => run.complete(json!({ "text": text, "model": "lockstep-builtin" })).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = ended {
-                // Whatever ended or refused the run has told the user; otherwise dropping the handle ends it.
-                tracing::debug!(%error, "the built-in agent was interrupted");
-            }
+            let work = agent.work(&message, &run).await;
+            end(run, work).await;
         })
     }
+
+    fn resume(&self, paused: Paused, run: Run) -> BoxFuture<'static, ()> {
+        let agent = self.clone();
+        Box::pin(async move {
+            let work = agent.go_on(&paused, &run).await;
+            end(run, work.map(Work::Answer)).await;
+        })
+    }
+}
+
+/// What the agent has come to.
+enum Work {
+    Answer(String),
+    /// The user must reply first.
+    Ask(Value),
+}
+
+async fn end(run: Run, work: Result<Work, EmitError>) {
+    let ended = match work {
+        Ok(Work::Answer(text)) => run.complete(json!({ "text": text, "model": "lockstep-builtin" })).await,
+        Ok(Work::Ask(request)) => run.pause(request).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = ended {
+        // Whatever ended or refused the run has told the user; otherwise dropping the handle ends it.
+        tracing::debug!(%error, "the built-in agent was interrupted");
+    }
+}
+
+/// What the user is asked before these tools are called.
+fn request(calls: &[Call]) -> Value {
+    if calls.is_empty() {
+        return json!({ "message": "What is your name?" });
+    }
+    let asks: Vec<Value> = calls
+        .iter()
+        .enumerate()
+        .map(|(index, call)| {
+            json!({ "id": index.to_string(), "kind": "approval", "tool": call.tool(), "arguments": call.arguments() })
+        })
+        .collect();
+    json!({ "message": "May I use these tools?", "asks": asks })
+}
+
+/// Whether the user approved the tool with this index.
+fn is_approved(reply: &Value, index: usize) -> bool {
+    reply["answers"][index.to_string()]["approved"] == true
 }
 
 /// A remark on what it is about to do.

@@ -10,6 +10,7 @@ use lockstep_model::{Offset, PartId, RunId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::SoFar;
 use crate::log::Written;
 use crate::payload::Record;
 use crate::wire::Delta;
@@ -34,6 +35,17 @@ pub enum Step {
     Text(String),
     /// It called a tool.
     Tool(ToolCall),
+    /// It asked the user for something.
+    Asked(Exchange),
+}
+
+/// A question of the agent and its reply, both as JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// What the agent asked for: see [`Run::pause`](super::Run::pause).
+    pub request: String,
+    /// The user's reply, if there is one.
+    pub reply: Option<String>,
 }
 
 /// A tool call.
@@ -41,6 +53,8 @@ pub enum Step {
 pub struct ToolCall {
     /// Its id in the run.
     pub id: String,
+    /// Its id at the agent's server, if it has one.
+    pub call_id: Option<String>,
     /// The tool's name.
     pub name: String,
     /// The call's arguments, as JSON.
@@ -87,6 +101,7 @@ pub(crate) struct Received<'a> {
 #[derive(Deserialize)]
 struct Tool<'a> {
     tool_id: String,
+    call_id: Option<String>,
     #[serde(default)]
     name: String,
     #[serde(borrow)]
@@ -94,6 +109,55 @@ struct Tool<'a> {
     #[serde(borrow)]
     result: Option<&'a RawValue>,
     error: Option<String>,
+}
+
+/// The fields of an `agent_paused`.
+#[derive(Deserialize)]
+struct Paused<'a> {
+    #[serde(borrow)]
+    request: &'a RawValue,
+}
+
+/// The fields of an `agent_resumed`.
+#[derive(Deserialize)]
+struct Resumed<'a> {
+    #[serde(borrow)]
+    reply: &'a RawValue,
+}
+
+/// What a run has said and done, if its message is among the entries.
+pub(crate) fn so_far(entries: &[(Offset, Written)], run: RunId) -> Option<SoFar> {
+    let begin = entries.iter().find(|(_, entry)| entry.run == run && matches!(entry.kind, Kind::Received(_)))?;
+    let Received { message_id, payload } = serde_json::from_str(begin.1.record.data.get()).ok()?;
+    let mut told = Told { run, begin: begin.0, begun: false, part: None, turn: Turn::new(run, payload.to_owned()) };
+    for (_, entry) in entries.iter().filter(|(_, entry)| entry.run == run) {
+        told.event(entry.kind, &entry.record);
+    }
+    Some(SoFar { message_id, turn: told.turn, newest: newest(entries, run) })
+}
+
+/// The user's reply in an `agent_resumed`.
+pub(crate) fn reply(record: &Record) -> Option<Box<RawValue>> {
+    serde_json::from_str::<Resumed<'_>>(record.data.get()).ok().map(|resumed| resumed.reply.to_owned())
+}
+
+/// The newest part and tool of a run, from which an agent that resumes it counts on.
+fn newest(entries: &[(Offset, Written)], run: RunId) -> (u32, u32) {
+    let of_run = entries.iter().filter(|(_, entry)| entry.run == run);
+    of_run.fold((0, 0), |(parts, tools), (_, entry)| match entry.kind {
+        Kind::Delta(part) => (parts.max(part.0), tools),
+        Kind::ToolExecuting(tool) => (parts, tools.max(tool.0)),
+        Kind::Received(_)
+        | Kind::Started
+        | Kind::Thinking
+        | Kind::ToolCompleted(..)
+        | Kind::Paused(_)
+        | Kind::Resumed(_)
+        | Kind::Completed
+        | Kind::Error(_)
+        | Kind::Notice
+        | Kind::Deleted => (parts, tools),
+    })
 }
 
 /// The turns in a thread's entries, in the order of their messages, up to the message of `own`. Left out are messages
@@ -153,19 +217,33 @@ impl Told {
                 }
             }
             Kind::ToolExecuting(_) => {
-                let Ok(Tool { tool_id, name, arguments, .. }) = serde_json::from_str(record.data.get()) else { return };
+                let Ok(Tool { tool_id, call_id, name, arguments, .. }) = serde_json::from_str(record.data.get()) else {
+                    return;
+                };
                 let arguments = arguments.map_or_else(|| "{}".to_owned(), |arguments| arguments.get().to_owned());
-                self.turn.steps.push(Step::Tool(ToolCall { id: tool_id, name, arguments, result: None }));
+                self.turn.steps.push(Step::Tool(ToolCall { id: tool_id, call_id, name, arguments, result: None }));
             }
             Kind::ToolCompleted(..) => {
                 let Ok(Tool { tool_id, result, error, .. }) = serde_json::from_str(record.data.get()) else { return };
                 let result = result.map(|result| result.get().to_owned());
                 let calls = self.turn.steps.iter_mut().filter_map(|step| match step {
                     Step::Tool(call) => Some(call),
-                    Step::Text(_) => None,
+                    Step::Text(_) | Step::Asked(_) => None,
                 });
                 if let Some(call) = calls.into_iter().find(|call| call.id == tool_id) {
                     call.result = Some(result.ok_or_else(|| error.unwrap_or_else(|| "failed".to_owned())));
+                }
+            }
+            Kind::Paused(_) => {
+                let Ok(Paused { request }) = serde_json::from_str(record.data.get()) else { return };
+                self.turn.steps.push(Step::Asked(Exchange { request: request.get().to_owned(), reply: None }));
+            }
+            Kind::Resumed(_) => {
+                let Ok(Resumed { reply }) = serde_json::from_str(record.data.get()) else { return };
+                if let Some(Step::Asked(exchange)) =
+                    self.turn.steps.iter_mut().rfind(|step| matches!(step, Step::Asked(_)))
+                {
+                    exchange.reply = Some(reply.get().to_owned());
                 }
             }
             Kind::Completed => self.turn.end = Some(End::Completed(record.data.clone())),

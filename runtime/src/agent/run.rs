@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use lockstep_model::run::{Input, Kind, Reason, ToolEnd};
-use lockstep_model::{PartId, Refusal, RunId, ToolId};
+use lockstep_model::{PartId, PauseId, Refusal, RunId, ToolId};
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
@@ -49,8 +49,20 @@ pub trait RunSink: Send + Sync {
     /// The newest `limit` turns of the run's thread before this run, oldest first, as far as they are kept.
     fn history<'a>(&'a self, run: RunId, thread: Option<&'a str>, limit: usize) -> BoxFuture<'a, Vec<Turn>>;
 
+    /// What the run has said and done so far; `None` if its beginning can no longer be read.
+    fn so_far<'a>(&'a self, run: RunId, thread: Option<&'a str>) -> BoxFuture<'a, Option<SoFar>>;
+
     /// How long an agent may be silent: [`Bounds::silence`](lockstep_model::Bounds::silence).
     fn silence(&self) -> Duration;
+}
+
+/// What an agent that resumes a run must know.
+#[derive(Clone, Debug)]
+pub struct SoFar {
+    pub(crate) message_id: Arc<str>,
+    pub(crate) turn: Turn,
+    /// The numbers of its newest part and tool.
+    pub(crate) newest: (u32, u32),
 }
 
 /// A run's progress, as the driver reports it to the handle.
@@ -312,6 +324,33 @@ impl Run {
         self.end(Input::Fail, json!({ "reason": "failed", "code": code, "message": message })).await
     }
 
+    /// `agent_paused`: asks the user for something, with `request`, a JSON object, and ends this agent. The user's
+    /// reply, which may come a day and a restart later, goes to [`Agent::resume`](super::Agent::resume). Clients know
+    /// these members of a request, and show others as JSON:
+    ///
+    /// | member | content |
+    /// | --- | --- |
+    /// | `message` | the question |
+    /// | `asks` | a list of `{id, kind, message, tool, arguments, schema}`; `kind` is `approval`, `question` or `tool` (a tool that the client runs), and only `id` and `kind` must be there |
+    ///
+    /// A reply to `asks` is `{"answers": {id: answer}}`, where the answer to an approval is `{"approved": bool}`. A
+    /// reply to a plain question is `{"text": …}`. Clients may send any JSON, so the agent must check it.
+    ///
+    /// # Errors
+    ///
+    /// [`EmitError`]; the run is then over, or will be ended as abandoned.
+    pub async fn pause(self, request: Value) -> Result<(), EmitError> {
+        self.end(Input::Pause, request).await
+    }
+
+    /// What an earlier agent of the run has said and done, and the message's id. This handle continues its numbers.
+    pub(crate) async fn so_far(&self) -> Option<(Turn, Arc<str>)> {
+        let SoFar { message_id, turn, newest } = self.sink.so_far(self.id, self.thread()).await?;
+        let mut said = lock(&self.said);
+        (said.parts, said.tools) = newest;
+        Some((turn, message_id))
+    }
+
     /// Whether this handle has emitted the end. The driver then lets the agent continue until it knows that the end is
     /// durable.
     pub(crate) fn ending(&self) -> Arc<AtomicBool> {
@@ -438,9 +477,10 @@ const fn emitted(input: Input) -> Option<Kind> {
         Input::Say(part) => Some(Kind::Delta(part)),
         Input::OpenTool(tool) => Some(Kind::ToolExecuting(tool)),
         Input::CloseTool(tool, end) => Some(Kind::ToolCompleted(tool, end)),
+        Input::Pause => Some(Kind::Paused(PauseId(0))),
         Input::Complete => Some(Kind::Completed),
         Input::Fail => Some(Kind::Error(Reason::Failed)),
-        Input::Alive | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => None,
+        Input::Alive | Input::Resume(_) | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => None,
     }
 }
 

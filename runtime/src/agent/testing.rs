@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::run::Progress;
-use super::{Message, Run, RunSink, Turn};
+use super::{Message, Run, RunSink, SoFar, Turn};
 use crate::payload::{Payload, thread_id};
 use crate::sync::lock;
 use crate::verify::BoxFuture;
@@ -224,6 +224,11 @@ impl RunSink for Recorder {
     fn history<'a>(&'a self, _: RunId, _: Option<&'a str>, limit: usize) -> BoxFuture<'a, Vec<Turn>> {
         let newest = self.history[self.history.len().saturating_sub(limit)..].to_vec();
         Box::pin(core::future::ready(newest))
+    }
+
+    /// The recorder has no message.
+    fn so_far<'a>(&'a self, _: RunId, _: Option<&'a str>) -> BoxFuture<'a, Option<SoFar>> {
+        Box::pin(core::future::ready(None))
     }
 
     fn silence(&self) -> Duration {

@@ -4,7 +4,7 @@ use lockstep_model::RunId;
 use serde_json::{Value, json};
 
 use super::http::{MAX_RESULT, head};
-use super::{End, Step, ToolCall, Turn, text_of};
+use super::{End, Exchange, Step, ToolCall, Turn, text_of};
 
 /// The messages of the newest earlier turns that fit into `most` turns and bytes, oldest first, each turn with its run.
 /// A turn that does not fit ends them, and no older turn is included.
@@ -37,6 +37,14 @@ fn said_in(turn: &Turn, takes_tools: bool) -> Vec<Value> {
                 push_calls(&mut messages, &mut text, &mut calls);
                 text.push_str(said);
             }
+            Step::Asked(Exchange { request, reply }) => {
+                push_calls(&mut messages, &mut text, &mut calls);
+                text.push_str(&spoken(request, "message"));
+                if let Some(reply) = reply {
+                    messages.push(json!({ "role": "assistant", "content": core::mem::take(&mut text) }));
+                    messages.push(json!({ "role": "user", "content": spoken(reply, "text") }));
+                }
+            }
             Step::Tool(call) if takes_tools => calls.push(call),
             Step::Tool(_) if text.is_empty() => {}
             Step::Tool(_) => text.push_str("\n\n"),
@@ -53,6 +61,12 @@ fn said_in(turn: &Turn, takes_tools: bool) -> Vec<Value> {
         messages.push(json!({ "role": "assistant", "content": answer.trim_end() }));
     }
     if messages.len() > 1 { messages } else { Vec::new() }
+}
+
+/// A request or a reply as text: the member that says it, or else all of it.
+fn spoken(said: &str, member: &str) -> String {
+    let value: Option<Value> = serde_json::from_str(said).ok();
+    value.as_ref().and_then(|value| value[member].as_str()).unwrap_or(said).to_owned()
 }
 
 /// Appends calls that were made at the same time, after the text that came with them, and then their results.

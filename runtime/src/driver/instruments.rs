@@ -4,7 +4,7 @@
 //! takes locks and builds labels, and most of them are used for every event, some under the core's locks.
 
 use lockstep_model::run::{Kind, Reason, Received, ToolEnd};
-use lockstep_model::{Cause, MessageId, PartId, ThreadId, ToolId, Verdict};
+use lockstep_model::{Cause, MessageId, PartId, PauseId, ThreadId, ToolId, Verdict};
 use metrics::{Counter, Histogram, counter, histogram};
 
 use crate::wire::event_type;
@@ -88,6 +88,8 @@ pub(super) struct ByType {
     delta: Counter,
     tool_executing: Counter,
     tool_completed: Counter,
+    paused: Counter,
+    resumed: Counter,
     completed: Counter,
     error: Counter,
     notice: Counter,
@@ -106,6 +108,8 @@ impl ByType {
             delta: of(Kind::Delta(PartId(0))),
             tool_executing: of(Kind::ToolExecuting(ToolId(0))),
             tool_completed: of(Kind::ToolCompleted(ToolId(0), ToolEnd::Success)),
+            paused: of(Kind::Paused(PauseId(0))),
+            resumed: of(Kind::Resumed(PauseId(0))),
             completed: of(Kind::Completed),
             error: of(Kind::Error(Reason::Failed)),
             notice: of(Kind::Notice),
@@ -121,6 +125,8 @@ impl ByType {
             Kind::Delta(_) => &self.delta,
             Kind::ToolExecuting(_) => &self.tool_executing,
             Kind::ToolCompleted(..) => &self.tool_completed,
+            Kind::Paused(_) => &self.paused,
+            Kind::Resumed(_) => &self.resumed,
             Kind::Completed => &self.completed,
             Kind::Error(_) => &self.error,
             Kind::Notice => &self.notice,

@@ -436,7 +436,7 @@ fn follow(open: &mut Open, run: RunId, kind: Kind, record: &Record) {
                 followed.tools.remove(&tool);
             }
         }
-        Kind::Started | Kind::Thinking | Kind::Delta(_) => {}
+        Kind::Started | Kind::Thinking | Kind::Delta(_) | Kind::Paused(_) | Kind::Resumed(_) => {}
         Kind::Completed | Kind::Error(_) | Kind::Notice | Kind::Deleted => {
             open.remove(&run);
         }
@@ -450,17 +450,13 @@ fn complete(event: Event<Payload>, open: &mut Open) -> Written {
         Some(Payload::Record(record)) => Some(&**record),
         Some(Payload::Token(_) | Payload::Query(_) | Payload::Answer(_)) | None => None,
     };
-    let thread = match kind {
-        Kind::Received(_) | Kind::Notice | Kind::Deleted => given.and_then(|record| record.thread.clone()),
-        Kind::Started
-        | Kind::Thinking
-        | Kind::Delta(_)
-        | Kind::ToolExecuting(_)
-        | Kind::ToolCompleted(..)
-        | Kind::Completed
-        | Kind::Error(_) => open.get(&run).and_then(|followed| followed.thread.clone()),
+    let thread = if matches!(kind, Kind::Received(_) | Kind::Notice | Kind::Deleted) {
+        given.and_then(|record| record.thread.clone())
+    } else {
+        open.get(&run).and_then(|followed| followed.thread.clone())
     };
     let data = match (given, kind) {
+        (Some(record), Kind::Paused(pause)) => wire::data_of_pause(pause, &record.data),
         (Some(record), _) => record.data.clone(),
         (None, Kind::ToolCompleted(tool, ToolEnd::Abandoned(ending))) => {
             let name = open.get(&run).and_then(|followed| followed.tools.get(&tool));

@@ -4,15 +4,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use lockstep_model::run::{self, Schedule};
-use lockstep_model::session;
-use lockstep_model::{Generation, Refusal, RunId, Stream, UserId};
+use lockstep_model::run;
+use lockstep_model::session::{self, Begin};
+use lockstep_model::{Generation, Offset, Refusal, RunId, Stream, UserId};
+use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tracing::Instrument;
 
 use super::{Core, Driver};
 use crate::agent::history::{self, Received};
-use crate::agent::{Agent, Message, Progress, Run, RunSink, Turn};
+use crate::agent::{Agent, Exchange, Message, Paused, Progress, Run, RunSink, SoFar, Step, Turn};
 use crate::log::conversations::Turns;
 use crate::log::guarded::Guarded;
 use crate::log::{Log, LogError, Written};
@@ -23,8 +24,14 @@ use crate::verify::BoxFuture;
 /// How long an agent waits for its thread's history from the log.
 const HISTORY: Duration = Duration::from_secs(5);
 
+/// Shown if the beginning of a paused run cannot be read.
+const UNREADABLE: &str = "What was said before the question can no longer be read.";
+
 /// How many pages of turns are read for one agent.
 const PAGES: usize = 8;
+
+/// How many turns of a thread are read at a time to find a run's beginning.
+const TURNS: usize = 16;
 
 /// How long an agent may continue after it has ended its run.
 const TIDY: Duration = Duration::from_secs(30);
@@ -99,7 +106,7 @@ impl Driver {
         &self,
         user: UserId,
         generation: Generation,
-        (run, schedule): (RunId, Schedule),
+        (run, begin): (RunId, Begin),
         payload: Option<&Payload>,
     ) {
         let progress = self.runs.open(user, generation, run);
@@ -120,7 +127,7 @@ impl Driver {
         self.instruments.runs.increment(1);
         self.runtime.spawn(async move {
             let span = tracing::info_span!("run", run = %crate::wire::hex(run.0), user = user.0);
-            answer(&*agent, &*log, (user, record, schedule), handle, progress).instrument(span).await;
+            answer(&*agent, &*log, (user, record, begin), handle, progress).instrument(span).await;
             whole.record(began.elapsed());
         });
     }
@@ -130,23 +137,30 @@ impl Driver {
 async fn answer(
     agent: &dyn Agent,
     log: &dyn Log,
-    (user, record, schedule): (UserId, Option<Arc<Record>>, Schedule),
+    (user, record, begin): (UserId, Option<Arc<Record>>, Begin),
     handle: Run,
     mut progress: watch::Receiver<Progress>,
 ) {
     let Ok(subject) = log.subject(user).await else { return };
     let thread = record.as_ref().and_then(|record| record.thread.clone());
-    let Some(message) = message(record.as_deref(), thread, subject) else { return };
-    let started = match schedule {
-        Schedule::Immediate => handle.begin(),
-        // The run's `agent_started` is already in the stream.
-        Schedule::Queued => Ok(()),
-    };
-    if started.is_err() {
-        return;
-    }
     let ending = handle.ending();
-    let mut answer = agent.answer(message, handle);
+    let mut answer = match begin {
+        Begin::Resumed => match paused(record.as_deref(), thread, subject, &handle).await {
+            Some(paused) => agent.resume(paused, handle),
+            None => Box::pin(async {
+                // If the run is over, the user has been told why.
+                let _ = handle.fail(UNREADABLE).await;
+            }),
+        },
+        Begin::New | Begin::Queued => {
+            let Some(message) = message(record.as_deref(), thread, subject) else { return };
+            // A queued run's `agent_started` is already in the stream.
+            if begin == Begin::New && handle.begin().is_err() {
+                return;
+            }
+            agent.answer(message, handle)
+        }
+    };
     tokio::select! {
         () = &mut answer => return,
         Ok(_) = progress.wait_for(|progress| progress.halted || progress.lost) => {}
@@ -157,6 +171,16 @@ async fn answer(
     } else {
         tracing::debug!("the run ended before its agent did");
     }
+}
+
+/// The paused run that a reply resumes.
+async fn paused(record: Option<&Record>, thread: Option<Arc<str>>, subject: Arc<str>, handle: &Run) -> Option<Paused> {
+    let (turn, id) = handle.so_far().await?;
+    let Some(Step::Asked(Exchange { request, reply: Some(_) })) = turn.steps.last() else { return None };
+    let request = RawValue::from_string(request.clone()).ok()?;
+    let reply = history::reply(record?)?;
+    let message = Message { subject, id, thread, payload: turn.message.clone() };
+    Some(Paused { message, request, reply, turn })
 }
 
 fn message(record: Option<&Record>, thread: Option<Arc<str>>, subject: Arc<str>) -> Option<Message> {
@@ -180,6 +204,15 @@ impl RunSink for SessionSink {
 
     fn silence(&self) -> Duration {
         self.core.upgrade().map_or(Duration::MAX, |core| core.bounds().silence)
+    }
+
+    fn so_far<'a>(&'a self, run: RunId, thread: Option<&'a str>) -> BoxFuture<'a, Option<SoFar>> {
+        Box::pin(async move {
+            let kept = tokio::time::timeout(HISTORY, self.kept_entries(run, thread)).await;
+            let kept = kept.ok().and_then(Result::ok).flatten();
+            let whole = kept.and_then(|entries| history::so_far(&entries, run));
+            whole.or_else(|| history::so_far(&self.retained_entries(thread), run))
+        })
     }
 
     fn history<'a>(&'a self, run: RunId, thread: Option<&'a str>, limit: usize) -> BoxFuture<'a, Vec<Turn>> {
@@ -206,6 +239,23 @@ impl RunSink for SessionSink {
 }
 
 impl SessionSink {
+    /// Returns the entries of the run's thread from its message on, if the log keeps them.
+    async fn kept_entries(&self, run: RunId, thread: Option<&str>) -> Result<Option<Vec<(Offset, Written)>>, LogError> {
+        let (mut entries, mut before) = (Vec::new(), None);
+        let Some(conversations) = self.log.conversations() else { return Ok(None) };
+        let is_begin =
+            |(_, entry): &(Offset, Written)| entry.run == run && matches!(entry.kind, run::Kind::Received(_));
+        for _ in 0..PAGES {
+            let Turns { entries: mut earlier, next } = conversations.turns(self.user, thread, before, TURNS).await?;
+            earlier.append(&mut entries);
+            (entries, before) = (earlier, next);
+            if before.is_none() || entries.iter().any(is_begin) {
+                break;
+            }
+        }
+        Ok(Some(entries))
+    }
+
     /// Returns the turns before the run that the log keeps: at most `limit`, or all on the newest [`PAGES`] pages. Some
     /// turns on a page may be superseded, and up to `more` may be later than the run.
     async fn kept(
@@ -232,6 +282,11 @@ impl SessionSink {
 
     /// Returns the turns before the run that its session has in memory.
     fn retained(&self, run: RunId, thread: Option<&str>) -> Vec<Turn> {
+        history::turns(self.retained_entries(thread), run)
+    }
+
+    /// Returns the entries of the thread that the session has in memory.
+    fn retained_entries(&self, thread: Option<&str>) -> Vec<(Offset, Written)> {
         let Some(core) = self.core.upgrade() else { return Vec::new() };
         let entries = core.look(self.user, |_, session| {
             let entries = session.stream().into_iter().flat_map(Stream::entries);
@@ -243,6 +298,6 @@ impl SessionSink {
             });
             of_thread.collect::<Vec<_>>()
         });
-        history::turns(entries.unwrap_or_default(), run)
+        entries.unwrap_or_default()
     }
 }

@@ -303,6 +303,8 @@ pub(super) fn joined(entries: Vec<(Offset, Written)>) -> Vec<Joined> {
             | Kind::Thinking
             | Kind::ToolExecuting(_)
             | Kind::ToolCompleted(..)
+            | Kind::Paused(_)
+            | Kind::Resumed(_)
             | Kind::Completed
             | Kind::Error(_)
             | Kind::Notice

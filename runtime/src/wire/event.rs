@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use lockstep_model::run::{Ending, Kind, Reason, ToolEnd};
-use lockstep_model::{PartId, ToolId};
+use lockstep_model::{PartId, PauseId, ToolId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
@@ -18,6 +18,8 @@ pub(super) const fn name(kind: Kind) -> &'static str {
         Kind::Delta(_) => "agent_delta",
         Kind::ToolExecuting(_) => "tool_executing",
         Kind::ToolCompleted(..) => "tool_completed",
+        Kind::Paused(_) => "agent_paused",
+        Kind::Resumed(_) => "agent_resumed",
         Kind::Completed => "agent_completed",
         Kind::Error(_) => "agent_error",
         Kind::Notice => "notice",
@@ -35,6 +37,8 @@ pub fn data_of(kind: Kind) -> Box<RawValue> {
         }
         Kind::Started | Kind::Thinking | Kind::Completed | Kind::Notice | Kind::Deleted => json!({}),
         Kind::Delta(part) => return data_of_piece(part, "text", ""),
+        Kind::Paused(pause) => json!({ "pause": pause.0, "request": {} }),
+        Kind::Resumed(pause) => json!({ "pause": pause.0, "reply": null }),
         Kind::ToolExecuting(tool) => json!({ "tool_id": format!("t{}", tool.0), "name": "", "arguments": null }),
         Kind::ToolCompleted(tool, end @ (ToolEnd::Success | ToolEnd::Failure)) => {
             json!({ "tool_id": format!("t{}", tool.0), "status": end })
@@ -45,6 +49,26 @@ pub fn data_of(kind: Kind) -> Box<RawValue> {
         Kind::Error(reason) => json!({ "reason": reason, "message": sentence(reason) }),
     };
     to_raw_value(&data).expect("a JSON value can be written")
+}
+
+/// The `data` of `agent_paused`, with what the agent asks for.
+pub(crate) fn data_of_pause(pause: PauseId, request: &RawValue) -> Box<RawValue> {
+    #[derive(Serialize)]
+    struct Paused<'a> {
+        pause: u32,
+        request: &'a RawValue,
+    }
+    to_raw_value(&Paused { pause: pause.0, request }).expect("numbers and JSON can be written")
+}
+
+/// The `data` of `agent_resumed`, with the user's reply.
+pub(crate) fn data_of_reply(pause: PauseId, reply: &RawValue) -> Box<RawValue> {
+    #[derive(Serialize)]
+    struct Resumed<'a> {
+        pause: u32,
+        reply: &'a RawValue,
+    }
+    to_raw_value(&Resumed { pause: pause.0, reply }).expect("numbers and JSON can be written")
 }
 
 /// Adds `"queued":true` to the `data` of a message whose run is queued.
@@ -95,6 +119,7 @@ const fn why(ending: Ending) -> &'static str {
         Ending::Error(Reason::Silent) => "the agent and the tool were silent for too long",
         Ending::Error(Reason::TimedOut) => "the run reached its deadline before the tool returned",
         Ending::Error(Reason::Cancelled) => "the run was cancelled before the tool returned",
+        Ending::Error(Reason::NoReply) => "the run waited too long for a reply",
         Ending::Error(Reason::Interrupted) => "the gateway was restarted before the tool returned",
     }
 }
@@ -107,6 +132,7 @@ const fn sentence(reason: Reason) -> &'static str {
         Reason::Silent => "The agent was silent for too long and was stopped.",
         Reason::TimedOut => "The answer took too long and was stopped.",
         Reason::Cancelled => "The answer was cancelled.",
+        Reason::NoReply => "There was no reply in time, so the answer was stopped.",
         Reason::Interrupted => "The gateway was restarted before the answer was complete.",
     }
 }

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use lockstep_model::run::Kind;
-use lockstep_model::{Cause, Code, MessageId, Offset, Request, Resume, RunId, ThreadId, frame};
+use lockstep_model::{Cause, Code, MessageId, Offset, PauseId, Request, Resume, RunId, ThreadId, frame};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::event::data_of;
+use super::event::{data_of, data_of_reply};
 use super::members::{Members, WordOrObject, message_id};
 use super::{Decoded, Peer};
 use crate::payload::{Payload, Record, Token, thread_id};
@@ -78,6 +78,15 @@ pub(super) fn message(
     let thread_id = thread_id(thread.as_deref());
     let payload = Payload::Record(Arc::new(Record::new(thread, data)));
     Ok(Request::Message { message, thread: thread_id, run: RunId(run), payload, repeat, replaces })
+}
+
+/// Decodes a reply to a paused run.
+pub(super) fn reply(members: &Members<'_>) -> Decoded {
+    let run = members.id("run_id")?.into();
+    let pause = members.optional_integer("pause")?.and_then(|pause| u32::try_from(pause).ok());
+    let pause = PauseId(pause.ok_or(Code::InvalidField)?);
+    let data = data_of_reply(pause, members.any("payload")?);
+    Ok(Request::Reply { run, pause, payload: Payload::Record(Arc::new(Record::new(None, data))) })
 }
 
 /// Builds a request to delete a thread.

@@ -140,6 +140,7 @@ pub(super) const fn sentence(code: Code) -> &'static str {
         Code::UnknownThread => "There is no such conversation.",
         Code::NotKept => "This gateway keeps no conversations.",
         Code::UnknownRun => "No answer with that run id is in progress.",
+        Code::NotPaused => "The answer does not wait for this reply: it never asked, or another reply came first.",
         Code::VerifierUnavailable => "The new credential cannot be verified now. Try again in a moment.",
     }
 }

@@ -31,6 +31,7 @@ pub(super) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
             Ok(Request::Query { query: Payload::Query(Arc::new(Query::decode(kind, &members)?)) })
         }
         "cancel" => Ok(Request::Cancel { runs: Cancel::Run(members.id("run_id")?.into()) }),
+        "reply" => message::reply(&members),
         "ping" => Ok(Request::Ping),
         _ => Err(Code::UnknownType),
     }

@@ -136,12 +136,15 @@ pub(super) struct Plan {
     pub(super) calls: Vec<Call>,
     pub(super) recall: bool,
     pub(super) count: Option<u64>,
+    /// Whether the user is asked before anything is done.
+    pub(super) asks: bool,
 }
 
 impl Plan {
     pub(super) fn of(text: &str) -> Self {
         let text: String = text.chars().take(MAX_READ).collect();
-        let mut plan = Self { count: count(&text), ..Self::default() };
+        let asks = text.to_lowercase().contains("ask me");
+        let mut plan = Self { count: count(&text), asks, ..Self::default() };
         if plan.count.is_some() {
             return plan;
         }

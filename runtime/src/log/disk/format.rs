@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use lockstep_model::run::{Kind, Reason, Received, Schedule, ToolEnd};
-use lockstep_model::{FencingToken, MessageId, Offset, PartId, RunId, ThreadId, ToolId, UserId};
+use lockstep_model::{FencingToken, MessageId, Offset, PartId, PauseId, RunId, ThreadId, ToolId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -17,7 +17,7 @@ use crate::log::Written;
 use crate::payload::{Record as Content, thread_id};
 
 /// The version of the whole format. Earlier versions are read, and later ones refused.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// The version of a segment's header and its groups.
 const SEGMENT_VERSION: u32 = 1;
@@ -278,6 +278,8 @@ enum Kept {
     Gone(Option<MessageId>),
     /// A run whose message replaces its thread's content from an offset on.
     Replacing(MessageId, ThreadId, Schedule, Offset),
+    Paused(PauseId),
+    Resumed(PauseId),
 }
 
 /// A stored entry.
@@ -305,6 +307,8 @@ impl Kept {
             Kind::Delta(part) => Self::Delta(part),
             Kind::ToolExecuting(tool) => Self::ToolExecuting(tool),
             Kind::ToolCompleted(tool, end) => Self::ToolCompleted(tool, end),
+            Kind::Paused(pause) => Self::Paused(pause),
+            Kind::Resumed(pause) => Self::Resumed(pause),
             Kind::Completed => Self::Completed,
             Kind::Error(reason) => Self::Error(reason),
             Kind::Notice => Self::Notice,
@@ -327,6 +331,8 @@ impl Kept {
             Self::Delta(part) => Kind::Delta(part),
             Self::ToolExecuting(tool) => Kind::ToolExecuting(tool),
             Self::ToolCompleted(tool, end) => Kind::ToolCompleted(tool, end),
+            Self::Paused(pause) => Kind::Paused(pause),
+            Self::Resumed(pause) => Kind::Resumed(pause),
             Self::Completed => Kind::Completed,
             Self::Error(reason) => Kind::Error(reason),
             Self::Notice => Kind::Notice,

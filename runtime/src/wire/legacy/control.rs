@@ -112,5 +112,6 @@ const fn advice(code: Code) -> &'static str {
         Code::Forgotten => "Check the conversation before you send the message again.",
         Code::UnknownThread | Code::NotKept => "Start a new conversation.",
         Code::UnknownRun => "The answer has ended. There is nothing to stop.",
+        Code::NotPaused => "Another reply came first. Go on reading.",
     }
 }

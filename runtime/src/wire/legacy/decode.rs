@@ -26,6 +26,7 @@ pub(in crate::wire) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
             said(peer, &members)
         }
         "stop_agent" | "stop" | "cancel" => stop(peer, &members),
+        "reply" => message::reply(&members),
         "auth" => match members.optional_object("payload")? {
             Some(payload) if payload.has("token") => message::auth(peer, &payload),
             Some(_) | None => message::auth(peer, &members),

@@ -9,6 +9,7 @@
 //! | `agent_delta` of another kind | `agent_thinking` | as above, with `part` and `kind` |
 //! | `tool_executing` | the same | `tool_id`, `tool_name`, `parameters`, `status`, `message` |
 //! | `tool_completed` | the same | `tool_id`, `tool_name`, `result`, `execution_time_ms`, `status`, `message` |
+//! | `agent_paused`, `agent_resumed` | `agent_thinking` | as above, with `status` `paused` or `resumed`, `pause`, and `request` or `reply` |
 //! | `agent_completed` | the same | `status`, `result`, `execution_time_ms`, `message` |
 //! | `agent_error` | `agent_failed` | `agent_name`, `error`, `reason`, `status`, `message` |
 //! | `notice`, `thread_deleted` | the same | as in v1 |
@@ -26,7 +27,7 @@
 
 use lockstep_model::run::{Ending, Kind, Reason, ToolEnd};
 use lockstep_model::{Entry, Epoch, Offset, RunId, ToolId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -150,10 +151,28 @@ fn payload(
         },
         Kind::ToolExecuting(tool) => (name, executing(memory, about, given, tool)),
         Kind::ToolCompleted(tool, end) => (name, returned(memory, about, given, (tool, end))),
+        Kind::Paused(_) => {
+            let asked = given.raw("request").and_then(message_of).unwrap_or_default();
+            given.put("status", "paused");
+            (named::name(Kind::Thinking), thought(memory, about, given, &asked))
+        }
+        Kind::Resumed(_) => {
+            given.put("status", "resumed");
+            (named::name(Kind::Thinking), thought(memory, about, given, ""))
+        }
         Kind::Completed => (name, completed(memory, about, given)),
         Kind::Error(reason) => ("agent_failed", failed(memory, about, given, reason)),
         Kind::Notice | Kind::Deleted => (name, given),
     }
+}
+
+/// The `message` of what an agent asks for.
+fn message_of(request: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Request {
+        message: String,
+    }
+    serde_json::from_str::<Request>(request.get()).ok().map(|request| request.message)
 }
 
 fn thought(memory: &mut Memory, about: &About<'_>, mut fields: Fields, text: &str) -> Fields {
