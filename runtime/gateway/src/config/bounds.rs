@@ -138,6 +138,8 @@ machine_bounds! {
         execution => execution_ms,
         /// Run: milliseconds after which it ends, whatever its agent does.
         deadline => deadline_ms,
+        /// Run: milliseconds for which a paused run waits for the user's reply, one day by default.
+        pause => pause_ms,
         /// Session: milliseconds after its last connection and run until it may retire.
         linger => linger_ms,
         /// Session: milliseconds until it retries to restore the stream from a log that failed.
