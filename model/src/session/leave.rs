@@ -114,6 +114,9 @@ impl<P: Piece> Session<P> {
             [Timer::Linger, Timer::Restore, Timer::LogAnswer, Timer::Breaker]
                 .map(|timer| Output::Disarm(Owner::Session, timer)),
         );
+        // A run that waits for a reply, or for its turn, outlives this session.
+        let paused = self.runs.iter().filter(|(_, run)| run.paused().is_some());
+        out.list.extend(paused.map(|(run, _)| Output::Disarm(Owner::Run(*run), Timer::Pause)));
         let tenure = self.stream.as_ref().map(Stream::tenure);
         out.list.extend([Output::Relinquish { tenure }, Output::Retire]);
     }

@@ -161,7 +161,11 @@ impl Fixture {
 
     /// The user's credential with this number is revoked.
     pub fn revoke(&self, credential: u64) {
-        let generation = self.0.revokes();
+        self.revoke_as(credential, self.0.revokes());
+    }
+
+    /// The same, after the revocation has been given its generation.
+    pub fn revoke_as(&self, credential: u64, generation: RevocationGeneration) {
         self.0.revoke(USER, Scope::One(CredentialId(credential), generation));
     }
 

@@ -131,9 +131,11 @@ fn revoke_retire(size: Size) {
             let fixture = fixture.clone();
             thread::spawn(move || fixture.linger(generation))
         };
+        // `revoke` explores how this is ordered with the verdict. Here it would only double the interleavings.
+        let revocation = fixture.0.revokes();
         let revoking = {
             let fixture = fixture.clone();
-            thread::spawn(move || fixture.revoke(1))
+            thread::spawn(move || fixture.revoke_as(1, revocation))
         };
         let _ = client.step(verdict(1));
         [retiring, revoking].into_iter().for_each(finish);
