@@ -6,8 +6,8 @@ use lockstep_model::frame::ReadFrom;
 use lockstep_model::node::{Mode, Successor};
 use lockstep_model::run::{Ending, Kind, Reason, Received, Schedule, ToolEnd};
 use lockstep_model::{
-    Cancel, Code, ConnectionId, Control, Entry, Epoch, Event, Frame, MessageId, Offset, PartId, Request, RunId,
-    ThreadId, ToolId, UserId,
+    Cancel, Code, ConnectionId, Control, Entry, Epoch, Event, Frame, MessageId, Offset, PartId, PauseId, Request,
+    RunId, ThreadId, ToolId, UserId,
 };
 use serde_json::{Value, json};
 
@@ -48,6 +48,10 @@ pub fn encode(request: &Request<Payload>, name: impl Fn(MessageId) -> Option<Str
             frame
         }
         Request::Cancel { runs: Cancel::Run(run) } => json!({ "type": "cancel", "run_id": format!("{:016x}", run.0) }),
+        Request::Reply { run, pause, payload } => {
+            let payload: Value = serde_json::from_str(payload).ok()?;
+            json!({ "type": "reply", "run_id": format!("{:016x}", run.0), "pause": pause.0, "payload": payload })
+        }
         Request::Delete { payload: thread, .. } => json!({ "type": "delete_thread", "thread_id": &**thread }),
         Request::Ping => json!({ "type": "ping" }),
         // Only clients of the older protocol say these.
@@ -110,6 +114,7 @@ pub fn decode(frame: &Value) -> Option<(Option<ConnectionId>, Frame<Payload>)> {
 fn kind(frame: &Value) -> Option<Kind> {
     let data = &frame["data"];
     let tool = || Some(ToolId(data["tool_id"].as_str()?.strip_prefix('t')?.parse().ok()?));
+    let pause = || Some(PauseId(u32::try_from(data["pause"].as_u64()?).ok()?));
     Some(match frame["type"].as_str()? {
         "message_received" => Kind::Received(Received {
             message: message_id(data["message_id"].as_str()?),
@@ -129,6 +134,8 @@ fn kind(frame: &Value) -> Option<Kind> {
             };
             Kind::ToolCompleted(tool()?, end)
         }
+        "agent_paused" => Kind::Paused(pause()?),
+        "agent_resumed" => Kind::Resumed(pause()?),
         "agent_completed" => Kind::Completed,
         "agent_error" => Kind::Error(serde_json::from_value::<Reason>(data["reason"].clone()).ok()?),
         "notice" => Kind::Notice,

@@ -260,6 +260,8 @@ impl Tally {
             | Kind::Delta(_)
             | Kind::ToolExecuting(_)
             | Kind::ToolCompleted(..)
+            | Kind::Paused(_)
+            | Kind::Resumed(_)
             | Kind::Notice
             | Kind::Deleted => {}
         }

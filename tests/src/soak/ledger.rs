@@ -266,7 +266,13 @@ impl Ledger {
                 of.delete(*position);
                 self.count("deletions read");
             }
-            Kind::Started | Kind::Thinking | Kind::Delta(_) | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) => {}
+            Kind::Started
+            | Kind::Thinking
+            | Kind::Delta(_)
+            | Kind::ToolExecuting(_)
+            | Kind::ToolCompleted(..)
+            | Kind::Paused(_)
+            | Kind::Resumed(_) => {}
         }
     }
 

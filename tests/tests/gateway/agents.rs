@@ -102,6 +102,8 @@ fn tools(events: &[Event]) -> Vec<(String, ToolEnd, Value)> {
         | Kind::Thinking
         | Kind::Delta(_)
         | Kind::ToolExecuting(_)
+        | Kind::Paused(_)
+        | Kind::Resumed(_)
         | Kind::Completed
         | Kind::Error(_)
         | Kind::Notice

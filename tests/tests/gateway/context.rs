@@ -39,7 +39,8 @@ impl Agent for Remembers {
 fn told(turn: &Turn) -> Value {
     let steps = turn.steps.iter().map(|step| match step {
         Step::Text(text) => json!(text),
-        Step::Tool(ToolCall { id, name, arguments, result }) => json!([id, name, arguments, result]),
+        Step::Tool(ToolCall { id, name, arguments, result, .. }) => json!([id, name, arguments, result]),
+        Step::Asked(exchange) => json!([exchange.request, exchange.reply]),
     });
     let end = match &turn.end {
         Some(End::Completed(data)) => json!(data),

@@ -20,6 +20,7 @@ mod network;
 mod notices;
 mod page;
 mod past;
+mod pauses;
 mod proxy;
 mod queue;
 mod restarts;

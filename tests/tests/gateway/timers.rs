@@ -44,6 +44,7 @@ fn far() -> Bounds {
         silence: NEVER,
         execution: NEVER,
         deadline: NEVER,
+        pause: NEVER,
         linger: NEVER,
         restore: NEVER,
         breaker: NEVER,
@@ -414,6 +415,18 @@ async fn seek() {
     passed(Timer::Seek, began, AFTER);
 }
 
+/// A run that asks its user is ended if there is no reply.
+async fn pause() {
+    let asks = Does(async |run: Run| drop(run.pause(json!({})).await));
+    let manager = gateway(&Bounds { pause: AFTER, ..far() }, asks, |builder| builder);
+    let (mut ada, _) = live(&manager).await;
+    say(&ada, "m");
+    last(&mut ada, "agent_paused").await;
+    let began = Instant::now();
+    assert_eq!(last(&mut ada, "agent_error").await["data"]["reason"], "no_reply");
+    passed(Timer::Pause, began, AFTER);
+}
+
 async fn probe() {
     let (began, (_manager, log)) = (Instant::now(), logging(&Bounds { probe: AFTER, ..far() }, Late::default()));
     for times in 1..=3 {
@@ -453,6 +466,7 @@ async fn each_timer_of_a_gateway_fires_at_its_time_and_not_before() {
             Timer::Warning | Timer::Credential => warning_and_credential().await,
             Timer::Silence => silence().await,
             Timer::Deadline => deadline().await,
+            Timer::Pause => pause().await,
             Timer::Linger => linger().await,
             Timer::Restore => restore().await,
             Timer::Breaker => breaker().await,

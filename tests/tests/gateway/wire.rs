@@ -112,6 +112,7 @@ fn fault(request: &Request<Payload>) -> Option<Code> {
         Request::Auth { .. }
         | Request::Message { .. }
         | Request::Cancel { .. }
+        | Request::Reply { .. }
         | Request::Seek { .. }
         | Request::Delete { .. }
         | Request::Query { .. }

@@ -195,6 +195,7 @@ fn said(text: &str, run: u64, steps: Vec<Told>) -> Turn {
 async fn the_request_is_what_the_protocol_wants_with_ids_that_stay() {
     let call = ToolCall {
         id: "t1".into(),
+        call_id: None,
         name: "calculator".into(),
         arguments: r#"{"expression":"1+1"}"#.into(),
         result: Some(Ok("2".into())),

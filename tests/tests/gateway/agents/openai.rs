@@ -76,7 +76,8 @@ fn answered(text: &str) -> End {
 
 fn called(id: &str, result: Option<Result<&str, &str>>) -> Told {
     let result = result.map(|result| result.map(str::to_owned).map_err(str::to_owned));
-    Told::Tool(ToolCall { id: id.into(), name: "calculator".into(), arguments: r#"{"expression":"1"}"#.into(), result })
+    let (name, arguments) = ("calculator".into(), r#"{"expression":"1"}"#.into());
+    Told::Tool(ToolCall { id: id.into(), call_id: None, name, arguments, result })
 }
 
 const STOPPED: End = End::Failed(Reason::Cancelled);

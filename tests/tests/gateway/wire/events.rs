@@ -2,7 +2,7 @@
 
 use lockstep::wire::data_of;
 use lockstep_model::run::{Ending, Reason, Received, ToolEnd};
-use lockstep_model::{MessageId, ThreadId, ToolId};
+use lockstep_model::{MessageId, PauseId, ThreadId, ToolId};
 
 use super::*;
 
@@ -13,13 +13,14 @@ const ENDS: [(ToolEnd, &str); 4] = [
     (ToolEnd::Abandoned(Ending::Error(Reason::Cancelled)), "abandoned"),
 ];
 
-const REASONS: [(Reason, &str); 6] = [
+const REASONS: [(Reason, &str); 7] = [
     (Reason::Failed, "failed"),
     (Reason::Abandoned, "abandoned"),
     (Reason::Silent, "silent"),
     (Reason::TimedOut, "timed_out"),
     (Reason::Cancelled, "cancelled"),
     (Reason::Interrupted, "interrupted"),
+    (Reason::NoReply, "no_reply"),
 ];
 
 /// Every kind, with its frame's type and matching data.
@@ -35,6 +36,8 @@ pub(super) fn kinds() -> Vec<(Kind, &'static str, Value)> {
         (Kind::Started, "agent_started", json!({})),
         (Kind::Thinking, "agent_thinking", json!({ "text": "hm" })),
         (Kind::ToolExecuting(tool), "tool_executing", call),
+        (Kind::Paused(PauseId(1)), "agent_paused", json!({ "pause": 1, "request": { "message": "Really?" } })),
+        (Kind::Resumed(PauseId(1)), "agent_resumed", json!({ "pause": 1, "reply": { "text": "yes" } })),
         (Kind::Completed, "agent_completed", json!({ "text": "42", "sources": [1] })),
     ];
     for (end, status) in ENDS {

@@ -32,6 +32,7 @@ const fn name(code: Code) -> &'static str {
         Code::Busy => "busy",
         Code::Forgotten => "forgotten",
         Code::UnknownRun => "unknown_run",
+        Code::NotPaused => "not_paused",
         Code::UnknownThread => "unknown_thread",
         Code::NotKept => "not_kept",
         Code::VerifierUnavailable => "verifier_unavailable",

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lockstep_model::close::Advice;
 use lockstep_model::run::Received;
-use lockstep_model::{Cause, MessageId, PartId, Successor, ThreadId};
+use lockstep_model::{Cause, MessageId, PartId, PauseId, Successor, ThreadId};
 
 use super::*;
 
@@ -64,6 +64,8 @@ fn server_frames(codec: Codec) -> Vec<Value> {
         Kind::Delta(PartId(1)),
         Kind::ToolExecuting(tool),
         Kind::ToolCompleted(tool, end),
+        Kind::Paused(PauseId(1)),
+        Kind::Resumed(PauseId(1)),
         Kind::Completed,
         Kind::Error(reason),
         Kind::Notice,
