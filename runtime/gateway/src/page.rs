@@ -55,6 +55,7 @@ files! {
     "messages.js", JAVASCRIPT;
     "past.js", JAVASCRIPT;
     "prose.js", JAVASCRIPT;
+    "replies.js", JAVASCRIPT;
     "requests.js", JAVASCRIPT;
     "session.js", JAVASCRIPT;
     "style.css", "text/css; charset=utf-8";
