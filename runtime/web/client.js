@@ -211,8 +211,7 @@ export class Client extends EventTarget {
    * soon as the client is live and has read what it missed, and once more if the connection is lost before the answer.
    * @param {string} run
    * @param {number} pause `data.pause` of its `agent_paused`
-   * @param {unknown} payload any JSON
-   * @throws {RangeError} if {@link MAX_REPLIES} replies are unanswered
+   * @param {unknown} payload any JSON. If it is too long, or {@link MAX_REPLIES} are unanswered, there is an `error`
    */
   reply(run, pause, payload) {
     this.#replies.add(run, pause, payload, this.longest);

@@ -45,14 +45,15 @@ export class Replies {
   /**
    * Adds a reply. It replaces an earlier one to the same pause.
    * @param {number} longest the most bytes that the gateway accepts
-   * @throws {RangeError} if there are too many
    */
   add(run, pause, payload, longest) {
     if (bytesOf(frameOf({ run, pause, payload })) > longest) {
       return this.#tell({ code: "too_long", text: "The reply is too long.", run, pause });
     }
     const others = this.#list.filter((reply) => reply.run !== run || reply.pause !== pause);
-    if (others.length >= MAX_REPLIES) throw new RangeError(`${MAX_REPLIES} replies are unanswered`);
+    if (others.length >= MAX_REPLIES) {
+      return this.#tell({ code: "too_many", text: `${MAX_REPLIES} replies are unanswered.`, run, pause });
+    }
     this.#list = [...others, { run, pause, payload, state: "waiting", writes: 0 }];
   }
 

@@ -425,7 +425,8 @@ test("a reply is measured, the newest to a pause counts, and there are not too m
   client.reply("r", 1, "no");
   client.reply("r", 1, "yes");
   for (let run = 1; run < MAX_REPLIES; run++) client.reply(`r${run}`, 1, null);
-  assert.throws(() => client.reply("one more", 1, null), RangeError);
+  client.reply("one more", 1, null);
+  assert.deepEqual([told.at(-1)[1].code, told.at(-1)[1].run], ["too_many", "one more"]);
   newest().open();
   newest().say(READY);
   const written = replies(newest());
