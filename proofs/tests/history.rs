@@ -110,6 +110,52 @@ fn a_run_that_breaks_its_grammar_is_refused() {
     assert!(early.contains(&("RUN-1", [22, 23])), "{early:?}");
 }
 
+/// RUN-5: one reply resumes a paused run, as clients of either protocol see it.
+#[test]
+fn a_run_that_resumes_twice_for_one_pause_is_refused() {
+    let v1 = |run: &str, offset: u64, event: &str, pause: u64| {
+        let mut data = json!({ "pause": pause });
+        let member = if event == "agent_paused" { "request" } else { "reply" };
+        data[member] = json!({ "text": "x" });
+        json!({ "type": event, "offset": offset, "previous": offset - 1, "run_id": run, "data": data })
+    };
+    let legacy = |run: &str, offset: u64, event: &str, pause: u64| {
+        let mut payload = v1(run, offset, event, pause)["data"].take();
+        payload["status"] = json!(event.trim_start_matches("agent_"));
+        payload["step_number"] = json!(offset);
+        let (at, previous) = (format!("1:{offset}"), format!("1:{}", offset - 1));
+        json!({ "type": "agent_thinking", "message_id": at, "previous_id": previous, "run_id": run, "user_id": "cy", "payload": payload })
+    };
+    let line = |frame: Value| json!({ "client": "c", "user": "cy", "socket": 1, "fact": "received", "frame": frame });
+    let ready = json!({ "type": "connection_ready", "user_id": "cy", "epoch": 1, "offset": 0 });
+    for is_legacy in [false, true] {
+        let with = |events: &[(&str, u64)]| {
+            let plain = |kind: &str, offset: u64| {
+                let data = json!({ "message_id": "m1", "text": "" });
+                json!({ "type": kind, "offset": offset, "previous": offset - 1, "run_id": "r1", "data": data })
+            };
+            let mut lines =
+                vec![line(ready.clone()), line(plain("message_received", 1)), line(plain("agent_started", 2))];
+            for (offset, (event, pause)) in (3..).zip(events) {
+                lines.push(line(match *event {
+                    "agent_paused" | "agent_resumed" if is_legacy => legacy("r1", offset, event, *pause),
+                    "agent_paused" | "agent_resumed" => v1("r1", offset, event, *pause),
+                    other => plain(other, offset),
+                }));
+            }
+            contradictions(&lines)
+        };
+        let (paused, resumed) = (("agent_paused", 1), ("agent_resumed", 1));
+        let (end, failed, thought) = (("agent_completed", 0), ("agent_error", 0), ("agent_thinking", 0));
+        assert_eq!(with(&[paused, resumed, thought, ("agent_paused", 2), ("agent_resumed", 2), end]), []);
+        assert_eq!(with(&[paused, failed]), [], "nobody replied");
+        assert_eq!(with(&[paused, resumed, resumed, end]), [("RUN-1", [5, 6])], "two replies counted");
+        assert_eq!(with(&[paused, ("agent_resumed", 2), end]), [("RUN-1", [4, 5])], "the reply to another pause");
+        assert_eq!(with(&[paused, thought, resumed, end]), [("RUN-1", [4, 5])], "an agent while it waits");
+        assert_eq!(with(&[paused, end])[0], ("RUN-1", [4, 5]), "an answer without a reply");
+    }
+}
+
 #[test]
 fn a_notice_stands_alone() {
     let notice = |offset: u64, run: &str| {

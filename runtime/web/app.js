@@ -3,12 +3,13 @@ import { Api } from "./api.js";
 import { Chat } from "./chat.js";
 import { announceCopies } from "./clipboard.js";
 import { DeletionDialog } from "./deletion.js";
+import { set } from "./dom.js";
 import { LoginForm, TokenForm } from "./login.js";
 import { Markdown } from "./markdown.js";
 import { forgetUnsent } from "./memory.js";
 import { Menu } from "./menu.js";
 import { Session } from "./session.js";
-import { ConversationView, set } from "./view.js";
+import { ConversationView } from "./view.js";
 import { ACTION_NAMES, OLDER, TOKEN_ENDS, TOKEN_NEEDED, describe, tokenNeeded, tooLong, unreachable } from "./words.js";
 
 /** @param {string} id @returns {any} */
@@ -38,6 +39,7 @@ const view = new ConversationView({
   onTakeBack: (run) => chat?.takeBack(run),
   onRepeat: (run) => deliver(() => chat?.repeat(run)),
   onRevise: (run) => revise(run),
+  onReply: (run, pause, payload) => chat?.reply(run, pause, payload),
   onScroll: (atEnd) => ($("down").hidden = atEnd),
 });
 
@@ -99,7 +101,7 @@ function open() {
     thread: threadOfAddress(),
     session,
     api,
-    on: { draw, announce, loginNeeded, choose, deleted },
+    on: { draw, announce, loginNeeded, choose, deleted, asked: (run) => (asked = run) },
   });
   set($("who"), session.user || "a token");
   set($("logout"), session.isForeign ? "Forget the token" : "Log out");
@@ -188,6 +190,8 @@ $("logout-everywhere").addEventListener("click", () => logout(true));
 // ---- drawing ----
 
 let isDue = false;
+/** The run whose pause takes the focus when it is drawn. @type {string|null} */
+let asked = null;
 
 /** Draws all changes once, before the next frame. A hidden page is drawn when it becomes visible. */
 function draw() {
@@ -204,6 +208,8 @@ function redraw() {
   if (!chat.isDeleting) {
     view.show(chat.thread, chat.turns, chat.changed, drafts);
     chat.changed.clear();
+    if (asked !== null) view.focusPause(asked);
+    asked = null;
   }
   const isNothing = runs.length === 0 && drafts.length === 0;
   $("empty").hidden = !isNothing || status.catchingUp || status.state !== "live" || chat.isLoading || chat.older !== "none";

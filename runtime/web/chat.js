@@ -3,13 +3,11 @@
  * in the stream yet. It shows nothing itself; `app.js` draws it whenever it reports a change.
  */
 import { Client, newId } from "./client.js";
-import { Conversations, Events, MAX_RUNS, NO_THREAD, textOf, turnsOf } from "./conversation.js";
+import { Conversations, Events, MAX_RUNS, NO_THREAD, textOf } from "./conversation.js";
 import { Drafts, joined } from "./drafts.js";
 import { Past, TURNS } from "./past.js";
-import { UNCONFIRMED, UNKNOWN, ending, refusal } from "./words.js";
-
-/** The title of a thread of which nothing is known. */
-const UNTITLED = "Untitled";
+import { shownTurns, threadsOf } from "./shown.js";
+import { UNCONFIRMED, UNKNOWN, refusal, replyFailure, spoken } from "./words.js";
 
 /** The most bytes of a message besides its text: names of 128 characters, each up to twelve bytes of JSON. */
 const ENVELOPE = 4_096;
@@ -40,8 +38,8 @@ export class Chat {
    * @param {import("./session.js").Session} options.session
    * @param {import("./api.js").Api} options.api
    * @param {{draw: () => void, announce: (text: string) => void, loginNeeded: (reason: string, code: number|null) => void,
-   *   choose: (thread: string, isNew: boolean) => void, deleted: (thread: string, isShown: boolean) => void}}
-   *   options.on the page's handlers
+   *   choose: (thread: string, isNew: boolean) => void, deleted: (thread: string, isShown: boolean) => void,
+   *   asked: (run: string) => void}} options.on the page's handlers; `asked`: the answer to a message of this tab has paused
    */
   constructor({ user, thread, session, api, on }) {
     this.#user = user;
@@ -81,18 +79,9 @@ export class Chat {
     return this.conversations.thread(this.#thread);
   }
 
-  /**
-   * All threads, the most recently active first. The stream takes precedence over the list.
-   * @returns {{key: string, title: string, open: boolean}[]}
-   */
+  /** All threads, the most recently active first. */
   get threads() {
-    const streamed = new Map(this.conversations.list.map((thread) => [thread.key, thread]));
-    const listed = [...this.#past.threads].map(([key, { title, at, open }]) => {
-      const { title: begun, at: newest = 0, open: isOpen = open } = streamed.get(key) ?? {};
-      streamed.delete(key);
-      return { key, title: title ?? begun ?? UNTITLED, open: isOpen, at: Math.max(at, newest) };
-    });
-    return [...listed, ...streamed.values()].sort((one, other) => other.at - one.at).map(({ key, title, open }) => ({ key, title, open }));
+    return threadsOf(this.#past.threads, this.conversations.list);
   }
 
   /** Loads the rest of the list. */
@@ -172,21 +161,10 @@ export class Chat {
     return this.#drafts.of(this.#thread);
   }
 
-  /**
-   * The turns to draw of the shown thread. Turns that a pending message will replace are still included.
-   * @returns {import("./view.js").ShownTurn[]}
-   */
+  /** The turns to draw of the shown thread. */
   get turns() {
-    const turns = turnsOf(this.runs);
-    const onTheirWay = this.drafts.filter(({ state }) => state === "waiting" || state === "sent");
-    const replaced = onTheirWay.flatMap(({ replaces }) => (replaces?.epoch === this.#epoch ? [replaces.offset] : []));
-    const from = Math.min(Infinity, ...replaced);
-    const newest = onTheirWay.length > 0 ? undefined : turns.findLast(({ run }) => !run.notice);
-    const { edited } = this;
-    return turns.map((turn) => {
-      const place = this.conversations.place(turn.run) ?? -Infinity;
-      return { ...turn, isReplaced: place >= from, isEdited: place === edited?.offset, isNewest: turn === newest };
-    });
+    const place = (run) => this.conversations.place(run);
+    return shownTurns(this.runs, { drafts: this.drafts, epoch: this.#epoch, edited: this.edited, place });
   }
 
   /** The shown thread's open runs. */
@@ -288,6 +266,20 @@ export class Chat {
     return true;
   }
 
+  /**
+   * Replies to a paused run.
+   * @param {string} run
+   * @param {number} pause
+   * @param {unknown} payload
+   */
+  reply(run, pause, payload) {
+    const changed = this.conversations.reply(run, pause, null);
+    if (changed === null) return;
+    this.changed.add(changed);
+    this.#client.reply(run, pause, payload);
+    this.#on.draw();
+  }
+
   /** Shows another thread; null begins a new one. */
   show(thread) {
     this.#choose(thread ?? newId(), thread === null);
@@ -310,7 +302,7 @@ export class Chat {
 
   /** Ends the chat. */
   leave() {
-    this.#on = { draw() {}, announce() {}, loginNeeded() {}, choose() {}, deleted() {} };
+    this.#on = { draw() {}, announce() {}, loginNeeded() {}, choose() {}, deleted() {}, asked() {} };
     this.#past.end();
     this.#client.disconnect();
   }
@@ -346,8 +338,17 @@ export class Chat {
     on("refused", ({ message, code, text }) => this.#fail(message, "refused", refusal(code, text), code === "too_long"));
     on("unknown", ({ message }) => this.#fail(message, "unknown", UNKNOWN));
     on("notice", ({ data }) => this.#on.announce(textOf(data)));
-    on("error", ({ code, text }) => code !== "unknown_run" && this.#on.announce(text));
+    on("error", (error) => this.#failed(error));
     on("loginneeded", ({ error }) => this.#on.loginNeeded(error.reason, this.status.code));
+  }
+
+  /** A request failed. A run that is unknown has ended, and its end is shown. */
+  #failed({ code, text, run = null, pause }) {
+    const why = run === null ? text : replyFailure(code, text);
+    const changed = run === null ? null : this.conversations.reply(run, pause, why);
+    if (changed !== null) this.changed.add(changed);
+    if (changed !== null || code !== "unknown_run") this.#on.announce(why);
+    this.#on.draw();
   }
 
   #told({ state, catchingUp }) {
@@ -416,12 +417,10 @@ export class Chat {
     this.#on.deleted(thread, true);
   }
 
-  #say({ type, data = {} }, run) {
-    if (type === "agent_started") this.#on.announce("The agent is working.");
-    else if (type === "tool_executing") this.#on.announce(`Using the tool ${data.name}.`);
-    else if (type === "agent_completed") this.#on.announce(`Answer: ${run.answer}`);
-    else if (type === "notice") this.#on.announce(`Notice: ${run.answer}`);
-    else if (type === "agent_error") this.#on.announce(ending(run));
+  #say(event, run) {
+    const text = spoken(event, run);
+    if (text !== null) this.#on.announce(text);
+    if (event.type === "agent_paused" && this.#drafts.isOwn(run.message)) this.#on.asked(run.id);
   }
 
   #ready({ epoch }) {

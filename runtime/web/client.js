@@ -21,29 +21,30 @@
  * | `refused` | `{message, code, text}` | not accepted; may be sent again with a new id; `too_long`: never written |
  * | `unknown` | `{message}` | it cannot be determined whether the message ran |
  * | `notice` | `{data, thread}` | a notice for this connection only: not an event, and not repeated |
- * | `error` | `{code, text}` | a request was not understood, or not allowed |
+ * | `error` | `{code, text, run, pause}` | a request was not understood, or not allowed; of a reply, `run` and `pause` say which |
  * | `loginneeded` | `{error}` | the token provider failed |
  *
- * Request methods. A message is repeated until it is answered; other requests are written once, immediately or not
- * at all. A promise is settled once. It rejects with a {@link RequestError}, whose `code` is that of the gateway's
+ * Request methods. A message is repeated until it is answered, and a reply is written again after a reconnect; other
+ * requests are written once, immediately or not at all. A promise is settled once. It rejects with a {@link RequestError}, whose `code` is that of the gateway's
  * `error` (`busy`: retry later), `closed` (not connected, or no longer) or `timeout`. Only the caller retries.
  *
  * | method | written | answered with |
  * | --- | --- | --- |
  * | `send(payload, { thread, replaces })` | `user_message` | `accepted`, `refused` or `unknown` |
  * | `cancel(run)` | `cancel` | the event `agent_error`; `error`: `unknown_run` if it has ended |
+ * | `reply(run, pause, payload)` | `reply` | the event `agent_resumed`; `error`: `not_paused` if another came first |
  * | `deleteThread(thread)` | `delete_thread` | the ends of its runs, then `thread_deleted`; `error`: `busy` if full |
  * | `threads({ limit, before })` | `list_threads` | a promise of `{ threads, next }` |
  * | `turns(thread, { limit, before })` | `read_turns` | a promise of `{ events, next }` |
  * | `rename(thread, title)` | `rename_thread` | a promise; `unknown_thread`: the thread is empty |
  */
 import { BOUNDS, MAX_OUTGOING, Machine, advice } from "./machine.js";
-import { frameOf } from "./messages.js";
+import { bytesOf, frameOf } from "./messages.js";
+import { MAX_REPLIES, Replies } from "./replies.js";
 import { RequestError, Requests } from "./requests.js";
-import { parse } from "./terms.js";
+import { CLOCK, endsSoon, parse } from "./terms.js";
 
-export { BOUNDS, MAX_OUTGOING, RequestError, advice };
-
+export { BOUNDS, MAX_OUTGOING, MAX_REPLIES, RequestError, advice };
 /** The subprotocol of this client. */
 export const PROTOCOL = "lockstep.v1";
 
@@ -53,34 +54,7 @@ const NEEDS_TOKEN = new Set([4500, 4501, 4502, 4504]);
 /** The longest time that a client keeps reading from a gateway that goes away, in milliseconds. */
 const LONGEST_STAY = 600_000;
 
-/** The length of a text in UTF-8 bytes. */
-const bytesOf = (text) => new TextEncoder().encode(text).length;
-
-/**
- * @typedef {object} Status The state that the user should be told.
- * @property {"idle"|"backoff"|"connecting"|"authenticating"|"live"|"holding"|"leaving"|"stopped"} state
- * @property {number|null} code the close code, when stopped
- * @property {string} reason the text of the gateway's last close, if there was one
- * @property {number|null} retryAt when the pause ends, by the clock of `timers.now`
- * @property {number} tries failed attempts in a row
- * @property {boolean} catchingUp whether events from before this connection are still arriving
- * @property {"ready"|"degraded"|"emergency"|"handing_over"|"draining"} mode what the gateway admits
- * @property {boolean} leaving whether the gateway announced that it goes away, and no other one has been ready since
- * @property {boolean} renewing whether the credential is about to expire and a new one is awaited
- * @property {number} unsent messages that wait for a connection, or for a gateway that accepts them
- *
- * @typedef {object} Timers
- * @property {(run: () => void, after: number) => any} setTimeout
- * @property {(timer: any) => void} clearTimeout
- * @property {() => number} now milliseconds
- */
-
-/** @type {Timers} */
-const TIMERS = {
-  setTimeout: (run, after) => globalThis.setTimeout(run, after),
-  clearTimeout: (timer) => globalThis.clearTimeout(timer),
-  now: () => Date.now(),
-};
+/** @typedef {import("./terms.js").Status} Status */
 
 /**
  * A fresh id of 128 random bits. `crypto.randomUUID` needs a secure context, and a page on plain HTTP is none.
@@ -100,6 +74,7 @@ export class Client extends EventTarget {
   #clock;
   #random;
   #requests;
+  #replies = new Replies((error) => this.#emit("error", error));
 
   /** @type {WebSocket|null} */ #socket = null;
   /** @type {Map<string, any>} */ #timers = new Map();
@@ -125,10 +100,10 @@ export class Client extends EventTarget {
    * @param {"latest"|"earliest"|import("./machine.js").Position} [options.begin] where reading begins
    * @param {Partial<import("./machine.js").Bounds>} [options.bounds] in milliseconds
    * @param {typeof WebSocket} [options.WebSocket]
-   * @param {Timers} [options.timers]
+   * @param {import("./terms.js").Timers} [options.timers]
    * @param {() => number} [options.random] from 0 up to 1
    */
-  constructor({ url, token, begin = "latest", bounds = {}, WebSocket, timers = TIMERS, random = Math.random }) {
+  constructor({ url, token, begin = "latest", bounds = {}, WebSocket, timers = CLOCK, random = Math.random }) {
     super();
     this.#machine = new Machine(begin);
     this.#bounds = { ...BOUNDS, ...bounds };
@@ -170,7 +145,7 @@ export class Client extends EventTarget {
 
   /** The size of a message's whole frame in bytes. */
   measure(payload, { id = newId(), thread = null, replaces = null } = {}) {
-    return bytesOf(JSON.stringify(frameOf({ message: id, payload, thread, replaces }, true, replaces?.epoch)));
+    return bytesOf(frameOf({ message: id, payload, thread, replaces }, true, replaces?.epoch));
   }
 
   /** Messages that are not settled; `writes` is 0 for one that no gateway has received, unless it has sent it back. */
@@ -229,6 +204,20 @@ export class Client extends EventTarget {
    */
   cancel(run) {
     return this.#machine.isReady && this.#write({ type: "cancel", run_id: run });
+  }
+
+  /**
+   * Replies to a paused run. The first reply to a pause counts, of whichever connection of the user. It is written as
+   * soon as the client is live and has read what it missed, and once more if the connection is lost before the answer.
+   * @param {string} run
+   * @param {number} pause `data.pause` of its `agent_paused`
+   * @param {unknown} payload any JSON. If it is too long, or {@link MAX_REPLIES} are unanswered, there is an `error`
+   */
+  reply(run, pause, payload) {
+    this.#replies.add(run, pause, payload, this.longest);
+    this.#flush();
+    // The user waits: a connection that is gone should be noticed now.
+    this.nudge();
   }
 
   /**
@@ -307,8 +296,15 @@ export class Client extends EventTarget {
     } finally {
       this.#working = false;
     }
+    if (this.#head !== null && (this.position?.offset ?? 0) >= this.#head) this.#head = null;
+    this.#flush();
     this.#tell();
     return handled;
+  }
+
+  /** Writes the replies that wait. One to an earlier pause may be settled by what the client still reads. */
+  #flush() {
+    if (this.#machine.state.name === "live" && this.#head === null) this.#replies.flush((frame) => this.#write(frame));
   }
 
   #carryOut(order) {
@@ -335,6 +331,7 @@ export class Client extends EventTarget {
         this.#disarm(order.timer);
         break;
       case "deliver":
+        this.#replies.happened(order.event);
         this.#emit("event", order.event);
         break;
       case "tooLong":
@@ -344,12 +341,14 @@ export class Client extends EventTarget {
       case "accepted":
       case "refused":
       case "unknown":
-      case "notice":
-      case "error": {
+      case "notice": {
         const { type, ...detail } = order;
         this.#emit(type, detail);
         break;
       }
+      case "error":
+        this.#replies.complain(order);
+        break;
     }
   }
 
@@ -373,6 +372,7 @@ export class Client extends EventTarget {
     this.#head = null;
     this.#renewing = false;
     this.#requests.close();
+    this.#replies.lost();
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close(1000);
@@ -393,10 +393,6 @@ export class Client extends EventTarget {
       if (this.#machine.isReady) this.#note(frame);
     }
     this.#feed({ type: "frame", socket: generation, frame });
-    if (this.#head !== null && (this.position?.offset ?? 0) >= this.#head) {
-      this.#head = null;
-      this.#tell();
-    }
     if (before === "authenticating" && this.#machine.state.name === "live") this.#emit("ready", frame);
   }
 
@@ -416,6 +412,10 @@ export class Client extends EventTarget {
     switch (frame.type) {
       case "mode":
         this.#mode = frame.mode;
+        if (!endsSoon(frame.mode)) this.#replies.release();
+        break;
+      case "error":
+        this.#replies.failed(frame);
         break;
       case "going_away":
         this.#leaveAfter = frame.reconnect_after_ms >= 0 ? Math.min(frame.reconnect_after_ms, LONGEST_STAY) : null;
@@ -429,9 +429,8 @@ export class Client extends EventTarget {
     }
   }
 
-  /** @returns {boolean} whether the socket accepted it */
+  /** @returns {boolean} whether the socket accepted it: a closing one does not, and the machine repeats what matters */
   #write(frame) {
-    // A closing socket accepts nothing. Its close event will follow, and the machine repeats what matters.
     if (this.#socket?.readyState !== 1) return false;
     this.#socket.send(JSON.stringify(frame));
     return true;

@@ -8,6 +8,8 @@
  * @typedef {{kind: "prose", text: string}} Prose the answer so far, and in the end the complete answer
  * @typedef {{kind: "tool", id: string, name: string, arguments: unknown, status: ToolStatus, output: unknown}} Tool
  * @typedef {"executing"|"success"|"failure"|"abandoned"} ToolStatus
+ * @typedef {{kind: "pause", number: number, request: unknown, state: "open"|"sent"|"replied", reply: unknown, why: string}} Pause
+ *   what the agent asks the user; `sent`: this page has replied; `why`: the reason why its reply has failed
  *
  * @typedef {object} Run
  * @property {string} id
@@ -19,7 +21,7 @@
  * @property {number} at when that was, in milliseconds since 1970
  * @property {boolean} queued whether it waits for earlier runs of its thread, or was taken back while it did
  * @property {boolean} started
- * @property {(Thinking|Tool|Prose)[]} steps
+ * @property {(Thinking|Tool|Prose|Pause)[]} steps
  * @property {"open"|"completed"|"failed"|"lost"} state `lost`: its end is unknown
  * @property {string} answer once it is complete
  * @property {{reason: string, message: string}|null} error
@@ -74,6 +76,12 @@ export function textOf(payload) {
   return typeof text === "string" ? text : JSON.stringify(payload, null, 2);
 }
 
+/** What an open run waits for: its newest pause, unless that is replied to. @param {Run} run @returns {Pause|null} */
+export function pausedOf({ state, steps }) {
+  const pause = state === "open" ? steps.findLast(({ kind }) => kind === "pause") : undefined;
+  return pause?.kind === "pause" && pause.state !== "replied" ? pause : null;
+}
+
 /** How long events that may belong to a deletion are held back, in milliseconds. */
 const HELD = 200;
 
@@ -125,7 +133,6 @@ export class Conversations {
   /** @type {Map<string, Run>} */ #runs = new Map();
   /** @type {Map<string, Run[]>} in the order of their newest message */ #threads = new Map();
   /** @type {Set<string>} */ #messages = new Set();
-  /** Events of runs that are not whole, from the gap on. @type {Map<string, any[]>} */
   /** Events of runs that are not whole, from the gap on. @type {Map<string, any[]>} */ #tails = new Map();
   #era = 0;
   /** The thread that the user looks at. @type {string|null} */ shown = null;
@@ -183,6 +190,21 @@ export class Conversations {
     if (tail && tail.length < MAX_TAIL) tail.push(event);
     this.#take(run, event);
     if (event.type === "message_received") this.#touch(run.thread);
+    return run;
+  }
+
+  /**
+   * Records that this page has replied to a pause, or that its reply has failed.
+   * @param {string} id of the run
+   * @param {number} number of the pause
+   * @param {string|null} why the reason of the failure; null if the reply is sent
+   * @returns {Run|null} the run, unless it does not wait for this reply, or has one that is being sent
+   */
+  reply(id, number, why) {
+    const run = this.#runs.get(id);
+    const pause = run ? pausedOf(run) : null;
+    if (!run || pause?.number !== number || (why === null && pause.state === "sent")) return null;
+    Object.assign(pause, why === null ? { state: "sent", why: "" } : { state: "open", why });
     return run;
   }
 
@@ -281,6 +303,13 @@ export class Conversations {
         break;
       case "tool_completed":
         finish(run, data);
+        break;
+      case "agent_paused":
+        fold(run);
+        run.steps.push({ kind: "pause", number: data.pause, request: data.request, state: "open", reply: undefined, why: "" });
+        break;
+      case "agent_resumed":
+        resume(run, data);
         break;
       case "agent_completed":
         fold(run);
@@ -449,4 +478,14 @@ function finish(run, { tool_id: id, name = "tool", status, result = null, error 
   }
   tool.status = status;
   tool.output = status === "success" ? result : error;
+}
+
+/** Records the reply to a pause. If its request is missing here, only the reply is shown. */
+function resume(run, { pause: number, reply = null }) {
+  let pause = run.steps.findLast((step) => step.kind === "pause" && step.number === number);
+  if (!pause) {
+    pause = { kind: "pause", number, request: undefined, state: "replied", reply, why: "" };
+    run.steps.push(pause);
+  }
+  Object.assign(pause, { state: "replied", reply, why: "" });
 }

@@ -1,5 +1,5 @@
 /** The dialog that asks whether to delete a conversation, and waits until it is deleted. */
-import { set } from "./view.js";
+import { set } from "./dom.js";
 
 /** The most characters of a title that are shown. */
 const LONGEST_TITLE = 200;

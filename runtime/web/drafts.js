@@ -20,6 +20,7 @@ export const joined = (...texts) => texts.filter((text) => text !== "").join("\n
 
 export class Drafts {
   /** @type {Draft[]} */ #list = [];
+  /** The ids of the messages that this page has sent. @type {Set<string>} */ #own = new Set();
   #client;
   #user;
 
@@ -37,6 +38,11 @@ export class Drafts {
   /** @param {string} id */
   find(id) {
     return this.#list.find((draft) => draft.id === id);
+  }
+
+  /** Whether this page has sent a message since it was loaded. @param {string|null} id */
+  isOwn(id) {
+    return id !== null && this.#own.has(id);
   }
 
   /** The text in the field. @param {string} thread @returns {string} */
@@ -84,6 +90,7 @@ export class Drafts {
       this.#list.pop();
       throw error;
     }
+    this.#own.add(id);
     this.mark();
   }
 

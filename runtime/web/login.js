@@ -1,6 +1,6 @@
 /** The two login forms: with a user name and a password, or with a token of another issuer. */
+import { set } from "./dom.js";
 import { LoginRefused } from "./session.js";
-import { set } from "./view.js";
 
 /** @param {string} id @returns {any} */
 const $ = (id) => document.getElementById(id);

@@ -48,7 +48,7 @@
 
 import { MAX_OUTGOING, MAX_WRITES, Messages } from "./messages.js";
 import {
-  BOUNDS, CREDENTIAL_MISSING, DRAINING, ENDS, GOING_AWAY, LOST, MAX_DOUBLINGS, MAX_RUNS, MAX_SHORT, MAX_TRIES, TIMERS,
+  BOUNDS, CREDENTIAL_MISSING, DRAINING, GOING_AWAY, LOST, MAX_DOUBLINGS, MAX_RUNS, MAX_SHORT, MAX_TRIES, RESTS, TIMERS,
   advice, blames, endsSoon, isEvent,
 } from "./terms.js";
 
@@ -71,7 +71,7 @@ export class Machine {
   /** @type {"latest"|"earliest"|Position} */ #begin;
   /** @type {string|null} */ #connection = null;
   #messages = new Messages();
-  /** Runs whose end is awaited, with their threads. @type {Map<string, string|null>} */ #runs = new Map();
+  /** Runs that go on without the user, with their threads. @type {Map<string, string|null>} */ #runs = new Map();
   #tries = 0;
   /** The gateway announced that it goes away, and no other one has been ready since. */
   #succession = false;
@@ -342,7 +342,7 @@ export class Machine {
     if (event.type === "message_received") this.#messages.answered(event.data?.message_id, event.run_id, out);
     const thread = event.thread_id ?? null;
     if (event.type === "thread_deleted") this.#runs = new Map([...this.#runs].filter(([, other]) => other !== thread));
-    if (ENDS.has(event.type)) this.#runs.delete(event.run_id);
+    if (RESTS.has(event.type)) this.#runs.delete(event.run_id);
     else if (this.#runs.size < MAX_RUNS) this.#runs.set(event.run_id, thread);
     out.push({ type: "deliver", event });
     return "done";

@@ -44,7 +44,7 @@ export class Markdown {
 
   /**
    * @param {(text: string) => Promise<Tree>} parse asks the gateway; rejects with a `Refused`
-   * @param {import("./client.js").Timers} [clock]
+   * @param {import("./terms.js").Timers} [clock]
    */
   constructor(parse, clock = TIMERS) {
     this.#parse = parse;
@@ -147,7 +147,7 @@ export class Markdown {
   }
 }
 
-/** @type {import("./client.js").Timers} */
+/** @type {import("./terms.js").Timers} */
 const TIMERS = {
   setTimeout: (run, after) => globalThis.setTimeout(run, after),
   clearTimeout: (timer) => globalThis.clearTimeout(timer),

@@ -1,5 +1,5 @@
 /** The menu: the list of conversations, and a field that filters it by title. */
-import { element, set } from "./view.js";
+import { element, set } from "./dom.js";
 
 /** The most conversations that are listed. The filter finds others. */
 export const MAX_SHOWN = 100;

@@ -6,6 +6,9 @@ export const MAX_OUTGOING = 64;
 /** The most sockets that a message is written to. */
 export const MAX_WRITES = 8;
 
+/** The size of a frame in bytes. */
+export const bytesOf = (frame) => new TextEncoder().encode(JSON.stringify(frame)).length;
+
 /**
  * @typedef {{message: string, payload: unknown, thread: string|null, replaces: Position|null, size: number, socket: number,
  *   writes: number}} Outgoing

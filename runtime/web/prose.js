@@ -13,8 +13,8 @@ export class ProseView {
   #rest = document.createElement("span");
   root = document.createElement("div");
 
-  /** @param {import("./markdown.js").Markdown} markdown */
-  constructor(markdown) {
+  /** @param {{markdown: import("./markdown.js").Markdown}} options */
+  constructor({ markdown }) {
     this.#markdown = markdown;
     this.root.className = "answer";
   }

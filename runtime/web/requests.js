@@ -20,7 +20,7 @@ export class Requests {
   /** @type {Map<string, {resolve: (frame: Record<string, any>) => void, reject: (error: RequestError) => void, timer: any}>} */
   #waiting = new Map();
 
-  /** @param {import("./client.js").Timers} clock */
+  /** @param {import("./terms.js").Timers} clock */
   constructor(clock) {
     this.#clock = clock;
   }

@@ -14,7 +14,7 @@ export const BOUNDS = Object.freeze({
   backoff: 200, backoffMost: 30_000, connect: 10_000, heartbeat: 20_000, pong: 3_000, stable: 10_000, answer: 30_000,
 });
 
-/** The most runs whose end a client tracks. */
+/** The most runs that a client tracks. */
 export const MAX_RUNS = 64;
 
 /** The number of attempts to reach a successor that have short pauses. */
@@ -23,8 +23,18 @@ export const MAX_SHORT = 32;
 /** The timers of a client. */
 export const TIMERS = Object.freeze(["backoff", "connect", "heartbeat", "stable", "leave", "answer"]);
 
-/** The last events of runs. `notice` and `thread_deleted` belong to no run: each stands alone. */
-export const ENDS = new Set(["agent_completed", "agent_error", "notice", "thread_deleted"]);
+/**
+ * The events after which nothing of a run is awaited: its last one, or `agent_paused`, after which it waits for its
+ * user. `notice` and `thread_deleted` belong to no run: each stands alone.
+ */
+export const RESTS = new Set(["agent_completed", "agent_error", "agent_paused", "notice", "thread_deleted"]);
+
+/** The timers of the browser. @type {Timers} */
+export const CLOCK = {
+  setTimeout: (run, after) => globalThis.setTimeout(run, after),
+  clearTimeout: (timer) => globalThis.clearTimeout(timer),
+  now: () => Date.now(),
+};
 
 /** The most doublings of a pause. */
 export const MAX_DOUBLINGS = 16;
@@ -103,3 +113,22 @@ export const endsSoon = (mode) => mode === "handing_over" || mode === "draining"
 
 /** Whether a close code blames what the client sent. */
 export const blames = (code) => code === 1002 || code === 1003 || code === 1007 || code === 1009;
+
+/**
+ * @typedef {object} Status The state that the user should be told.
+ * @property {"idle"|"backoff"|"connecting"|"authenticating"|"live"|"holding"|"leaving"|"stopped"} state
+ * @property {number|null} code the close code, when stopped
+ * @property {string} reason the text of the gateway's last close, if there was one
+ * @property {number|null} retryAt when the pause ends, by the clock of `timers.now`
+ * @property {number} tries failed attempts in a row
+ * @property {boolean} catchingUp whether events from before this connection are still arriving
+ * @property {"ready"|"degraded"|"emergency"|"handing_over"|"draining"} mode what the gateway admits
+ * @property {boolean} leaving whether the gateway announced that it goes away, and no other one has been ready since
+ * @property {boolean} renewing whether the credential is about to expire and a new one is awaited
+ * @property {number} unsent messages that wait for a connection, or for a gateway that accepts them
+ *
+ * @typedef {object} Timers
+ * @property {(run: () => void, after: number) => any} setTimeout
+ * @property {(timer: any) => void} clearTimeout
+ * @property {() => number} now milliseconds
+ */

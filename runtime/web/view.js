@@ -1,19 +1,10 @@
 /** Shows a conversation, and updates only the changed parts of the document. Data becomes text nodes, never markup. */
+import { PauseView } from "./card.js";
 import { copy } from "./clipboard.js";
+import { pausedOf } from "./conversation.js";
+import { action, element, set, values } from "./dom.js";
 import { ProseView } from "./prose.js";
 import { TOOL_STATUS, TRUNCATED, earlierTurns, ending, waiting } from "./words.js";
-
-/**
- * An element with attributes and children.
- * @param {string} name
- * @param {Record<string, any>} [properties]
- * @param {...(Node|string|null)} children
- */
-export function element(name, properties = {}, ...children) {
-  const node = Object.assign(document.createElement(name), properties);
-  node.append(...children.filter((child) => child !== null));
-  return node;
-}
 
 const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
@@ -21,33 +12,10 @@ const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle:
 /** Within this many pixels of the end, the user counts as reading the end, and is kept there. */
 const AT_END = 64;
 
-/** The most characters of JSON that are shown on one line. */
-const SHORT = 60;
-
-/** An output of this many characters is folded. */
-const LONG = 600;
-
 function moment(at) {
   const date = new Date(at);
   const format = date.toDateString() === new Date().toDateString() ? TIME : DAY;
   return at > 0 ? element("time", { dateTime: date.toISOString() }, format.format(date)) : null;
-}
-
-/** A readable form of a value: on one line if it fits. */
-function readable(value) {
-  if (typeof value === "string") return value;
-  const line = JSON.stringify(value);
-  return line.length <= SHORT ? line : JSON.stringify(value, null, 2);
-}
-
-/** The lines of a value, which scroll if they are too wide or too many. */
-function output(value, label) {
-  const text = readable(value);
-  const pre = element("pre", { tabIndex: 0 }, text);
-  pre.setAttribute("role", "group");
-  pre.setAttribute("aria-label", label);
-  if (text.length < LONG) return pre;
-  return element("details", {}, element("summary", {}, `${label}, ${text.length} characters`), pre);
 }
 
 class ThinkingView {
@@ -98,25 +66,7 @@ class ToolView {
   }
 }
 
-/** An object as a list of its members if they are short, anything else unchanged or as JSON. */
-function values(given, label) {
-  const entries = typeof given === "object" && given !== null && !Array.isArray(given) ? Object.entries(given) : null;
-  const isShort = entries?.every(([, value]) => typeof value !== "object" && String(value).length < 200);
-  if (!isShort) return [output(given, label)];
-  if (entries.length === 0) return [];
-  const rows = entries.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, String(value))]);
-  return [element("dl", {}, ...rows)];
-}
-
-const VIEWS = { thinking: ThinkingView, prose: ProseView, tool: ToolView };
-
-/** A button with an accessible name that distinguishes it from others of its kind. */
-function action(label, name, act) {
-  const button = element("button", { type: "button" }, label);
-  button.setAttribute("aria-label", name);
-  button.addEventListener("click", () => act(button));
-  return button;
-}
+const VIEWS = { thinking: ThinkingView, prose: ProseView, tool: ToolView, pause: PauseView };
 
 /** The turns that a turn supersedes. They are shown on request, without actions. */
 class EarlierView {
@@ -160,7 +110,7 @@ class EarlierView {
 /** @type {Role} */ const SUPERSEDED = { isReplaced: true, isEdited: false, isNewest: false };
 
 class RunView {
-  #markdown;
+  #handlers;
   /** @type {import("./conversation.js").Run} */ #run;
   /** @type {Role} */ #role = SUPERSEDED;
   #copy = action("Copy", "Copy answer", (button) => copy(answerOf(this.#run), button));
@@ -190,8 +140,8 @@ class RunView {
    * @param {import("./conversation.js").Run} run
    */
   constructor(handlers, role, run) {
-    const { markdown, onTakeBack, onRepeat, onRevise } = handlers;
-    this.#markdown = markdown;
+    const { onTakeBack, onRepeat, onRevise } = handlers;
+    this.#handlers = handlers;
     this.#earlier = new EarlierView(handlers);
     this.root.prepend(this.#earlier.root);
     this.#edit = action("Edit", "Edit message", () => onRevise(this.#run));
@@ -220,21 +170,22 @@ class RunView {
     this.root.classList.toggle("notice", run.notice);
     set(this.#who, run.notice ? "Notice" : "Agent");
     this.#who.classList.toggle("unseen", !run.notice);
-    this.root.setAttribute("aria-busy", String(run.state === "open"));
+    const isWorking = run.state === "open" && pausedOf(run) === null;
+    this.root.setAttribute("aria-busy", String(isWorking));
     this.#said.hidden = run.text === null;
     if (run.text !== null && set(this.#text, run.text)) this.#meta.replaceChildren(moment(run.at) ?? "");
     for (const [index, step] of run.steps.entries()) {
       const View = VIEWS[step.kind];
       if (!(this.#steps[index] instanceof View)) {
-        const view = new View(this.#markdown);
+        const view = new View(this.#handlers);
         if (this.#steps[index]) this.#steps[index].root.replaceWith(view.root);
         else this.#body.append(view.root);
         this.#steps[index] = view;
       }
-      this.#steps[index].update(step, run.state !== "open" || index < run.steps.length - 1);
+      this.#steps[index].update(step, run.state !== "open" || index < run.steps.length - 1, run);
     }
     for (const extra of this.#steps.splice(run.steps.length)) extra.root.remove();
-    this.#wait.hidden = run.state !== "open";
+    this.#wait.hidden = !isWorking;
     set(this.#wait, waiting(run));
     this.#end.hidden = run.state === "open" || (run.state === "completed" && !run.truncated);
     if (run.truncated) set(this.#end, TRUNCATED);
@@ -242,6 +193,12 @@ class RunView {
     if (run.state === "lost") set(this.#end, "The rest of this answer is not known.");
     this.#end.classList.toggle("failure", run.state === "failed" && run.error.reason !== "cancelled");
     this.#offer();
+  }
+
+  /** Focuses what the agent asks, if it asks anything. */
+  focusPause() {
+    const view = this.#steps.at(-1);
+    if (view instanceof PauseView) view.focus();
   }
 
   /** Updates the turn's actions: none if it is replaced. */
@@ -264,13 +221,6 @@ class RunView {
 
 /** The answer as Markdown. @param {import("./conversation.js").Run} run */
 const answerOf = ({ steps }) => steps.filter(({ kind }) => kind === "prose").map(({ text }) => text).join("\n\n");
-
-/** Sets a node's text if it differs, so that a selection in it survives. @returns {boolean} whether it did */
-export function set(node, text) {
-  if (node.textContent === text) return false;
-  node.textContent = text;
-  return true;
-}
 
 /**
  * @typedef {object} Draft A message that is not in the stream yet.
@@ -325,6 +275,7 @@ class DraftView {
  * @property {(run: string) => void} onTakeBack
  * @property {(run: import("./conversation.js").Run) => void} onRepeat
  * @property {(run: import("./conversation.js").Run) => void} onRevise
+ * @property {(run: string, pause: number, payload: unknown) => void} onReply
  */
 
 export class ConversationView {
@@ -355,6 +306,12 @@ export class ConversationView {
   toEnd() {
     this.#atEnd = true;
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
+  }
+
+  /** Focuses what the agent asks in a run, unless the user is elsewhere on the page. @param {string} run */
+  focusPause(run) {
+    const { activeElement: focused, body } = document;
+    if (focused === null || focused === body || focused === this.#scroller || this.#list.contains(focused)) this.#runs.get(run)?.focusPause();
   }
 
   /**

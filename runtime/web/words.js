@@ -1,5 +1,7 @@
 /** The page's texts about the connection and messages: the state, its cause, and what the user can do. */
 
+import { requestOf } from "./asks.js";
+
 /** @typedef {{tone: "good"|"busy"|"bad", short: string, long: string, action: null|"nudge"|"connect"|"reload"|"token"}} Words */
 
 /** Why the gateway told the client to stay away, and what to do, by close code. */
@@ -158,6 +160,8 @@ export function ending({ queued, error: { reason, message } }) {
       return "The gateway was restarted before the answer was complete. Ask again.";
     case "silent":
       return "The agent was silent for too long, so the answer was stopped.";
+    case "no_reply":
+      return "There was no reply in time, so the answer was stopped.";
     case "timed_out":
       return "The answer took too long, so it was stopped.";
     case "abandoned":
@@ -168,3 +172,55 @@ export function ending({ queued, error: { reason, message } }) {
 }
 
 export const TOOL_STATUS = { executing: "Running", success: "Done", failure: "Failed", abandoned: "Stopped" };
+
+/** Why a reply was not taken, by the code of its error. */
+const NOT_REPLIED = {
+  not_paused: "Another reply came first.",
+  unknown_run: "The answer has ended, so it takes no reply.",
+  too_long: "The reply is longer than this gateway accepts. Shorten it.",
+  unanswered: "The connection was lost, and it is not known whether the reply arrived. Send it again.",
+};
+
+/** @param {string} code @param {string} text the gateway's text */
+export const replyFailure = (code, text) => NOT_REPLIED[code] ?? (text || code);
+
+export const UNDECIDED = "Something is not answered yet.";
+
+/** What a reply to an approval was. @param {boolean} isApproved */
+export const approval = (isApproved) => (isApproved ? "Approved" : "Declined");
+
+/** What an ask is about: its tool, or its message. @param {import("./asks.js").Ask} ask */
+const subject = ({ kind, tool, message }) => (kind === "question" ? message : (tool ?? message));
+
+/**
+ * What an agent asks, in one text for screen readers.
+ * @param {import("./asks.js").Request} request
+ */
+export const asking = ({ message, asks }) =>
+  ["The agent asks you.", message, asks.map(subject).filter((text) => text !== "").join(", ")].filter((text) => text !== "").join(" ");
+
+/**
+ * What an event is announced as to screen readers, or null.
+ * @param {{type: string, data?: Record<string, any>}} event
+ * @param {import("./conversation.js").Run} run
+ */
+export function spoken({ type, data = {} }, run) {
+  switch (type) {
+    case "agent_started":
+      return "The agent is working.";
+    case "tool_executing":
+      return `Using the tool ${data.name}.`;
+    case "agent_paused":
+      return asking(requestOf(data.request));
+    case "agent_resumed":
+      return "The agent has the reply and goes on.";
+    case "agent_completed":
+      return `Answer: ${run.answer}`;
+    case "notice":
+      return `Notice: ${run.answer}`;
+    case "agent_error":
+      return ending(/** @type {any} */ (run));
+    default:
+      return null;
+  }
+}

@@ -46,6 +46,7 @@ async function live(thread = "t1", ready = READY) {
     announce: (text) => told.push(text),
     choose: (thread, isNew) => told.push(["choose", thread, isNew]),
     deleted: (thread, isShown) => told.push(["deleted", thread, isShown]),
+    asked: (run) => told.push(["asked", run]),
   };
   const chat = new Chat({ user: "ada", thread, session: /** @type {any} */ ({ token: async () => "token" }), api: /** @type {any} */ (api), on });
   chats.push(chat);
@@ -363,4 +364,45 @@ test("after an absence with more turns than a page has room for, the list is loa
     assert.deepEqual([chat.status.catchingUp, listings()], [false, lists], `${missed} turns`);
     kept.clear();
   }
+});
+
+const pause = ["agent_paused", { pause: 1, request: { message: "Well?" } }];
+const card = (chat) => chat.runs[0].steps.find(({ kind }) => kind === "pause");
+
+test("what the agent asks is told, and the page only if its message was written here", async () => {
+  const { chat, told, tell, newest } = await live();
+  chat.send("one");
+  const { message_id: own } = newest().take().find(({ type }) => type === "user_message");
+  tell(...received(own, "one"));
+  tell(...pause);
+  assert.deepEqual(told.slice(-2), ["The agent asks you. Well?", ["asked", "r1"]]);
+  tell(...received("m2", "two"), "r2");
+  tell(...pause, "r2");
+  assert.deepEqual(told.at(-1), "The agent asks you. Well?");
+  assert.deepEqual(chat.open.map(({ id }) => id), ["r1", "r2"], "both can be stopped");
+});
+
+test("a reply is written once, and its record comes with the stream", async () => {
+  const { chat, tell, newest } = await live();
+  tell(...received("m1", "one"));
+  tell(...pause);
+  newest().take();
+  for (let count = 0; count < 2; count++) chat.reply("r1", 1, { text: "yes" });
+  const written = newest().take().filter(({ type }) => type === "reply");
+  assert.deepEqual([written, card(chat).state], [[{ type: "reply", run_id: "r1", pause: 1, payload: { text: "yes" } }], "sent"]);
+  tell("agent_resumed", { pause: 1, reply: { text: "no" } });
+  assert.deepEqual([card(chat).state, card(chat).reply], ["replied", { text: "no" }]);
+});
+
+test("a reply that failed says why, and can be written again", async () => {
+  const { chat, told, tell, newest } = await live("t1", { ...READY, limits: { message_bytes: 200 } });
+  tell(...received("m1", "one"));
+  tell(...pause);
+  chat.reply("r1", 1, { text: "x".repeat(200) });
+  assert.deepEqual([card(chat).state, card(chat).why], ["open", "The reply is longer than this gateway accepts. Shorten it."]);
+  assert.equal(told.at(-1), card(chat).why);
+  chat.reply("r1", 1, { text: "yes" });
+  assert.equal(card(chat).state, "sent");
+  newest().say({ type: "error", code: "not_paused", message: "no" });
+  assert.deepEqual([card(chat).state, told.at(-1)], ["open", "Another reply came first."]);
 });

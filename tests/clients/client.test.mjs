@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { BOUNDS, Client, PROTOCOL, RequestError, newId } from "../../runtime/web/client.js";
+import { BOUNDS, Client, MAX_REPLIES, PROTOCOL, RequestError, newId } from "../../runtime/web/client.js";
 import { Clock, SimpleGateway, chance, sockets } from "./fake.mjs";
 
 const settled = () => new Promise((resolve) => setImmediate(resolve));
@@ -336,6 +336,101 @@ test("the mode is told, and a run is cancelled only while live", async () => {
   assert.deepEqual(newest().take(), [{ type: "cancel", run_id: "r1" }]);
   newest().end(1006);
   assert.equal(client.cancel("r1"), false);
+});
+
+const REPLY = { type: "reply", run_id: "r", pause: 1, payload: { text: "Ada" } };
+const resumed = (previous, offset, run = "r", pause = 1) => ({
+  ...event(previous, offset), type: "agent_resumed", run_id: run, data: { pause, reply: {} },
+});
+const replies = (socket) => socket.take().filter(({ type }) => type === "reply");
+/** Cuts the connection, and makes the next one ready. */
+function reconnect({ client, newest }, ready = READY) {
+  newest().end(4002);
+  client.nudge();
+  newest().open();
+  newest().say(ready);
+}
+
+test("a reply is written at once, and the connection is checked", async () => {
+  const all = await live();
+  all.client.reply("r", 1, { text: "Ada" });
+  assert.deepEqual(all.newest().take(), [REPLY, { type: "ping" }]);
+  all.newest().say(resumed(6, 7));
+  reconnect(all, { ...READY, offset: 7 });
+  assert.deepEqual([replies(all.newest()), all.told.filter(([type]) => type === "error")], [[], []], "it is settled");
+});
+
+test("a reply that was not written, was sent back or not answered is written again on the next connection, and once", async () => {
+  const all = await live();
+  const draining = { type: "error", code: "draining", message: "why" };
+  all.newest().end(4002);
+  all.client.reply("r", 1, { text: "Ada" });
+  all.newest().open();
+  assert.deepEqual(replies(all.newest()), []);
+  all.newest().say(READY);
+  assert.deepEqual(replies(all.newest()), [REPLY], "not written before");
+  all.newest().say(draining);
+  all.newest().say({ type: "mode", mode: "draining" });
+  assert.deepEqual(replies(all.newest()), [], "not on a gateway that goes away");
+  reconnect(all);
+  assert.deepEqual(replies(all.newest()), [REPLY], "sent back");
+  reconnect(all);
+  assert.deepEqual(replies(all.newest()), [REPLY], "not answered");
+  assert.deepEqual(all.told.filter(([type]) => type === "error"), []);
+  reconnect(all);
+  assert.deepEqual(replies(all.newest()), []);
+  const [[, told]] = all.told.filter(([type]) => type === "error");
+  assert.deepEqual([told.code, told.run, told.pause], ["unanswered", "r", 1]);
+});
+
+test("a gateway that stays after all is replied to on the same connection", async () => {
+  const { client, newest } = await live();
+  client.reply("r", 1, { text: "Ada" });
+  newest().say({ type: "error", code: "draining", message: "why" });
+  newest().take();
+  newest().say({ type: "mode", mode: "ready" });
+  assert.deepEqual(replies(newest()), [REPLY]);
+});
+
+test("a reply waits until the client has caught up, and is not written if another came first or the run has ended", async () => {
+  for (const end of [resumed(6, 9), { ...event(6, 9), type: "agent_error", run_id: "r", data: { reason: "no_reply" } }]) {
+    const { client, newest } = await live({}, { ...READY, head: 9 });
+    client.reply("r", 1, { text: "Ada" });
+    client.reply("s", 2, "yes");
+    assert.deepEqual(replies(newest()), []);
+    newest().say(end);
+    assert.deepEqual(replies(newest()), [{ type: "reply", run_id: "s", pause: 2, payload: "yes" }]);
+  }
+});
+
+test("a reply that came second is told with its run, and other errors without one", async () => {
+  const { client, newest, told } = await live();
+  client.reply("r", 1, "one");
+  client.reply("s", 1, "two");
+  newest().say({ type: "error", code: "invalid_field", message: "no" });
+  newest().say({ type: "error", code: "not_paused", message: "late" });
+  newest().say({ type: "error", code: "unknown_run", message: "over" });
+  newest().say({ type: "error", code: "unknown_run", message: "a cancel" });
+  assert.deepEqual(told.filter(([type]) => type === "error").map(([, error]) => error), [
+    { code: "invalid_field", text: "no" }, { code: "not_paused", text: "late", run: "r", pause: 1 },
+    { code: "unknown_run", text: "over", run: "s", pause: 1 }, { code: "unknown_run", text: "a cancel" },
+  ]);
+});
+
+test("a reply is measured, the newest to a pause counts, and there are not too many", async () => {
+  const { client, newest, told } = await live({}, { ...READY, limits: { message_bytes: 200 } });
+  client.reply("r", 1, "x".repeat(200));
+  assert.deepEqual(told.map(([type, detail]) => [type, detail.code, detail.run]).slice(-1), [["error", "too_long", "r"]]);
+  newest().end(4002);
+  client.reply("r", 1, "no");
+  client.reply("r", 1, "yes");
+  for (let run = 1; run < MAX_REPLIES; run++) client.reply(`r${run}`, 1, null);
+  client.reply("one more", 1, null);
+  assert.deepEqual([told.at(-1)[1].code, told.at(-1)[1].run], ["too_many", "one more"]);
+  newest().open();
+  newest().say(READY);
+  const written = replies(newest());
+  assert.deepEqual([written.length, written[0].payload], [MAX_REPLIES, "yes"]);
 });
 
 test("a thread is deleted only while live, and is told to be gone as any event is", async () => {

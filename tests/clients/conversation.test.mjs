@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Conversations, MAX_RUNS, turnsOf } from "../../runtime/web/conversation.js";
-import { describe, ending, refusal, tooLong, waiting } from "../../runtime/web/words.js";
+import { outcomesOf, replyTo, requestOf } from "../../runtime/web/asks.js";
+import { Conversations, MAX_RUNS, pausedOf, turnsOf } from "../../runtime/web/conversation.js";
+import { describe, ending, refusal, spoken, tooLong, waiting } from "../../runtime/web/words.js";
 import { chance } from "./fake.mjs";
 
 let offset = 0;
@@ -272,4 +273,91 @@ test("a notice is shown where it belongs, and is no run", () => {
   assert.deepEqual(conversations.list, [{ key: "t1", title: "Notices", open: false, at: run.at }]);
   conversations.apply(received("m1", "hello", "r2"));
   assert.equal(conversations.list[0].title, "hello");
+});
+
+const paused = (request, pause = 1) => event("agent_paused", { pause, request });
+const resumed = (reply, pause = 1) => event("agent_resumed", { pause, reply });
+const pauses = ({ steps }) => steps.filter(({ kind }) => kind === "pause").map(({ number, state, reply }) => [number, state, reply]);
+
+test("a run that asks waits for a reply, and keeps what was asked and replied where it was", () => {
+  const { run } = tell(received("m1", "one"), piece("First "), paused({ message: "Well?" }));
+  assert.equal(pausedOf(run).number, 1);
+  const { run: going } = tell(
+    received("m1", "one"), piece("First "), paused({ message: "Well?" }), resumed({ text: "yes" }), piece("then", 2),
+    paused({ message: "Sure?" }, 2), resumed({ text: "no" }, 2), event("agent_completed", { text: "done" }),
+  );
+  assert.deepEqual(going.steps.map(({ kind }) => kind), ["prose", "pause", "prose", "pause", "prose"]);
+  assert.deepEqual([pauses(going), pausedOf(going)], [[[1, "replied", { text: "yes" }], [2, "replied", { text: "no" }]], null]);
+});
+
+test("a run that ends while it waits is not replied to", () => {
+  const { run } = tell(received("m1", "one"), paused({}), event("agent_error", { reason: "no_reply", message: "" }));
+  assert.deepEqual([pausedOf(run), pauses(run)], [null, [[1, "open", undefined]]]);
+  assert.equal(ending(run), "There was no reply in time, so the answer was stopped.");
+});
+
+test("a reply is sent once, and can be repeated only if it failed", () => {
+  const { conversations, run } = tell(received("m1", "one"), paused({}));
+  assert.equal(conversations.reply("r1", 2, null), null, "another pause");
+  assert.equal(conversations.reply("r1", 1, null), run);
+  assert.deepEqual([pauses(run)[0][1], pausedOf(run).number], ["sent", 1]);
+  conversations.reply("r1", 1, "too late");
+  assert.deepEqual([pausedOf(run).state, pausedOf(run).why], ["open", "too late"]);
+  conversations.apply(resumed("other"));
+  assert.deepEqual([conversations.reply("r1", 1, "late"), conversations.reply("none", 1, null)], [null, null]);
+  assert.deepEqual(pauses(run), [[1, "replied", "other"]]);
+});
+
+test("a reply whose request is missing is shown, and past pauses are read with their turns", () => {
+  assert.deepEqual(pauses(tell(resumed({ text: "yes" }, 3)).run), [[3, "replied", { text: "yes" }]]);
+  const conversations = new Conversations();
+  const [run] = conversations.merge("t1", [received("m1", "one"), paused({ message: "Well?" }), resumed({ text: "yes" })]);
+  assert.deepEqual([pauses(run), run.steps[0].request], [[[1, "replied", { text: "yes" }]], { message: "Well?" }]);
+  conversations.reset();
+  assert.equal(pausedOf(run), null, "what is not known takes no reply");
+});
+
+const ASKS = [
+  { id: "a", kind: "approval", tool: "clock", arguments: { zone: "UTC" } },
+  { id: "q", kind: "question", message: "Which?", schema: { type: "string" } },
+  { id: "t", kind: "tool", tool: "clipboard" },
+  { id: "x", kind: "unheard of" },
+];
+
+test("what is asked is read as far as it is understood, and the rest is kept", () => {
+  const { message, asks, rest } = requestOf({ message: "Please", asks: ASKS, urgency: 1 });
+  assert.deepEqual([message, rest, asks.map(({ kind }) => kind)], ["Please", { urgency: 1 }, ["approval", "question", "tool", "question"]]);
+  assert.deepEqual([asks[0].tool, asks[0].arguments, asks[1].rest], ["clock", { zone: "UTC" }, { schema: { type: "string" } }]);
+  for (const odd of [[ASKS[0], ASKS[0]], [{ kind: "approval" }], [null], 7]) {
+    const { asks: none, rest: kept } = requestOf({ asks: odd });
+    assert.deepEqual([none, kept], [[], { asks: odd }], "it cannot be answered one by one");
+  }
+  assert.deepEqual(requestOf("Well?"), { message: "Well?", asks: [], rest: null });
+  assert.deepEqual([requestOf(null), requestOf([1])].map(({ rest: kept }) => kept), [null, { request: [1] }]);
+  assert.deepEqual(requestOf({ message: { a: 1 } }), { message: "", asks: [], rest: { message: { a: 1 } } });
+});
+
+test("a reply answers each ask in its own way, and is read again as it was meant", () => {
+  const request = requestOf({ asks: ASKS });
+  const reply = replyTo(request, [false, "this", '{"text": 1}', "plain"]);
+  assert.deepEqual(reply, { answers: { a: { approved: false }, q: { text: "this" }, t: { result: { text: 1 } }, x: { text: "plain" } } });
+  assert.deepEqual(replyTo(request, [true, "", "not {json", ""]).answers.t, { result: "not {json" });
+  const { outcomes, rest } = outcomesOf(request, reply);
+  assert.deepEqual([outcomes, rest], [[{ approved: false }, { value: "this" }, { value: { text: 1 } }, { value: "plain" }], undefined]);
+  const plain = requestOf({ message: "Well?" });
+  assert.deepEqual(replyTo(plain, ["Ada"]), { text: "Ada" });
+  assert.deepEqual(outcomesOf(plain, { text: "Ada" }), { outcomes: [], rest: "Ada" });
+});
+
+test("a reply of another client is shown, whatever it is", () => {
+  const request = requestOf({ asks: ASKS.slice(0, 2) });
+  const read = (reply) => Object.values(outcomesOf(request, reply));
+  assert.deepEqual(read({ answers: { a: { approved: "yes" }, z: 1 }, note: 2 }), [[{ value: { approved: "yes" } }, null], { note: 2, answers: { z: 1 } }]);
+  for (const odd of [null, "yes", [1], { answers: 7 }, { text: "x", more: 1 }]) assert.deepEqual(read(odd), [[null, null], odd]);
+});
+
+test("who cannot see what is asked is told", () => {
+  const say = (request) => spoken(paused(request), /** @type {any} */ ({}));
+  assert.equal(say({ message: "May I?", asks: ASKS.slice(0, 2) }), "The agent asks you. May I? clock, Which?");
+  assert.equal(say(undefined), "The agent asks you.");
 });

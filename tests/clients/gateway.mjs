@@ -20,7 +20,8 @@ const base = () => new URL(required("LOCKSTEP_URL"));
 export const socketUrl = () => Object.assign(new URL("/ws", base()), { protocol: base().protocol.replace("http", "ws") });
 
 export const EVENTS = [
-  "message_received", "agent_started", "agent_thinking", "agent_delta", "tool_executing", "tool_completed", "agent_completed", "agent_error",
+  "message_received", "agent_started", "agent_thinking", "agent_delta", "tool_executing", "tool_completed", "agent_paused", "agent_resumed",
+  "agent_completed", "agent_error",
 ];
 
 /** The timeout of everything that is awaited. */

@@ -117,6 +117,23 @@ for (const early of [true, false]) {
   });
 }
 
+test("what an agent asks is a thought with a status, and so is the reply, which an older client may send", options, async () => {
+  const client = await connected();
+  const thread = newThread();
+  client.start(thread, "ask me something");
+  const isThought = (status) => ({ type, thread_id: of, payload }) => type === "agent_thinking" && of === thread && payload.status === status;
+  const { run_id: run, payload: asked } = (await client.until(isThought("paused"))).at(-1);
+  assert.deepEqual([asked.pause, asked.request, asked.reasoning], [1, { message: "What is your name?" }, "What is your name?"]);
+  const reply = (pause) => client.say("reply", { text: "Ada" }, { run_id: run, pause });
+  reply(2);
+  reply(1);
+  const { payload: resumed } = (await client.until(isThought("resumed"))).at(-1);
+  assert.deepEqual([resumed.pause, resumed.reply], [1, { text: "Ada" }]);
+  const told = await client.end(thread);
+  assert.deepEqual([told.result, told.status, client.store.errors], ["Hello, Ada.", "completed", ["not_paused"]]);
+  await client.close();
+});
+
 test("a client that was away gets what happened meanwhile", options, async () => {
   const client = await connected();
   const thread = newThread();

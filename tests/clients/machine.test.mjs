@@ -301,7 +301,11 @@ test("the heart beats faster while something is awaited", () => {
   const run = (type, previous) => on(1, { ...entry(previous, previous + 1, type, { message_id: "m1" }), run_id: "r" });
   then(machine, run("message_received", 6), run("agent_started", 7), expired("heartbeat"));
   assert.deepEqual(step(machine, on(1, { type: "pong" })), ["done", [beat(true)]], "the run is not over");
-  then(machine, run("agent_completed", 8), expired("heartbeat"));
+  then(machine, run("agent_paused", 8), expired("heartbeat"));
+  assert.deepEqual(step(machine, on(1, { type: "pong" })), ["done", [beat(false)]], "the run waits for its user");
+  then(machine, run("agent_resumed", 9), expired("heartbeat"));
+  assert.deepEqual(step(machine, on(1, { type: "pong" })), ["done", [beat(true)]], "it goes on");
+  then(machine, run("agent_completed", 10), expired("heartbeat"));
   assert.deepEqual(step(machine, on(1, { type: "pong" })), ["done", [beat(false)]]);
 });
 

@@ -39,12 +39,12 @@ const PASSWORD = randomBytes(12).toString("hex");
 const settings = (origin) => ({ LOCKSTEP_AUTH__TOKEN_SECONDS: "25", LOCKSTEP_ORIGINS: JSON.stringify([origin]) });
 
 const UNITS = ["machine", "client", "session", "api", "conversation", "past", "chat", "markdown", "highlight", "judged"];
-const PAGES = ["page", "answers", "threads", "editing", "deletion", "tokens", "refusals", "older"];
+const PAGES = ["page", "answers", "threads", "editing", "deletion", "tokens", "refusals", "older", "pause"];
 
 /**
  * The page's tests that run in Firefox too. The others depend only on the gateway, which answers every browser alike.
  */
-const PAGES_IN_FIREFOX = ["page", "answers", "editing", "deletion", "older"];
+const PAGES_IN_FIREFOX = ["page", "answers", "editing", "deletion", "older", "pause"];
 
 const SUITES = {
   unit: () => node(...UNITS.map((name) => `${name}.test.mjs`)),

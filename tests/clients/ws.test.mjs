@@ -3,16 +3,20 @@
  *
  * LOCKSTEP_URL                      the gateway, such as http://127.0.0.1:8080/
  * LOCKSTEP_USER, LOCKSTEP_PASSWORD  an account that may log in
+ * LOCKSTEP_CONTROL                  a command that restarts the gateway: see run.mjs
  */
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { beforeEach, describe, test } from "node:test";
+import { promisify } from "node:util";
 
 import { LIMIT, Peer, assertChained, credential, endOf, isEvent, isType, logIn } from "./gateway.mjs";
 
 let token;
 beforeEach(async () => (token = await credential()));
 
+const control = (what) => promisify(execFile)(process.env.LOCKSTEP_CONTROL, [what]);
 const options = { timeout: 2 * LIMIT };
 const message = (text, extra = {}) => ({
   type: "user_message", message_id: randomUUID(), thread_id: `thread-${randomUUID()}`, payload: { text }, ...extra,
@@ -116,6 +120,92 @@ test("a cancelled run ends once, and a run that is not open is none", options, a
   assert.deepEqual([end.type, end.data.reason], ["agent_error", "cancelled"]);
   peer.say({ type: "cancel", run_id });
   assert.equal((await peer.until(isType("error"))).at(-1).code, "unknown_run");
+  await peer.close();
+});
+
+/** Sends a message whose run pauses, and returns that event. */
+async function paused(peer, text = "ask me something") {
+  const asked = message(text);
+  peer.say(asked);
+  const isOwn = ({ type, thread_id: thread }) => type === "agent_paused" && thread === asked.thread_id;
+  return (await peer.until(isOwn)).at(-1);
+}
+
+const reply = ({ run_id, data: { pause } }, payload) => ({ type: "reply", run_id, pause, payload });
+const isLast = ({ run_id: run }) => (frame) => frame.run_id === run && /^agent_(completed|error)$/.test(frame.type);
+
+test("a run that asks goes on with the reply, and every connection sees what was asked and replied", options, async () => {
+  const [[first], [second]] = await Promise.all([Peer.ready({ token }), Peer.ready({ token })]);
+  const pause = await paused(first, "ask me, then 6 * 7");
+  assert.equal(pause.data.pause, 1);
+  assert.deepEqual(pause.data.request.asks.map(({ kind, tool }) => [kind, tool]), [["approval", "calculator"]]);
+  const payload = { answers: { [pause.data.request.asks[0].id]: { approved: true } } };
+  await second.until(({ type, run_id: run }) => type === "agent_paused" && run === pause.run_id);
+  second.say(reply(pause, payload));
+  const [here, there] = await Promise.all([first, second].map((peer) => peer.until(isLast(pause))));
+  const resumed = here.find(isType("agent_resumed"));
+  assert.deepEqual(resumed.data, { pause: 1, reply: payload });
+  assert.equal(resumed.previous, pause.offset, "nothing happens between");
+  assert.deepEqual(ofRun(there, pause.run_id), ofRun(here, pause.run_id));
+  assert.match(here.at(-1).data.text, /42/);
+  await Promise.all([first.close(), second.close()]);
+});
+
+test("the first reply counts, and others are refused by name", options, async () => {
+  const [[first], [second]] = await Promise.all([Peer.ready({ token }), Peer.ready({ token })]);
+  const pause = await paused(first);
+  first.say({ ...reply(pause, null), pause: 2 });
+  assert.equal((await first.until(isType("error"))).at(-1).code, "not_paused");
+  for (const wrong of [{ pause: "1" }, { pause: undefined }, { run_id: undefined }]) {
+    first.say({ ...reply(pause, null), ...wrong });
+    assert.equal((await first.until(isType("error"))).at(-1).code, "invalid_field", JSON.stringify(wrong));
+  }
+  first.say(reply(pause, { text: "Ada" }));
+  first.say(reply(pause, { text: "Bea" }));
+  const frames = await first.until(isLast(pause));
+  const codes = frames.filter(isType("error")).map(({ code }) => code);
+  assert.deepEqual([codes, frames.at(-1).data.text], [["not_paused"], "Hello, Ada."]);
+  second.say(reply(pause, { text: "Cy" }));
+  assert.equal((await second.until(isType("error"))).at(-1).code, "unknown_run");
+  await Promise.all([first.close(), second.close()]);
+});
+
+test("a run that waits outlasts the gateway, and goes on with a reply to the next one", options, async () => {
+  const [peer, ready] = await Peer.ready({ token });
+  const pause = await paused(peer, "ask me, then 6 * 7");
+  await control("restart");
+  await peer.closed;
+  const resume = { epoch: ready.epoch, offset: pause.offset };
+  const [back, again] = await Peer.ready({ token, resume });
+  assert.deepEqual([again.epoch, again.offset, again.resumed], [ready.epoch, pause.offset, true]);
+  back.say(reply(pause, { answers: { [pause.data.request.asks[0].id]: { approved: true } } }));
+  const frames = await back.until(isLast(pause));
+  assertChained(frames.filter(isEvent), pause.offset);
+  assert.deepEqual([frames[0].type, frames.at(-1).type], ["agent_resumed", "agent_completed"]);
+  assert.match(frames.at(-1).data.text, /42/);
+  await back.close();
+});
+
+test("a run that waits is cancelled as any other, and takes no reply then", options, async () => {
+  const [peer] = await Peer.ready({ token });
+  const pause = await paused(peer);
+  peer.say({ type: "cancel", run_id: pause.run_id });
+  const end = (await peer.until(isLast(pause))).at(-1);
+  assert.deepEqual([end.type, end.data.reason], ["agent_error", "cancelled"]);
+  peer.say(reply(pause, { text: "Ada" }));
+  assert.equal((await peer.until(isType("error"))).at(-1).code, "unknown_run");
+  await peer.close();
+});
+
+test("a pause and its reply are read again with their turn", options, async () => {
+  const [peer] = await Peer.ready({ token });
+  const pause = await paused(peer);
+  peer.say(reply(pause, { text: "Ada" }));
+  const frames = await peer.until(isLast(pause));
+  peer.say({ type: "read_turns", request_id: "r-1", thread_id: pause.thread_id });
+  const { events } = (await peer.until(isType("turns"))).at(-1);
+  const kept = (list) => list.filter(({ type }) => type === "agent_paused" || type === "agent_resumed").map(({ type, data }) => [type, data]);
+  assert.deepEqual(kept(events), kept([pause, ...frames]));
   await peer.close();
 });
 

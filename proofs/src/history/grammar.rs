@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use ahash::RandomState;
+use lockstep_model::PauseId;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -18,6 +19,8 @@ pub(super) enum Kind {
     Delta,
     Executing(u64),
     Completed(u64),
+    Paused(PauseId),
+    Resumed(PauseId),
     End,
     Failed,
     /// Belongs to no run: it stands alone under its own id.
@@ -33,6 +36,8 @@ struct Data<'a> {
     message_id: Option<Text<'a>>,
     #[serde(borrow, default)]
     tool_id: Option<Text<'a>>,
+    #[serde(default)]
+    pause: Option<u32>,
 }
 
 impl Kind {
@@ -41,6 +46,7 @@ impl Kind {
         let data = || serde_json::from_str::<Data<'_>>(data?.get()).ok();
         let message = || Some(hasher.hash_one(&*data()?.message_id?.0));
         let tool = || Some(hasher.hash_one(&*data()?.tool_id?.0));
+        let pause = || data()?.pause.map(PauseId);
         Some(match name {
             "message_received" => Self::Received(message()?),
             "agent_started" => Self::Started,
@@ -48,6 +54,8 @@ impl Kind {
             "agent_delta" => Self::Delta,
             "tool_executing" => Self::Executing(tool()?),
             "tool_completed" => Self::Completed(tool()?),
+            "agent_paused" => Self::Paused(pause()?),
+            "agent_resumed" => Self::Resumed(pause()?),
             "agent_completed" => Self::End,
             "agent_error" => Self::Failed,
             "notice" => Self::Notice,
@@ -63,6 +71,8 @@ impl Kind {
             Self::Thinking | Self::Delta => Word::Progress,
             Self::Executing(tool) => Word::Opened(tool),
             Self::Completed(tool) => Word::Closed(tool),
+            Self::Paused(pause) => Word::Paused(pause),
+            Self::Resumed(pause) => Word::Resumed(pause),
             Self::End => Word::Completed,
             Self::Failed => Word::Failed,
             Self::Notice | Self::Deleted => Word::Single,

@@ -1,13 +1,14 @@
 //! Frames of the older protocol, `jwt-auth`, as the ones of `lockstep.v1` that they stand for.
 //!
 //! A frame of it has its content in `payload`. An event's place is `message_id`, `<epoch>:<offset>`, and that of its
-//! predecessor `previous_id`. Three things differ from v1:
+//! predecessor `previous_id`. Four things differ from v1:
 //!
 //! * A client names its place in a frame, `session_restore`. If it does so before `connection_established`, its first
 //!   event follows that place (STR-1); if later, some event does, or a `stream_reset` says that it cannot.
 //! * The gateway adds to an event what it remembers of the run on this connection: execution times, step numbers, tool
 //!   names, and the text of a streamed answer. In these, two recordings of one event may differ (STR-2), except that
 //!   two texts of one answer may not.
+//! * Pauses and replies come as `agent_thinking`, with the `status` `paused` or `resumed`.
 //! * Events of the gateway that this one replaces have no place. For each socket on its own, they must follow the
 //!   grammar of runs (RUN-1), in which a run begins with `agent_started`, and no event may come twice (STR-1).
 
@@ -132,10 +133,15 @@ impl<'a> Translated<'a> {
         let established = kind == "connection_established"
             || kind == "system_message" && said("event").as_deref() == Some("connection_established");
         let grows = members.contains_key("part");
+        let turns = |status: &str, member: &str| {
+            said("status").as_deref() == Some(status) && members.contains_key("pause") && members.contains_key(member)
+        };
         let name = match kind {
             _ if established => "connection_ready",
             "partial_result" => "agent_delta",
             "agent_thinking" if grows => "agent_delta",
+            "agent_thinking" if turns("paused", "request") => "agent_paused",
+            "agent_thinking" if turns("resumed", "reply") => "agent_resumed",
             "agent_failed" => "agent_error",
             "message_received" => "message_received",
             "agent_started" => "agent_started",

@@ -38,11 +38,14 @@ macro_rules! files {
 files! {
     "api.js", JAVASCRIPT;
     "app.js", JAVASCRIPT;
+    "asks.js", JAVASCRIPT;
+    "card.js", JAVASCRIPT;
     "chat.js", JAVASCRIPT;
     "client.js", JAVASCRIPT;
     "clipboard.js", JAVASCRIPT;
     "conversation.js", JAVASCRIPT;
     "deletion.js", JAVASCRIPT;
+    "dom.js", JAVASCRIPT;
     "drafts.js", JAVASCRIPT;
     "highlight.js", JAVASCRIPT;
     "icon.svg", "image/svg+xml";
@@ -55,8 +58,10 @@ files! {
     "messages.js", JAVASCRIPT;
     "past.js", JAVASCRIPT;
     "prose.js", JAVASCRIPT;
+    "replies.js", JAVASCRIPT;
     "requests.js", JAVASCRIPT;
     "session.js", JAVASCRIPT;
+    "shown.js", JAVASCRIPT;
     "style.css", "text/css; charset=utf-8";
     "terms.js", JAVASCRIPT;
     "tree.js", JAVASCRIPT;
