@@ -67,7 +67,7 @@ pub trait Agent: Send + Sync + 'static {
     fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()>;
 
     /// Goes on with a run that [paused](Run::pause), now that the user has replied. The process may be another one than
-    /// the one that asked. An agent that never pauses need not implement this.
+    /// the one that asked. An agent that never pauses need not implement this; one that wraps another must pass it on.
     fn resume(&self, paused: Paused, run: Run) -> BoxFuture<'static, ()> {
         drop(paused);
         Box::pin(async move {

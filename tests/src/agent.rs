@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use lockstep::agent::{Agent, Message, Run};
+use lockstep::agent::{Agent, Message, Paused, Run};
 use lockstep::verify::BoxFuture;
 use lockstep::wire::{data_of, event_type, hex};
 use serde_json::json;
@@ -21,13 +21,24 @@ pub fn noted(history: History, agent: Arc<dyn Agent>) -> impl Agent {
     Noted { history, agent }
 }
 
-impl Agent for Noted {
-    fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
-        let (history, user, id) = (self.history.clone(), Arc::clone(&message.subject), run.id());
-        let run = run.watched(move |kind| {
+impl Noted {
+    fn watched(&self, user: &Arc<str>, run: Run) -> Run {
+        let (history, user, id) = (self.history.clone(), Arc::clone(user), run.id());
+        run.watched(move |kind| {
             let frame = json!({ "type": event_type(kind), "run_id": hex(id.0).to_string(), "data": data_of(kind) });
             history.note("agent", Some(&user), 0, "acked", json!({ "frame": frame }));
-        });
+        })
+    }
+}
+
+impl Agent for Noted {
+    fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
+        let run = self.watched(&message.subject, run);
         self.agent.answer(message, run)
+    }
+
+    fn resume(&self, paused: Paused, run: Run) -> BoxFuture<'static, ()> {
+        let run = self.watched(&paused.message.subject, run);
+        self.agent.resume(paused, run)
     }
 }

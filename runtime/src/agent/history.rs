@@ -10,7 +10,7 @@ use lockstep_model::{Offset, PartId, RunId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::SoFar;
+use super::run::{Newest, SoFar};
 use crate::log::Written;
 use crate::payload::Record;
 use crate::wire::Delta;
@@ -141,23 +141,26 @@ pub(crate) fn reply(record: &Record) -> Option<Box<RawValue>> {
     serde_json::from_str::<Resumed<'_>>(record.data.get()).ok().map(|resumed| resumed.reply.to_owned())
 }
 
-/// The newest part and tool of a run, from which an agent that resumes it counts on.
-fn newest(entries: &[(Offset, Written)], run: RunId) -> (u32, u32) {
-    let of_run = entries.iter().filter(|(_, entry)| entry.run == run);
-    of_run.fold((0, 0), |(parts, tools), (_, entry)| match entry.kind {
-        Kind::Delta(part) => (parts.max(part.0), tools),
-        Kind::ToolExecuting(tool) => (parts, tools.max(tool.0)),
-        Kind::Received(_)
-        | Kind::Started
-        | Kind::Thinking
-        | Kind::ToolCompleted(..)
-        | Kind::Paused(_)
-        | Kind::Resumed(_)
-        | Kind::Completed
-        | Kind::Error(_)
-        | Kind::Notice
-        | Kind::Deleted => (parts, tools),
-    })
+/// The numbers from which an agent that resumes a run counts on.
+fn newest(entries: &[(Offset, Written)], run: RunId) -> Newest {
+    let mut newest = Newest::default();
+    for (_, entry) in entries.iter().filter(|(_, entry)| entry.run == run) {
+        match entry.kind {
+            Kind::Delta(part) => newest.part = newest.part.max(part.0),
+            Kind::ToolExecuting(tool) => newest.tool = newest.tool.max(tool.0),
+            Kind::Paused(pause) => newest.pause = newest.pause.max(pause.0),
+            Kind::Received(_)
+            | Kind::Started
+            | Kind::Thinking
+            | Kind::ToolCompleted(..)
+            | Kind::Resumed(_)
+            | Kind::Completed
+            | Kind::Error(_)
+            | Kind::Notice
+            | Kind::Deleted => {}
+        }
+    }
+    newest
 }
 
 /// The turns in a thread's entries, in the order of their messages, up to the message of `own`. Left out are messages

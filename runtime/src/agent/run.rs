@@ -61,8 +61,15 @@ pub trait RunSink: Send + Sync {
 pub struct SoFar {
     pub(crate) message_id: Arc<str>,
     pub(crate) turn: Turn,
-    /// The numbers of its newest part and tool.
-    pub(crate) newest: (u32, u32),
+    pub(crate) newest: Newest,
+}
+
+/// The numbers of a run's newest part, tool and pause.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Newest {
+    pub(crate) part: u32,
+    pub(crate) tool: u32,
+    pub(crate) pause: u32,
 }
 
 /// A run's progress, as the driver reports it to the handle.
@@ -96,8 +103,7 @@ pub struct Run {
 struct Said {
     /// Events that the machine has accepted, not counting `message_received`.
     events: u64,
-    tools: u32,
-    parts: u32,
+    newest: Newest,
     /// The kind of the newest part, while no other event has followed it.
     grows: Option<Box<str>>,
     ended: bool,
@@ -107,10 +113,10 @@ impl Said {
     /// The part that a piece of this kind belongs to.
     fn part(&mut self, kind: &str) -> PartId {
         if self.grows.as_deref() != Some(kind) {
-            self.parts += 1;
+            self.newest.part += 1;
             self.grows = Some(kind.into());
         }
-        PartId(self.parts)
+        PartId(self.newest.part)
     }
 }
 
@@ -127,10 +133,10 @@ impl Run {
     /// Calls `watcher`, in the agent's task, for each later event that is acknowledged to the agent: just before the
     /// emitting method returns, and before a tool's work begins. It is not called for events that failed, for events
     /// whose future was dropped, or for events that are not the agent's, such as the end of a cancelled run. With it,
-    /// any agent can be wrapped for auditing or measuring:
+    /// any agent can be wrapped for auditing or measuring. A wrapper passes on each method of the agent:
     ///
     /// ```
-    /// use lockstep::agent::{Agent, Message, Run};
+    /// use lockstep::agent::{Agent, Message, Paused, Run};
     /// use lockstep::verify::BoxFuture;
     ///
     /// struct Audited<A>(A);
@@ -139,6 +145,10 @@ impl Run {
     ///     fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
     ///         let (subject, id) = (message.subject.clone(), run.id());
     ///         self.0.answer(message, run.watched(move |kind| println!("{subject}: run {id:?}: {kind:?} is durable")))
+    ///     }
+    ///
+    ///     fn resume(&self, paused: Paused, run: Run) -> BoxFuture<'static, ()> {
+    ///         self.0.resume(paused, run)
     ///     }
     /// }
     /// ```
@@ -265,8 +275,8 @@ impl Run {
     {
         let tool = {
             let mut said = lock(&self.said);
-            said.tools += 1;
-            ToolId(said.tools)
+            said.newest.tool += 1;
+            ToolId(said.newest.tool)
         };
         let arguments = serde_json::to_value(arguments).map_err(|_| ToolError::Run(EmitError::NotJson))?;
         let opening = json!({ "tool_id": tool_name(tool), "name": name, "arguments": arguments });
@@ -346,8 +356,7 @@ impl Run {
     /// What an earlier agent of the run has said and done, and the message's id. This handle continues its numbers.
     pub(crate) async fn so_far(&self) -> Option<(Turn, Arc<str>)> {
         let SoFar { message_id, turn, newest } = self.sink.so_far(self.id, self.thread()).await?;
-        let mut said = lock(&self.said);
-        (said.parts, said.tools) = newest;
+        lock(&self.said).newest = newest;
         Some((turn, message_id))
     }
 
@@ -395,7 +404,8 @@ impl Run {
             Ok(progress) if durable(&progress) => {}
             Ok(_) | Err(_) => return Err(EmitError::Lost),
         }
-        if let Some(kind) = emitted(input) {
+        let pause = PauseId(lock(&self.said).newest.pause + 1);
+        if let Some(kind) = emitted(input, pause) {
             self.watchers.iter().for_each(|watcher| watcher(kind));
         }
         Ok(())
@@ -469,15 +479,15 @@ impl Drop for OpenTool<'_> {
     }
 }
 
-/// The event that an agent's input becomes.
-const fn emitted(input: Input) -> Option<Kind> {
+/// The event that an agent's input becomes. `pause` is the number of the run's next pause.
+const fn emitted(input: Input, pause: PauseId) -> Option<Kind> {
     match input {
         Input::Start | Input::Dequeue => Some(Kind::Started),
         Input::Think => Some(Kind::Thinking),
         Input::Say(part) => Some(Kind::Delta(part)),
         Input::OpenTool(tool) => Some(Kind::ToolExecuting(tool)),
         Input::CloseTool(tool, end) => Some(Kind::ToolCompleted(tool, end)),
-        Input::Pause => Some(Kind::Paused(PauseId(0))),
+        Input::Pause => Some(Kind::Paused(pause)),
         Input::Complete => Some(Kind::Completed),
         Input::Fail => Some(Kind::Error(Reason::Failed)),
         Input::Alive | Input::Resume(_) | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => None,

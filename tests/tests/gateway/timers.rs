@@ -417,7 +417,9 @@ async fn seek() {
 
 /// A run that asks its user is ended if there is no reply.
 async fn pause() {
-    let asks = Does(async |run: Run| drop(run.pause(json!({})).await));
+    let asks = Does(async |run: Run| {
+        let _ = run.pause(json!({})).await;
+    });
     let manager = gateway(&Bounds { pause: AFTER, ..far() }, asks, |builder| builder);
     let (mut ada, _) = live(&manager).await;
     say(&ada, "m");

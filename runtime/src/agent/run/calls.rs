@@ -11,8 +11,8 @@ impl Run {
     /// The id for another tool call.
     pub(crate) fn next_tool(&self) -> ToolId {
         let mut said = lock(&self.said);
-        said.tools += 1;
-        ToolId(said.tools)
+        said.newest.tool += 1;
+        ToolId(said.newest.tool)
     }
 
     /// `tool_executing`. Without a [`Run::close_tool`], the end of the run closes the call as abandoned.
