@@ -218,9 +218,9 @@ impl Bounds {
                 self.pending
                     >= self
                         .runs
-                        .saturating_mul(self.tools.saturating_add(2))
+                        .saturating_mul(self.tools.saturating_add(1))
                         .saturating_add(self.queued.saturating_mul(2)),
-                "`pending` must be at least `runs` × (`tools` + 2) + `queued` × 2: every open run must be able to end",
+                "`pending` must be at least `runs` × (`tools` + 1) + `queued` × 2: every open run must be able to end",
             ),
             (self.strikes > 0 && self.recovery > 0, "`strikes` and `recovery` must be at least 1"),
             (self.execution >= self.silence, "`execution` must not be shorter than `silence`"),

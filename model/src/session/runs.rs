@@ -409,8 +409,11 @@ impl<P: Piece> Session<P> {
             }
         }
         out.stream = outputs;
+        // A paused run needs room for one event more than its end.
+        let ends = self.reserve() - self.runs.values().filter(|run| run.paused().is_some()).count();
+        let most = bounds.runs.min(bounds.pending.saturating_sub(ends));
         let is_kept = |(_, run): &(&RunId, &Run)| run.paused().is_some() && run.check(bounds).is_ok();
-        let paused = self.runs.iter().filter(is_kept).take(bounds.runs).map(|(id, _)| *id);
+        let paused = self.runs.iter().filter(is_kept).take(most).map(|(id, _)| *id);
         let queued = self.queue.iter().take(bounds.queued).map(|waiting| waiting.run);
         let kept: Vec<RunId> = queued.chain(paused).collect();
         let all: Vec<RunId> = self.runs.keys().copied().collect();

@@ -10,6 +10,7 @@ mod lookup;
 mod membership;
 mod messages;
 mod notices;
+mod pauses;
 mod position;
 mod queue;
 mod random;
@@ -137,6 +138,8 @@ const fn event(run: u64, kind: Kind, payload: Option<Tag>) -> Event<Tag> {
         | Kind::Delta(_)
         | Kind::ToolExecuting(_)
         | Kind::ToolCompleted(..)
+        | Kind::Paused(_)
+        | Kind::Resumed(_)
         | Kind::Completed
         | Kind::Error(_)
         | Kind::Deleted => Some(ThreadId(run)),

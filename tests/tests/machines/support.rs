@@ -56,6 +56,7 @@ pub(crate) const SMALL: Bounds = Bounds {
     breaker: Duration::from_secs(31),
     retry: Duration::from_secs(37),
     log_answer: Duration::from_secs(59),
+    pause: Duration::from_secs(777),
     seek: Duration::from_secs(67),
     probe: Duration::from_secs(41),
     drain: Duration::from_secs(43),

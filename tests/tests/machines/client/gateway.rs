@@ -108,6 +108,7 @@ impl Gateway {
             Some(Request::Auth { .. }) => self.controls.push_back(Control::AuthOk),
             Some(
                 Request::Cancel { .. }
+                | Request::Reply { .. }
                 | Request::Seek { .. }
                 | Request::Delete { .. }
                 | Request::Query { .. }

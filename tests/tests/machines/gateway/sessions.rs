@@ -1,7 +1,7 @@
 //! Sessions side by side: answers from outside, revocation, modes, drain.
 
 use lockstep_model::Session;
-use lockstep_model::run::Schedule;
+use lockstep_model::session::Begin;
 use lockstep_model::timer::Owner;
 use lockstep_model::{BatchId, CredentialId, Mode, RevocationGeneration, Successor};
 
@@ -38,10 +38,7 @@ fn outputs_of_a_session_have_its_user_and_generation() {
     assert!(out.iter().any(written));
 
     let (_, out) = step(&mut gateway, to(7, 1, persisted(1)));
-    assert_eq!(
-        out[0],
-        ordered(7, 1, SessionOutput::Launch { run: RunId(5), payload: Some(0), schedule: Schedule::Immediate })
-    );
+    assert_eq!(out[0], ordered(7, 1, SessionOutput::Launch { run: RunId(5), payload: Some(0), begin: Begin::New }));
     assert_eq!(out[1], wake(1));
     let (_, out) = step(&mut gateway, emit(7, 1, 5, run::Input::Start));
     assert!(out.contains(&silence));

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use lockstep_model::run::{Ending, Input, Kind, Output, Reason, State, ToolEnd};
-use lockstep_model::{Bounds, Handled, Refusal, Run, Timer, ToolId};
+use lockstep_model::{Bounds, Handled, PauseId, Refusal, Run, Timer, ToolId};
 
 use super::{DEADLINE, EXECUTION, MESSAGE, QUEUED, RECEIVED, SILENCE, THREAD, after, close, emitted, open, step};
 use crate::support::{SMALL, no_trace, survives_json, tampered, violates};
@@ -10,6 +10,10 @@ const TOOLS: [ToolId; 3] = [ToolId(1), ToolId(2), ToolId(3)];
 
 fn working(tools: &[ToolId]) -> State {
     State::Working { tools: tools.iter().copied().collect() }
+}
+
+fn waiting(pause: u32, tools: &[ToolId]) -> State {
+    State::Paused { pause: PauseId(pause), tools: tools.iter().copied().collect() }
 }
 
 /// A run in each open state, the last with two tools.
@@ -196,6 +200,8 @@ fn needs_and_reserve_account_for_every_event() {
         (Input::Start, 1),
         (Input::Think, 1),
         (Input::Alive, 0),
+        (Input::Pause, 2),
+        (Input::Resume(PauseId(1)), 0),
         (open(3), 2),
         (close(1), 0),
         (Input::Complete, 0),
@@ -236,12 +242,15 @@ fn a_recalled_run_is_where_its_events_say() {
         (vec![Kind::Started, Kind::Thinking], working(&[])),
         (vec![Kind::Started, tool(TOOLS[0]), Kind::Thinking, tool(TOOLS[1])], working(&TOOLS[..2])),
         (vec![Kind::Started, tool(TOOLS[0]), tool(TOOLS[1]), done(TOOLS[0])], working(&TOOLS[1..2])),
+        (vec![Kind::Started, tool(TOOLS[0]), Kind::Paused(PauseId(1))], waiting(1, &TOOLS[..1])),
+        (vec![Kind::Started, Kind::Paused(PauseId(1)), Kind::Resumed(PauseId(1))], working(&[])),
         (vec![Kind::Started, Kind::Completed], State::Completed),
         (vec![Kind::Error(Reason::Failed)], State::Failed),
         (vec![Kind::Error(Reason::Abandoned)], State::Failed),
         (vec![Kind::Error(Reason::Silent)], State::Failed),
         (vec![Kind::Error(Reason::TimedOut)], State::Failed),
         (vec![Kind::Error(Reason::Cancelled)], State::Cancelled),
+        (vec![Kind::Error(Reason::NoReply)], State::Cancelled),
         (vec![Kind::Error(Reason::Interrupted)], State::Interrupted),
     ];
     for (kinds, state) in states {
@@ -330,4 +339,45 @@ fn a_queued_run_waits_for_its_turn() {
     let mut recalled = Run::recall(QUEUED);
     recalled.replay(Kind::Started);
     assert_eq!(recalled.state(), &State::Started);
+}
+
+/// RUN-5: a paused run keeps its open tools, takes only the reply to this pause, and resumes with new deadlines.
+#[test]
+fn a_pause_waits_for_its_own_reply() {
+    let mut run = after(&[Input::Start, open(1), Input::Pause]);
+    let bounds = Bounds { tools: 3, ..SMALL };
+    assert_eq!((run.state(), run.reserve(), run.has_agent()), (&waiting(1, &TOOLS[..1]), 3, false));
+    for input in
+        [Input::Start, Input::Think, Input::Alive, open(2), close(1), Input::Pause, Input::Complete, Input::Fail]
+    {
+        refused(&run, &bounds, input, Refusal::OutOfOrder);
+    }
+    let timers = [Timer::Silence, Timer::Deadline].map(Input::Expired);
+    for input in
+        [Input::Resume(PauseId(0)), Input::Resume(PauseId(2)), Input::Abandon, Input::Dequeue].into_iter().chain(timers)
+    {
+        assert_eq!(step(&mut run, input), (Ok(Handled::Ignored), vec![]), "{input:?}");
+    }
+    let (handled, out) = step(&mut run, Input::Resume(PauseId(1)));
+    let resumed = [Output::Disarm(Timer::Pause), DEADLINE, Output::Emit(Kind::Resumed(PauseId(1))), EXECUTION];
+    assert_eq!((handled, out.as_slice()), (Ok(Handled::Done), resumed.as_slice()));
+    assert_eq!((run.state(), run.reserve()), (&working(&TOOLS[..1]), 2));
+    assert_eq!(step(&mut run, Input::Resume(PauseId(1))), (Ok(Handled::Ignored), vec![]));
+    let _ = step(&mut run, Input::Pause);
+    assert_eq!(run.paused(), Some(PauseId(2)), "pauses are numbered");
+}
+
+/// LIVE-2: the time for a reply is the only timer of a paused run.
+#[test]
+fn a_pause_without_a_reply_ends_the_run() {
+    let mut run = after(&[Input::Start, open(1), Input::Pause]);
+    let (handled, out) = step(&mut run, Input::Expired(Timer::Pause));
+    let reason = Ending::Error(Reason::NoReply);
+    let end = [Output::Emit(Kind::Error(Reason::NoReply)), Output::Disarm(Timer::Pause), Output::Stop];
+    assert_eq!((handled, out), (Ok(Handled::Done), [abandoned(&TOOLS[..1], reason), end.to_vec()].concat()));
+    assert_eq!(run.state(), &State::Cancelled);
+    let paused = Run::recall(RECEIVED);
+    let mut out = Vec::new();
+    paused.recover(&SMALL, &mut out);
+    assert_eq!(out, [], "a run that is not paused has nothing to recover");
 }

@@ -2,8 +2,8 @@
 
 use lockstep_model::connection;
 use lockstep_model::frame::{Code, ReadFrom};
-use lockstep_model::run::{self, Ending, Reason, Schedule, ToolEnd};
-use lockstep_model::session::{Known, MAX_PAST, Unsettled};
+use lockstep_model::run::{self, Ending, Reason, ToolEnd};
+use lockstep_model::session::{Begin, Known, MAX_PAST, Unsettled};
 use lockstep_model::{Cancel, Run, ToolId, stream::Writer};
 
 use super::*;
@@ -47,7 +47,7 @@ fn a_message_is_written_remembered_and_launched_when_it_is_durable() {
     assert!(session.unsettled().is_empty());
 
     let input = persist(&session, 3);
-    let launch = Output::Launch { run: RunId(5), payload: Some(5), schedule: Schedule::Immediate };
+    let launch = Output::Launch { run: RunId(5), payload: Some(5), begin: Begin::New };
     assert_eq!(step(&mut session, input), done(vec![launch, wake(1), ANSWERED]));
     assert_eq!(session.known().get(&MessageId(5)), Some(&Known { run: RunId(5), offset: Some(Offset(3)) }));
     let unsettled = Unsettled { message: MessageId(5), offset: Offset(3) };

@@ -4,7 +4,7 @@ use lockstep_model::bounds::Concurrency;
 use lockstep_model::connection;
 use lockstep_model::frame::Code;
 use lockstep_model::run::{self, Reason, Schedule};
-use lockstep_model::session::{State, Waiting};
+use lockstep_model::session::{Begin, State, Waiting};
 use lockstep_model::{Cancel, Run, Successor};
 
 use super::messages::{deadline, heard, refused, silence};
@@ -28,8 +28,8 @@ const fn queued(number: u64) -> Event<Tag> {
     event(number, Kind::Received(Received { message, thread, schedule, replaces: None }), Some(number as Tag))
 }
 
-const fn launch(number: u64, schedule: Schedule) -> Output<Tag> {
-    Output::Launch { run: RunId(number), payload: Some(number as Tag), schedule }
+const fn launch(number: u64, begin: Begin) -> Output<Tag> {
+    Output::Launch { run: RunId(number), payload: Some(number as Tag), begin }
 }
 
 fn within(bounds: &Bounds, mut session: Session<Tag>, input: Input<Tag>) -> Session<Tag> {
@@ -112,7 +112,7 @@ fn a_message_behind_an_open_run_is_written_and_waits() {
 #[test]
 fn another_thread_goes_on() {
     let (_, launched) = durable(&WIDE, within(&WIDE, busy(&WIDE, 1), message(1, 9)));
-    assert_eq!(launched, [launch(9, Schedule::Immediate)]);
+    assert_eq!(launched, [launch(9, Begin::New)]);
 }
 
 /// The end of a run and the beginning of the next are adjacent in the log; the agent is launched when both are durable.
@@ -131,7 +131,7 @@ fn its_turn_comes_with_the_end_before_it() {
     assert!(!out.iter().any(|output| matches!(output, Output::Launch { .. })), "the end alone is durable: {out:?}");
     let input = persist(&session, 6);
     let (_, out) = step_within(&WIDE, &mut session, input);
-    assert!(out.contains(&launch(3, Schedule::Queued)));
+    assert!(out.contains(&launch(3, Begin::Queued)));
     assert!(
         !out.iter().any(|output| matches!(output, Output::Durable { run: RunId(3), .. })),
         "it is told by the launch"
@@ -140,7 +140,7 @@ fn its_turn_comes_with_the_end_before_it() {
 
     session = within(&WIDE, session, emit(3, run::Input::Fail));
     let (session, launched) = durable(&WIDE, session);
-    assert_eq!(launched, [launch(4, Schedule::Queued)], "however the run before it ends");
+    assert_eq!(launched, [launch(4, Begin::Queued)], "however the run before it ends");
     assert_eq!(states(&session), [(4, false)]);
 }
 
@@ -149,7 +149,7 @@ fn its_turn_comes_with_the_end_before_it() {
 fn a_message_behind_an_end_that_is_not_durable_does_not_wait() {
     let session = within(&WIDE, busy(&WIDE, 0), emit(2, run::Input::Complete));
     let (_, launched) = durable(&WIDE, send(&WIDE, session, 3));
-    assert_eq!(launched, [launch(3, Schedule::Immediate)]);
+    assert_eq!(launched, [launch(3, Begin::New)]);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_queued_message_can_be_taken_back() {
     assert_eq!(states(&session), [(2, false), (4, true)]);
     session = within(&WIDE, durable(&WIDE, session).0, emit(2, run::Input::Complete));
     let (session, launched) = durable(&WIDE, session);
-    assert_eq!(launched, [launch(4, Schedule::Queued)], "it never runs");
+    assert_eq!(launched, [launch(4, Begin::Queued)], "it never runs");
     let own: Vec<_> = log(&session).into_iter().filter(|entry| entry.event.run == RunId(3)).collect();
     assert_eq!(own.len(), 2, "its end is its only event after its beginning");
 }
@@ -175,7 +175,7 @@ fn a_message_taken_back_while_its_turn_comes_is_not_launched() {
     let session = within(&WIDE, session, cancel(3));
     assert_eq!(states(&session), [(4, false)]);
     let (_, launched) = durable(&WIDE, session);
-    assert_eq!(launched, [launch(4, Schedule::Queued)]);
+    assert_eq!(launched, [launch(4, Begin::Queued)]);
 }
 
 /// LIM-1: queued and running messages are counted apart.
@@ -208,11 +208,11 @@ fn a_restart_goes_on_with_what_had_not_begun() {
     assert_eq!(pending, [(2, Kind::Error(Reason::Interrupted)), (3, Kind::Started)]);
     assert_eq!((states(&session), session.state()), (vec![(3, false), (4, true)], State::Occupied));
     let (session, launched) = durable(&WIDE, session);
-    assert_eq!(launched, [launch(3, Schedule::Queued)]);
+    assert_eq!(launched, [launch(3, Begin::Queued)]);
 
     let again = restarted(&WIDE, &log(&session));
     let (_, launched) = durable(&WIDE, again);
-    assert_eq!(launched, [launch(4, Schedule::Queued)], "what began is interrupted, and not begun again");
+    assert_eq!(launched, [launch(4, Begin::Queued)], "what began is interrupted, and not begun again");
 }
 
 /// A run that another policy launched at once is not taken for queued, and a queued one stays queued.
@@ -253,7 +253,7 @@ fn a_thread_that_is_interrupted_ends_what_is_open() {
     let next = Kind::Received(Received::immediate(MessageId(4), ThreadId(1)));
     assert_eq!(pending, [cancelled, cancelled, next], "what waits, too");
     let (session, launched) = durable(&bounds, session);
-    assert_eq!((launched, states(&session)), (vec![launch(4, Schedule::Immediate)], vec![(4, false)]));
+    assert_eq!((launched, states(&session)), (vec![launch(4, Begin::New)], vec![(4, false)]));
 
     let full = Bounds { runs: 1, ..bounds };
     assert_eq!(states(&send(&full, busy(&full, 0), 3)), [(3, false)], "it takes the place of what it ends");
@@ -265,7 +265,7 @@ fn a_thread_that_is_interrupted_ends_what_is_open() {
 fn a_parallel_thread_runs_all_at_once() {
     let bounds = Bounds { concurrency: Concurrency::Parallel, ..WIDE };
     let (session, launched) = durable(&bounds, send(&bounds, busy(&bounds, 0), 3));
-    assert_eq!((launched, states(&session)), (vec![launch(3, Schedule::Immediate)], vec![(2, false), (3, false)]));
+    assert_eq!((launched, states(&session)), (vec![launch(3, Begin::New)], vec![(2, false), (3, false)]));
 }
 
 /// An accepted message runs, whatever breaker and mode say now.
@@ -275,7 +275,7 @@ fn neither_breaker_nor_mode_keeps_back_what_was_accepted() {
     let session = within(&bounds, busy(&bounds, 1), Input::Mode(Mode::Emergency));
     let session = within(&bounds, session, emit(2, run::Input::Fail));
     assert!(session.breaker().is_open());
-    assert_eq!(durable(&bounds, session).1, [launch(3, Schedule::Queued)]);
+    assert_eq!(durable(&bounds, session).1, [launch(3, Begin::Queued)]);
 }
 
 /// NODE-2: a node that is about to leave begins no run, and does not wait for queued ones.
@@ -321,7 +321,7 @@ fn a_session_without_a_connection_goes_on_with_its_queue() {
     let session = within(&WIDE, busy(&WIDE, 1), on(1, connection::Input::Gone(Cause::Lost)));
     assert_eq!((session.members().len(), session.state()), (0, State::Occupied));
     let (session, launched) = durable(&WIDE, within(&WIDE, session, emit(2, run::Input::Complete)));
-    assert_eq!((launched, session.state()), (vec![launch(3, Schedule::Queued)], State::Occupied));
+    assert_eq!((launched, session.state()), (vec![launch(3, Begin::Queued)], State::Occupied));
     let session = within(&WIDE, session, emit(3, run::Input::Complete));
     assert_eq!(session.state(), State::Vacant);
 }
@@ -336,7 +336,7 @@ fn a_queued_message_is_kept_when_its_entry_is_not() {
     }
     assert!(session.stream().unwrap().tail() > Offset(2));
     let (_, launched) = durable(&bounds, within(&bounds, session, emit(2, run::Input::Complete)));
-    assert_eq!(launched, [launch(3, Schedule::Queued)]);
+    assert_eq!(launched, [launch(3, Begin::Queued)]);
 }
 
 /// Queues of several threads advance as places for runs become free, the oldest first.
@@ -388,7 +388,7 @@ fn a_message_replaces_a_turn_and_what_followed() {
     let from = of(&session, 2);
     assert_eq!(sent(&mut session, &WIDE, replacing(10, from)), []);
     let (session, launched) = durable(&WIDE, session);
-    assert_eq!(launched, [launch(10, Schedule::Immediate)], "all that was before it is replaced");
+    assert_eq!(launched, [launch(10, Begin::New)], "all that was before it is replaced");
     assert_eq!(states(&session), [(10, false)]);
 }
 
