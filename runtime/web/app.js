@@ -31,6 +31,7 @@ const api = new Api(session);
 const markdown = new Markdown(async (text) => (await api.ask("markdown", { method: "POST", body: text, type: "text/markdown" })).tree);
 const view = new ConversationView({
   markdown,
+  announce,
   scroller: $("conversation"),
   list: $("turns"),
   onAgain: (id) => attempt(() => chat?.again(id)),

@@ -91,20 +91,24 @@ const replied = (value, label) => [
 
 export class PauseView {
   #onReply;
+  #announce;
   #id = `ask-${++count}`;
   #title = element("p", { className: "label", id: `${this.#id}-title` });
   #body = element("form", { className: "asks", noValidate: true });
-  #note = element("p", { className: "remark", role: "status" });
+  #note = element("p", { className: "remark" });
   /** @type {import("./asks.js").Request|null} */ #request = null;
   /** @type {Control[]} */ #controls = [];
   /** @type {HTMLElement|null} */ #send = null;
+  /** Which request is shown, and in what state. */
+  #asked = "";
   #shown = "";
   /** @type {(payload: unknown) => void} */ #reply = () => {};
   root = element("div", { className: "ask", role: "group", tabIndex: -1 }, this.#title, this.#body, this.#note);
 
-  /** @param {Pick<import("./view.js").Handlers, "onReply">} handlers */
-  constructor({ onReply }) {
+  /** @param {Pick<import("./view.js").Handlers, "onReply"|"announce">} handlers */
+  constructor({ onReply, announce }) {
     this.#onReply = onReply;
+    this.#announce = announce;
     this.root.setAttribute("aria-labelledby", this.#title.id);
     this.#body.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -118,11 +122,12 @@ export class PauseView {
    * @param {import("./conversation.js").Run} run
    */
   update({ number, request, state, reply, why }, _isComplete, run) {
+    const asked = JSON.stringify([run.id, number, request]);
+    if (asked !== this.#asked) [this.#asked, this.#shown, this.#request, this.#controls] = [asked, "", requestOf(request), []];
     const shown = state === "replied" ? state : run.state !== "open" ? run.state : `${state} ${why}`;
     if (shown === this.#shown) return;
     this.#shown = shown;
     const isOpen = state !== "replied" && run.state === "open";
-    this.#request ??= requestOf(request);
     this.#reply = (payload) => this.#onReply(run.id, number, payload);
     this.root.dataset.state = isOpen ? state : state === "replied" ? "replied" : "over";
     set(this.#title, isOpen ? "The agent asks you" : "The agent asked");
@@ -181,6 +186,7 @@ export class PauseView {
     set(this.#note, UNDECIDED);
     this.#note.classList.add("failure");
     this.#controls[missing].focus();
+    this.#announce(UNDECIDED);
   }
 
   /** Shows what was asked, and what was replied, if anything. */

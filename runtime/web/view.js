@@ -269,6 +269,7 @@ class DraftView {
 /**
  * @typedef {object} Handlers The user's actions on turns and drafts.
  * @property {import("./markdown.js").Markdown} markdown
+ * @property {(text: string) => void} announce to screen readers
  * @property {(id: string) => void} onAgain
  * @property {(id: string) => void} onEdit
  * @property {(id: string) => void} onDiscard

@@ -88,7 +88,8 @@ test("several are sent when all are decided, each in its own way", async () => {
   await button(page, "Approve calculator").click();
   assert.equal(await button(page, "Approve calculator").getAttribute("aria-pressed"), "true");
   await page.locator(".ask").getByRole("button", { name: "Send" }).click();
-  await page.getByText("Something is not answered yet.").waitFor();
+  await page.locator(".ask .remark", { hasText: "Something is not answered yet." }).waitFor();
+  assert.equal(await page.textContent("#announcer"), "Something is not answered yet.");
   assert.equal(await page.evaluate(() => document.activeElement.ariaLabel), "Approve clock");
   await button(page, "Approve clock").click();
   await button(page, "Decline clock").click();
@@ -102,7 +103,8 @@ test("a question is answered in words", async () => {
   const ask = await asked(page, QUESTION);
   const field = ask.getByLabel("Your answer");
   await field.press("Enter");
-  await page.getByText("Something is not answered yet.").waitFor();
+  await page.locator(".ask .remark", { hasText: "Something is not answered yet." }).waitFor();
+  assert.equal(await page.textContent("#announcer"), "Something is not answered yet.");
   await field.fill("<b>Ada</b>");
   await field.press("Enter");
   assert.equal(await answer(page), "Hello, <b>Ada</b>.");

@@ -186,6 +186,26 @@ test("a run that waits outlasts the gateway, and goes on with a reply to the nex
   await back.close();
 });
 
+test("a gateway that drains sends a reply back, and the next one takes it", options, async () => {
+  const [peer, ready] = await Peer.ready({ token });
+  const pause = await paused(peer);
+  // The drain waits for a run that has an agent.
+  const busy = message("count to 60");
+  peer.say(busy);
+  await peer.until(({ type, thread_id: thread }) => type === "agent_delta" && thread === busy.thread_id);
+  const drained = control("drain");
+  await peer.until(({ type, mode }) => type === "mode" && mode !== "ready");
+  peer.say(reply(pause, { text: "Ada" }));
+  const frames = await peer.until(isType("error"));
+  assert.equal(frames.at(-1).code, "draining");
+  await Promise.all([drained, peer.closed]);
+  const [back] = await Peer.ready({ token, resume: { epoch: ready.epoch, offset: pause.offset } });
+  back.say(reply(pause, { text: "Ada" }));
+  const rest = await back.until(isLast(pause));
+  assert.deepEqual([rest.filter(isType("agent_resumed")).length, rest.at(-1).data.text], [1, "Hello, Ada."]);
+  await back.close();
+});
+
 test("a run that waits is cancelled as any other, and takes no reply then", options, async () => {
   const [peer] = await Peer.ready({ token });
   const pause = await paused(peer);

@@ -279,7 +279,8 @@ fn reading_waits_for_the_place_unless_the_address_has_one() {
 /// Frames of which many are valid, and most others nearly so. Whether a restore's position is right is not a matter of
 /// syntax.
 fn nearly_good() -> impl Strategy<Value = Value> {
-    let types = MESSAGES.into_iter().chain(STOPS).chain(["auth", "ping", "heartbeat", "switch_thread", "typing_stop"]);
+    let types =
+        MESSAGES.into_iter().chain(STOPS).chain(["auth", "ping", "heartbeat", "reply", "switch_thread", "typing_stop"]);
     let value = || {
         prop_oneof![
             Just(json!({ "run_id": "0123456789abcdef" })),
@@ -289,6 +290,7 @@ fn nearly_good() -> impl Strategy<Value = Value> {
             Just(json!({ "token": "a", "resume": "latest", "replaces": "0123456789abcdef" })),
             Just(json!({ "token": "a", "resume": 7 })),
             Just(json!({ "token": "", "run_id": "" })),
+            Just(json!(1)),
             Just(json!("a")),
             Just(json!("0123456789abcdef")),
             Just(json!("")),
@@ -296,7 +298,18 @@ fn nearly_good() -> impl Strategy<Value = Value> {
             any_json(),
         ]
     };
-    let names = ["payload", "message_id", "thread_id", "threadId", "timestamp", "token", "run_id", "content", "resume"];
+    let names = [
+        "payload",
+        "message_id",
+        "thread_id",
+        "threadId",
+        "timestamp",
+        "token",
+        "run_id",
+        "content",
+        "resume",
+        "pause",
+    ];
     let members = prop::collection::btree_map(prop::sample::select(names.to_vec()), value(), 0..6);
     (prop::sample::select(types.collect::<Vec<_>>()), members).prop_map(|(kind, members)| {
         let mut frame = json!(members);

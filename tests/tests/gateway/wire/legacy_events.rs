@@ -2,7 +2,7 @@
 
 use lockstep::wire::{MAX_OPEN, MAX_TEXT};
 use lockstep_model::run::{Ending, Reason, Received, ToolEnd};
-use lockstep_model::{MessageId, PartId, ThreadId, ToolId};
+use lockstep_model::{MessageId, PartId, PauseId, ThreadId, ToolId};
 
 use super::*;
 
@@ -80,10 +80,22 @@ fn a_run_has_the_fields_that_clients_read() {
             json!({ "tool_name": "clock", "result": [1, "noon"], "execution_time_ms": 10, "status": "completed" }),
         ),
         (
+            Kind::Paused(PauseId(1)),
+            json!({ "pause": 1, "request": { "message": "Well?", "asks": [] } }),
+            "agent_thinking",
+            json!({ "reasoning": "Well?", "status": "paused", "pause": 1, "request": { "message": "Well?", "asks": [] } }),
+        ),
+        (
+            Kind::Resumed(PauseId(1)),
+            json!({ "pause": 1, "reply": "yes" }),
+            "agent_thinking",
+            json!({ "reasoning": "", "status": "resumed", "pause": 1, "reply": "yes" }),
+        ),
+        (
             Kind::Completed,
             json!({ "text": "42", "model": "m" }),
             "agent_completed",
-            json!({ "result": "42", "model": "m", "execution_time_ms": 40, "status": "completed" }),
+            json!({ "result": "42", "model": "m", "execution_time_ms": 60, "status": "completed" }),
         ),
     ];
     for (number, (kind, data, name, fields)) in (0..).zip(expected) {

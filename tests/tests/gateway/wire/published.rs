@@ -136,7 +136,7 @@ fn a_frame_that_is_wrong_anywhere_is_found() {
                     {
                         wrong(&|members| _ = members.remove(name));
                     }
-                    if !["payload", "arguments", "parameters", "result"].contains(&name.as_str()) {
+                    if !["payload", "arguments", "parameters", "result", "reply"].contains(&name.as_str()) {
                         wrong(&|members| _ = members.insert(name.clone(), json!([[]])));
                     }
                 }

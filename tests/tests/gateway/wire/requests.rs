@@ -2,7 +2,7 @@
 
 use lockstep::wire::{Codec, Hex};
 use lockstep_model::frame::ReadFrom;
-use lockstep_model::{Cancel, Code, ConnectionId, Epoch, MessageId, Offset, Position, Resume, RunId};
+use lockstep_model::{Cancel, Code, ConnectionId, Epoch, MessageId, Offset, PauseId, Position, Resume, RunId};
 
 use super::*;
 
@@ -71,6 +71,18 @@ fn cancel_and_ping_are_understood() {
 }
 
 #[test]
+fn a_reply_names_its_pause_and_is_passed_on_as_it_was_written() {
+    let frame = r#"{"type":"reply","run_id":"00000000000000ab","pause":2.0,"payload":{"b": 1.50, "a":null}}"#;
+    let request = fresh(Codec::V1).decode(frame);
+    let Request::Reply { run: RunId(0xAB), pause: PauseId(2), payload: Payload::Record(record) } = &request else {
+        panic!("{request:?}");
+    };
+    assert_eq!(record.data.get(), r#"{"pause":2,"reply":{"b": 1.50, "a":null}}"#);
+    let legacy = fresh(Codec::Legacy).decode(frame);
+    assert!(matches!(legacy, Request::Reply { run: RunId(0xAB), pause: PauseId(2), .. }), "{legacy:?}");
+}
+
+#[test]
 fn what_a_newer_client_adds_is_ignored() {
     let ping = decode(&json!({ "type": "ping", "mood": { "good": [true] } }));
     assert!(matches!(ping, Request::Ping), "{ping:?}");
@@ -125,6 +137,12 @@ fn a_member_that_is_missing_or_of_the_wrong_kind_is_named_as_such() {
         json!({ "type": "cancel", "run_id": format!("+{}", &id[1..]) }),
         json!({ "type": "cancel", "run_id": &id[1..] }),
         json!({ "type": "cancel", "run_id": format!("{id}0") }),
+        json!({ "type": "reply", "run_id": id, "pause": 1 }),
+        json!({ "type": "reply", "run_id": id, "payload": 1 }),
+        json!({ "type": "reply", "pause": 1, "payload": 1 }),
+        json!({ "type": "reply", "run_id": id, "pause": null, "payload": 1 }),
+        json!({ "type": "reply", "run_id": id, "pause": "1", "payload": 1 }),
+        json!({ "type": "reply", "run_id": id, "pause": 1u64 << 32, "payload": 1 }),
     ] {
         assert!(!V1_CLIENT.is_valid(&frame), "the schema allows {frame}");
         refuses(Codec::V1, &frame.to_string(), Code::InvalidField);
@@ -167,6 +185,7 @@ fn good() -> Vec<Value> {
         json!({ "type": "auth", "token": "a.b.c", "resume": "earliest", "replaces": id }),
         json!({ "type": "user_message", "message_id": "m", "thread_id": "t", "payload": 1, "repeat": true }),
         json!({ "type": "cancel", "run_id": id }),
+        json!({ "type": "reply", "run_id": id, "pause": 1, "payload": null }),
         json!({ "type": "delete_thread", "thread_id": "t" }),
         json!({ "type": "list_threads", "request_id": "r", "limit": 7, "before": "12.t" }),
         json!({ "type": "read_turns", "request_id": "r", "thread_id": "t", "limit": 7, "before": "12" }),
@@ -186,6 +205,7 @@ fn nearly_good() -> impl Strategy<Value = Value> {
         "payload",
         "repeat",
         "run_id",
+        "pause",
         "request_id",
         "limit",
         "before",
