@@ -11,7 +11,6 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "one input or output is selected among all")]
 
 mod chart;
-mod rules;
 
 use lockstep_model::client::{Client, Heartbeat, Input, Output, State as Stage};
 use lockstep_model::close::{Advice, advice};
@@ -23,9 +22,10 @@ use lockstep_model::{
     Request, RunId, SocketId, Successor, ThreadId, Timer, TokenRequestId, UserId,
 };
 
-use self::rules::{Phase, Rules, Settled};
 use crate::engine::profile::Profile;
 use crate::models::harness::{Armed, checked, small};
+use crate::properties::client::link::{Stage as Phase, away};
+use crate::properties::client::{Effects, Observed, counts};
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -47,6 +47,11 @@ pub fn model(profile: Profile) -> Peer {
     Peer { bounds: small(), sockets, asked, offsets, messages }
 }
 
+/// Returns the model at bounds for long random walks.
+pub fn long() -> Peer {
+    Peer { bounds: small(), sockets: 1_000, asked: 1_000, offsets: 1_000, messages: 4 }
+}
+
 /// An action of the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -60,12 +65,8 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     client: Client<u8>,
-    rules: Rules,
+    observed: Observed,
     armed: Armed,
-    /// Whether a pause was emitted, and no socket was opened since.
-    paused: bool,
-    /// The open socket, according to the outputs.
-    open: Option<SocketId>,
     dead: bool,
     broken: Option<&'static str>,
 }
@@ -74,38 +75,26 @@ checked![Peer, State; "CLIENT-1", "CLIENT-2", "RUN-2", "STR-1", "AUTH-3", "LIM-1
 
 impl State {
     fn feed(&mut self, bounds: &Bounds, input: &Input<u8>) -> Result<Handled, Refusal> {
-        let before = self.client.clone();
-        let (phase, place) = (self.rules.phase, self.client.position());
+        let (before, place) = (self.client.clone(), self.client.position());
         if let Input::Expired(timer) = input {
             self.armed.disarm(*timer);
         }
-        let answer = self.rules.feed(bounds, input);
+        let expected = self.observed.feed(bounds, input);
         let mut out = Vec::new();
         let handled = self.client.step(bounds, input.clone(), &mut out);
-        if let Input::Closed { socket, .. } = input
-            && self.open == Some(*socket)
-        {
-            self.open = None;
+        for output in &out {
+            match output {
+                Output::Arm(timer, _) => self.armed.arm(*timer),
+                Output::Pause(_) => self.armed.arm(Timer::Backoff),
+                Output::Disarm(timer) => self.armed.disarm(*timer),
+                _ => {}
+            }
         }
-        let outputs = self.dispatch(input, phase, out);
-        self.settle(&before, input, handled, &outputs);
-        let property = match input {
-            Input::Send { .. } => "RUN-2",
-            Input::Withdraw { .. } | Input::Limits { .. } | Input::Expired(Timer::Answer) => "CLIENT-2",
-            Input::Token { .. } | Input::Present { .. } => "AUTH-3",
-            Input::Frame { .. } => "STR-1",
-            Input::Expired(Timer::Heartbeat) => "LIVE-4",
-            Input::Connect | Input::Disconnect | Input::Opened { .. } | Input::Closed { .. } | Input::Expired(_) => {
-                "CLIENT-1"
-            }
-        };
-        match answer {
-            Err(refusal) => self.expect(handled == Err(refusal) && self.client == before, property),
-            Ok(None) => {
-                let quiet = handled == Ok(Handled::Ignored) && outputs.is_empty() && self.client == before;
-                self.expect(quiet, property);
-            }
-            Ok(Some(expected)) => self.expect(handled == Ok(Handled::Done) && outputs == expected, property),
+        if let Some(property) = expected.violated_by(input, &Effects::of(handled, &out)) {
+            self.violated(property);
+        }
+        if handled != Ok(Handled::Done) {
+            self.expect(self.client == before && out.is_empty(), counts(input));
         }
         if let (Some(old), Some(new)) = (place, self.client.position()) {
             self.expect(old.epoch != new.epoch || old.offset <= new.offset, "STR-1");
@@ -114,125 +103,43 @@ impl State {
         handled
     }
 
-    /// CLIENT-2: a message that was unsettled before is settled once, kept, or withdrawn by its user.
-    fn settle(
-        &mut self,
-        before: &Client<u8>,
-        input: &Input<u8>,
-        handled: Result<Handled, Refusal>,
-        outputs: &[Output<u8>],
-    ) {
-        let sent = match input {
-            Input::Send { message, .. } if handled == Ok(Handled::Done) => Some(*message),
-            _ => None,
-        };
-        for message in before.outgoing().iter().map(|outgoing| outgoing.message).chain(sent) {
-            let settled = outputs.iter().filter(|output| match output {
-                Output::Accepted { message: told, .. }
-                | Output::Refused { message: told, .. }
-                | Output::TooLong { message: told }
-                | Output::Unknown { message: told } => *told == message,
-                _ => false,
-            });
-            let settled = settled.count();
-            let withdrawn = *input == Input::Withdraw { message } && handled == Ok(Handled::Done);
-            let kept = self.client.outgoing().iter().filter(|outgoing| outgoing.message == message).count();
-            self.expect(settled + kept + usize::from(withdrawn) == 1, "CLIENT-2");
-        }
-    }
-
-    /// Tracks the timers, and returns the other outputs.
-    fn dispatch(&mut self, input: &Input<u8>, phase: Phase, out: Vec<Output<u8>>) -> Vec<Output<u8>> {
-        let (mut outputs, mut deadlines) = (Vec::new(), Vec::new());
-        for output in out {
-            match &output {
-                Output::Arm(timer, after) => {
-                    deadlines.push((*timer, *after));
-                    self.armed.arm(*timer);
-                    continue;
-                }
-                Output::Disarm(timer) => {
-                    self.armed.disarm(*timer);
-                    continue;
-                }
-                Output::Pause(_) => {
-                    self.armed.arm(Timer::Backoff);
-                    self.paused = true;
-                }
-                Output::Open { socket } => {
-                    let rested = self.paused && *input == Input::Expired(Timer::Backoff);
-                    let told = phase == Phase::Leaving && *input == Input::Expired(Timer::Leave);
-                    let wanted = phase == Phase::Idle && *input == Input::Connect;
-                    let given = matches!(input, Input::Token { .. } | Input::Present { .. });
-                    let first = phase == Phase::Stopped(4504) && *socket == SocketId(1) && given;
-                    self.expect((rested || told || wanted || first) && self.open.is_none(), "CLIENT-1");
-                    let has_credential = self.rules.token.is_some();
-                    self.expect(has_credential, "CLIENT-1");
-                    self.paused = false;
-                    self.open = Some(*socket);
-                }
-                Output::Close { socket } if self.open == Some(*socket) => self.open = None,
-                Output::Close { .. }
-                | Output::Write(_)
-                | Output::NeedToken { .. }
-                | Output::Deliver(_)
-                | Output::Reset { .. }
-                | Output::Accepted { .. }
-                | Output::Refused { .. }
-                | Output::TooLong { .. }
-                | Output::Unknown { .. }
-                | Output::Notice(_)
-                | Output::Error(_) => {}
-            }
-            outputs.push(output);
-        }
-        let mut due = std::mem::take(&mut self.rules.deadlines);
-        deadlines.sort_unstable();
-        due.sort_unstable();
-        self.expect(deadlines == due, "LIVE-4");
-        outputs
-    }
-
+    /// Checks what the client says of itself against what was observed.
     fn check(&mut self) {
-        let rules = &self.rules;
-        let stage = match self.client.state() {
-            Stage::Idle => rules.phase == Phase::Idle,
-            Stage::Backoff => rules.phase == Phase::Backoff,
-            Stage::Connecting => rules.phase == Phase::Connecting,
-            Stage::Authenticating => rules.phase == Phase::Authenticating,
-            Stage::Live { heartbeat } => {
-                rules.phase == Phase::Live && (heartbeat == Heartbeat::Awaited) == rules.waiting
-            }
-            Stage::Holding { heartbeat } => {
-                rules.phase == Phase::Holding && (heartbeat == Heartbeat::Awaited) == rules.waiting
-            }
-            Stage::Leaving { heartbeat } => {
-                rules.phase == Phase::Leaving && (heartbeat == Heartbeat::Awaited) == rules.waiting
-            }
-            Stage::Stopped { code } => rules.phase == Phase::Stopped(code),
+        let (link, messages) = (&self.observed.link, &self.observed.messages);
+        let (holds, goes) = (messages.held, link.going);
+        let ready = |heartbeat, held, going| {
+            let probing = (heartbeat == Heartbeat::Awaited) == link.probing;
+            link.is_ready() && (holds, goes) == (held, going) && probing
         };
-        let numbers = self.client.socket().0 == rules.socket
-            && self.client.asked().0 == rules.asked
-            && self.client.tries() == rules.failures
-            && self.client.awaits_successor() == rules.succession;
-        let queue = self.client.outgoing().len() == rules.queue.len()
-            && self.client.outgoing().iter().zip(&rules.queue).all(|(outgoing, queued)| {
+        let stage = match self.client.state() {
+            Stage::Idle => link.stage == Phase::Idle,
+            Stage::Backoff => link.stage == Phase::Pausing,
+            Stage::Connecting => link.stage == Phase::Opening,
+            Stage::Authenticating => link.stage == Phase::Authenticating,
+            Stage::Live { heartbeat } => ready(heartbeat, false, false),
+            Stage::Holding { heartbeat } => ready(heartbeat, true, false),
+            Stage::Leaving { heartbeat } => ready(heartbeat, false, true),
+            Stage::Stopped { .. } => link.stage == Phase::Stopped,
+        };
+        let numbers = self.client.socket() == link.newest()
+            && self.client.asked() == link.asked()
+            && self.client.tries() == link.failures
+            && self.client.awaits_successor() == link.succession;
+        let queue = self.client.outgoing().len() == messages.queue.len()
+            && self.client.outgoing().iter().zip(&messages.queue).all(|(outgoing, queued)| {
                 outgoing.message == queued.message
                     && outgoing.payload == queued.payload
                     && outgoing.size == queued.size
                     && outgoing.writes == queued.times
-                    && (!rules.has_socket() || (outgoing.socket.0 == rules.socket) == queued.here)
+                    && (!link.has_socket() || (outgoing.socket == link.newest()) == queued.here)
             });
-        let position = match rules.begin {
-            ReadFrom::After(position) => Some(position),
-            ReadFrom::Unread | ReadFrom::Latest | ReadFrom::Earliest | ReadFrom::Deferred => None,
-        };
-        let position = self.client.position() == position;
-        let open = self.open == rules.has_socket().then_some(SocketId(rules.socket));
-        let timers = self.armed == rules.timers();
-        let none_waits = rules.phase != Phase::Live || rules.queue.iter().all(|queued| queued.here);
-        let sound = self.client.check().is_ok() && self.client.longest() == rules.longest;
-        self.expect(stage && numbers && open, "CLIENT-1");
+        let none_waits = !self.observed.takes_messages() || messages.queue.iter().all(|queued| queued.here);
+        let sound = self.client.check().is_ok() && self.client.longest() == messages.longest;
+        let position = self.client.position() == self.observed.reading.position();
+        let mut due = Armed::default();
+        self.observed.deadlines().into_iter().for_each(|timer| due.arm(timer));
+        let timers = self.armed == due;
+        self.expect(stage && numbers, "CLIENT-1");
         self.expect(queue, "RUN-2");
         self.expect(none_waits && sound, "CLIENT-2");
         self.expect(position, "STR-1");
@@ -242,10 +149,9 @@ impl State {
 
 impl Peer {
     fn start(&self) -> State {
-        let client = Client::new(ReadFrom::Latest);
-        let (armed, open) = (Armed::default(), None);
-        let mut state = State { client, rules: Rules::new(), armed, paused: false, open, dead: false, broken: None };
-        let follows = |code: u16| rules::away(code) == (advice(code) == Advice::StayAway);
+        let (client, observed) = (Client::new(ReadFrom::Latest), Observed::new(ReadFrom::Latest));
+        let mut state = State { client, observed, armed: Armed::default(), dead: false, broken: None };
+        let follows = |code: u16| away(code) == (advice(code) == Advice::StayAway);
         state.expect((1000..5000).all(follows), "CLIENT-1");
         state.expect(Self::keeps(&self.bounds), "LIM-1");
         state.expect(Self::lasts(&self.bounds), "LIVE-4");

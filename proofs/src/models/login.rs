@@ -11,16 +11,13 @@
 //! A request or an answer of one tab is overtaken by at most one refresh of the other tab: overtaking by two cannot be
 //! distinguished from a theft.
 //!
-//! The oracle (`oracle`) knows the person of each login and every answer. It checks both the machine and the disk in
-//! each state, because a crash could come next.
+//! The oracle is `properties::login`, which knows the person of each login and every answer. It checks both the machine
+//! and the disk in each state, because a crash could come next.
 #![expect(clippy::type_complexity, reason = "a mistake is a set of plain functions")]
 
 pub(crate) mod attempts;
-mod oracle;
 mod step;
 pub(crate) mod tokens;
-
-use std::collections::BTreeMap;
 
 use lockstep_model::CredentialId;
 use lockstep_model::login::{Answer, Ask, Holder, Input, Limits, Logins, Now, Output, Reach, Record, Roster};
@@ -29,7 +26,8 @@ use stateright::{Model, Property};
 use crate::engine::profile::Profile;
 use crate::engine::proof::Proof;
 use crate::models::harness::checked;
-pub(crate) use oracle::Truth;
+pub(crate) use crate::properties::login::Cookie;
+use crate::properties::login::Observed;
 
 /// A login's subject.
 pub(crate) type Subject = Holder<u8>;
@@ -55,6 +53,8 @@ impl Mistake {
 #[derive(Clone, Debug)]
 pub struct Gateway {
     pub(crate) limits: Limits,
+    /// Logins that the account's owner begins.
+    pub(crate) begun: usize,
     /// Requests of the browser and the thief.
     pub(crate) requests: u8,
     /// Faults of the disk, the clocks and the network, and changes by the administrator.
@@ -69,7 +69,13 @@ pub fn model(profile: Profile) -> Gateway {
         Profile::Ci => (4, 3),
         Profile::Deep => (5, 4),
     };
-    Gateway { limits: limits(), requests, trouble, mistake: Mistake::NONE }
+    Gateway { limits: limits(), begun: 3, requests, trouble, mistake: Mistake::NONE }
+}
+
+/// Returns the model at bounds for long random walks.
+pub fn long() -> Gateway {
+    let limits = Limits { waiting: 2, ..limits() };
+    Gateway { limits, begun: 40, requests: 200, trouble: 200, mistake: Mistake::NONE }
 }
 
 /// Bounds that are reached, and lifetimes of a few clock steps.
@@ -86,9 +92,6 @@ pub(crate) const fn limits() -> Limits {
         records: 4,
     }
 }
-
-/// A cookie: its login and its number.
-pub(crate) type Cookie = (CredentialId, u64);
 
 /// One tab, or the thief.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -148,7 +151,7 @@ pub struct State {
     pub(crate) stolen: Option<Cookie>,
     pub(crate) requests: u8,
     pub(crate) trouble: u8,
-    pub(crate) truths: BTreeMap<CredentialId, Truth>,
+    pub(crate) observed: Observed<Subject>,
     /// For a mistake: a second file, and the writes to it that must precede an answer.
     pub(crate) second_file: Vec<CredentialId>,
     pub(crate) unwritten: Vec<(Ask, CredentialId)>,
@@ -228,7 +231,7 @@ impl Model for Gateway {
             stolen: None,
             requests: self.requests,
             trouble: self.trouble,
-            truths: BTreeMap::new(),
+            observed: Observed::new(),
             second_file: Vec::new(),
             unwritten: Vec::new(),
             broken: None,
@@ -239,7 +242,7 @@ impl Model for Gateway {
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         if state.broken.is_none() {
-            state.actions(actions);
+            state.actions(self.begun, actions);
         }
     }
 
@@ -253,14 +256,14 @@ impl Model for Gateway {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut all = unbroken();
         all.extend([
-            Property::sometimes("AUTH-4.ended", |_, state: &State| state.truths.values().any(|truth| truth.ended)),
+            Property::sometimes("AUTH-4.ended", |_, state: &State| state.any(|login| login.ended)),
             Property::sometimes("AUTH-4.not-written", |_, state: &State| state.retry && state.is_ending()),
             Property::sometimes("AUTH-4.replaced", |_, state: &State| {
                 state.write.as_ref().is_some_and(|write| write.replaces) && state.is_ending()
             }),
-            Property::sometimes("AUTH-4.reused", |_, state: &State| state.truths.values().any(|truth| truth.reused)),
+            Property::sometimes("AUTH-4.reused", |_, state: &State| state.any(|login| login.reused)),
             Property::sometimes("AUTH-4.another-person", |_, state: &State| {
-                state.truths.values().any(|truth| truth.person.0 > 1 && truth.admitted)
+                state.any(|login| login.person.0 > 1 && login.admitted)
             }),
             Property::sometimes("AUTH-5.second-tab", |_, state: &State| {
                 let older = |tab: &Tab| matches!((tab, state.jar), (Tab::Sent(sent), Some(jar)) if sent.1 < jar.1);
@@ -295,5 +298,24 @@ impl Proof for Gateway {
 
     fn is_short(&self) -> bool {
         true
+    }
+
+    fn weight(&self, action: &Action) -> u32 {
+        match action {
+            Action::Written => 40,
+            Action::LogIn(_) | Action::Arrive(_) | Action::Deliver(_) | Action::Look | Action::Absent(false) => 20,
+            Action::Refresh(_) | Action::Retry | Action::Add => 10,
+            Action::LogOut(..) | Action::Second => 2,
+            Action::Lose(_)
+            | Action::GiveUp(_)
+            | Action::Steal
+            | Action::Fail(_)
+            | Action::Crash(_)
+            | Action::Remove
+            | Action::Password
+            | Action::Absent(true)
+            | Action::Elapse
+            | Action::Jump(_) => 1,
+        }
     }
 }

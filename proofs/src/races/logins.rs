@@ -11,7 +11,7 @@ use crate::models::login::{Gateway, Mistake, Request, State, Subject, Tab, limit
 
 /// Creates a gateway with a mistake, or with none.
 fn gateway(requests: u8, trouble: u8, mistake: Mistake) -> Gateway {
-    Gateway { limits: limits(), requests, trouble, mistake }
+    Gateway { limits: limits(), begun: 3, requests, trouble, mistake }
 }
 
 /// A row: the mistake, and how much may happen.
@@ -177,7 +177,7 @@ fn second_file(state: &mut State, outputs: Vec<Output<Subject>>) -> Vec<Output<S
 /// Logins in the second file, now or soon, are invalid. Every other issued login is valid.
 fn by_second_file(state: &State, login: CredentialId) -> bool {
     let revoked = state.second_file.contains(&login) || state.unwritten.iter().any(|(_, of)| *of == login);
-    state.truths.get(&login).is_some_and(|truth| truth.admitted) && !revoked
+    state.observed.logins.get(&login).is_some_and(|login| login.admitted) && !revoked
 }
 
 /// A cookie that is not the newest one ends the login.

@@ -4,13 +4,22 @@ use lockstep_model::client::{Input, State as Stage};
 use lockstep_model::{Code, ConnectionId, Control, Frame, Handled, MessageId, SocketId, Timer, TokenRequestId};
 use stateright::{Model, Property};
 
-use super::rules::{Phase, away};
-use super::{Action, Peer, Settled, State, unbroken};
+use super::{Action, Peer, State, unbroken};
 use crate::engine::proof::{Lifecycle, Outcome, Promise, Proof};
 use crate::models::harness::survives;
+use crate::properties::client::Observed;
+use crate::properties::client::link::{Stage as Phase, away};
+use crate::properties::client::messages::Settled;
 
 /// Close codes on both sides of each border of the table, and those that a client distinguishes.
 const CODES: [u16; 15] = [1000, 1002, 1003, 1006, 1007, 1008, 1009, 1010, 1011, 4000, 4499, 4500, 4501, 4506, 4999];
+
+impl State {
+    /// Whether the last step settled a message in this way.
+    fn has_settled(&self, how: Settled) -> bool {
+        self.observed.messages.last == how
+    }
+}
 
 impl Model for Peer {
     type State = State;
@@ -31,18 +40,20 @@ impl Model for Peer {
             actions.extend([1, 2].map(|size| fresh(Input::Send { message, payload: 6, size })));
             actions.push(fresh(Input::Withdraw { message }));
         }
-        for asked in 0..=state.rules.asked + 1 {
-            let late = asked != state.rules.asked;
+        let link = &state.observed.link;
+        let newest = link.asked().0;
+        for asked in 0..=newest + 1 {
+            let late = asked != newest;
             actions
                 .extend([7, 8].map(|token| Action::Hear(Input::Token { asked: TokenRequestId(asked), token }, late)));
         }
         actions.push(fresh(Input::Present { token: 9 }));
-        for socket in state.rules.socket.saturating_sub(1)..=state.rules.socket + 1 {
-            let late = socket != state.rules.socket || !state.rules.has_socket();
+        let newest = link.newest().0;
+        for socket in (newest.saturating_sub(1)..=newest + 1).map(SocketId) {
+            let late = !link.is_current(socket);
             if state.dead && !late {
                 continue;
             }
-            let socket = SocketId(socket);
             actions.push(Action::Hear(Input::Opened { socket }, late));
             actions.extend([1, u32::MAX].map(|longest| Action::Hear(Input::Limits { socket, longest }, late)));
             actions.extend(CODES.map(|code| Action::Hear(Input::Closed { socket, code }, late)));
@@ -74,7 +85,8 @@ impl Model for Peer {
 
     fn within_boundary(&self, state: &State) -> bool {
         let offset = state.client.position().map_or(0, |position| position.offset.0);
-        let within = state.rules.socket <= self.sockets && state.rules.asked <= self.asked && offset <= self.offsets;
+        let link = &state.observed.link;
+        let within = link.newest().0 <= self.sockets && link.asked().0 <= self.asked && offset <= self.offsets;
         // A violation is never cut off by the bounds.
         within || state.broken.is_some()
     }
@@ -83,29 +95,36 @@ impl Model for Peer {
         let mut all = unbroken();
         all.extend([
             Property::sometimes("CLIENT-1.again", |model: &Self, state: &State| {
-                state.rules.socket == model.sockets && state.rules.failures > 1
+                let link = &state.observed.link;
+                link.newest() == SocketId(model.sockets) && link.failures > 1
             }),
-            Property::sometimes("CLIENT-1.away", |_, state: &State| state.rules.phase == Phase::Stopped(4500)),
+            Property::sometimes("CLIENT-1.away", |_, state: &State| {
+                state.client.state() == (Stage::Stopped { code: 4500 })
+            }),
             Property::sometimes("RUN-2.repeated", |_, state: &State| {
-                state.rules.phase == Phase::Authenticating && state.rules.queue.iter().any(|queued| queued.times > 0)
+                let Observed { link, messages, .. } = &state.observed;
+                link.stage == Phase::Authenticating && messages.queue.iter().any(|queued| queued.times > 0)
             }),
-            Property::sometimes("RUN-2.unknown", |_, state: &State| state.rules.settled == Settled::Unknown),
-            Property::sometimes("CLIENT-1.leaving", |_, state: &State| state.rules.phase == Phase::Leaving),
+            Property::sometimes("RUN-2.unknown", |_, state: &State| state.has_settled(Settled::Unknown)),
+            Property::sometimes("CLIENT-1.leaving", |_, state: &State| state.observed.link.going),
             Property::sometimes("CLIENT-2.held", |_, state: &State| {
-                state.rules.phase == Phase::Holding && state.rules.queue.iter().any(|queued| queued.times == 0)
+                let messages = &state.observed.messages;
+                messages.held && messages.queue.iter().any(|queued| queued.times == 0)
             }),
-            Property::sometimes("CLIENT-1.proven", |_, state: &State| state.rules.is_ready() && !state.rules.unproven),
-            Property::sometimes("CLIENT-2.answered", |_, state: &State| state.rules.settled == Settled::Answered),
-            Property::sometimes("CLIENT-2.refused", |_, state: &State| state.rules.settled == Settled::Refused),
-            Property::sometimes("CLIENT-2.returned", |_, state: &State| state.rules.settled == Settled::TooLong),
+            Property::sometimes("CLIENT-1.proven", |_, state: &State| {
+                state.observed.link.is_ready() && !state.observed.link.unproven
+            }),
+            Property::sometimes("CLIENT-2.answered", |_, state: &State| state.has_settled(Settled::Answered)),
+            Property::sometimes("CLIENT-2.refused", |_, state: &State| state.has_settled(Settled::Refused)),
+            Property::sometimes("CLIENT-2.returned", |_, state: &State| state.has_settled(Settled::TooLong)),
             Property::sometimes("CLIENT-2.given_back", |_, state: &State| {
-                state.rules.settled == Settled::Unknown && state.rules.phase == Phase::Backoff
+                state.has_settled(Settled::Unknown) && state.observed.link.stage == Phase::Pausing
             }),
             Property::sometimes("STR-1.read", |_, state: &State| {
                 state.client.position().is_some_and(|position| position.offset.0 > 0)
             }),
-            Property::sometimes("AUTH-3.asked", |_, state: &State| state.rules.asked > 1),
-            Property::sometimes("LIVE-4.waiting", |_, state: &State| state.rules.waiting),
+            Property::sometimes("AUTH-3.asked", |_, state: &State| state.observed.link.asked().0 > 1),
+            Property::sometimes("LIVE-4.waiting", |_, state: &State| state.observed.link.probing),
         ]);
         all
     }
@@ -135,8 +154,13 @@ impl Proof for Peer {
             Action::Hear(Input::Closed { .. }, false) => 1,
             Action::Hear(_, true) => 1,
             Action::Hear(Input::Frame { frame: Frame::Close(_), .. }, false) => 1,
-            Action::Hear(Input::Expired(_), false) => 10,
-            Action::Hear(Input::Connect | Input::Opened { .. } | Input::Token { .. } | Input::Send { .. }, false) => 40,
+            // Nothing else makes a client ready, and later ones change nothing.
+            Action::Hear(
+                Input::Opened { .. } | Input::Frame { frame: Frame::Control(Control::Ready { .. }), .. },
+                false,
+            ) => 100,
+            Action::Hear(Input::Connect | Input::Expired(Timer::Backoff), false) => 100,
+            Action::Hear(Input::Frame { frame: Frame::Event(_), .. } | Input::Token { .. }, false) => 20,
             Action::Hear(_, false) => 10,
         }
     }
@@ -153,11 +177,13 @@ impl Proof for Peer {
     }
 
     fn promises(&self) -> Vec<Promise<Self>> {
-        let pending = |_: &Self, state: &State| state.broken.is_none() && state.dead && state.rules.has_socket();
+        let pending =
+            |_: &Self, state: &State| state.broken.is_none() && state.dead && state.observed.link.has_socket();
         // For each message separately: while one is resent again and again, one is always unanswered.
         let unanswered = |_: &Self, state: &State| {
-            let first = state.rules.queue.iter().find(|queued| queued.message.0 == 1);
-            state.broken.is_none() && state.rules.is_ready() && first.is_some_and(|queued| queued.here)
+            let Observed { link, messages, .. } = &state.observed;
+            let first = messages.queue.iter().find(|queued| queued.message.0 == 1);
+            state.broken.is_none() && link.is_ready() && first.is_some_and(|queued| queued.here)
         };
         vec![Promise { id: "LIVE-4", pending }, Promise { id: "CLIENT-2", pending: unanswered }]
     }

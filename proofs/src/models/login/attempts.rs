@@ -1,10 +1,7 @@
 //! Attempts to log in ([`lockstep_model::login::attempts`]): several networks, several accounts, right and wrong
 //! passwords, many attempts at once, and time.
 //!
-//! The oracle keeps the list of wrong passwords with their times and states two laws over it, without buckets: an
-//! attempt is refused only for what its own network or its own account has done (ISO-1), and in no time does a key have
-//! more wrong passwords than its rate allows (LIM-1). While more keys are in use than are kept, the second law is not
-//! claimed for that kind of key.
+//! The oracle is `properties::attempts`.
 
 use core::time::Duration;
 
@@ -14,6 +11,7 @@ use stateright::{Model, Property};
 use crate::engine::profile::Profile;
 use crate::engine::proof::Proof;
 use crate::models::harness::checked;
+use crate::properties::attempts::{Attempt, Observed};
 
 /// A mistake: replacements for parts of the sound design.
 #[derive(Clone, Copy, Debug)]
@@ -62,27 +60,13 @@ fn tries() -> Tries {
     Tries { per_network: rate(3, 2), per_account: rate(2, 3), keys: 2 }
 }
 
-/// An attempt that was admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Attempt {
-    network: u8,
-    account: u8,
-    wrong: bool,
-}
-
 /// The machine, the attempts in progress, and the oracle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct State {
     attempts: Attempts<u8, u8>,
-    now: u64,
-    /// Attempts in progress, sorted, each with the network and the account that it is counted for.
-    open: Vec<(Attempt, (u8, u8))>,
-    /// The wrong passwords so far, with their times, sorted by time.
-    wrong: Vec<(u64, Attempt)>,
+    observed: Observed,
     made: u8,
     refused: bool,
-    /// Whether more networks, or accounts, have been in use than are kept.
-    crowded: [bool; 2],
     broken: Option<&'static str>,
 }
 
@@ -106,85 +90,40 @@ pub(crate) enum Action {
     Tick,
 }
 
-/// The two kinds of key.
-const KINDS: [fn(&Attempt) -> u8; 2] = [|attempt| attempt.network, |attempt| attempt.account];
-
 impl State {
-    /// The wrong passwords of a key since a time, and its attempts in progress.
-    fn used(&self, kind: usize, key: u8, span: u64) -> u64 {
-        let is = |attempt: &Attempt| KINDS[kind](attempt) == key;
-        let recent = self.wrong.iter().filter(|(at, attempt)| is(attempt) && at + span > self.now);
-        (recent.count() + self.open.iter().filter(|(attempt, _)| is(attempt)).count()) as u64
-    }
-
-    fn rate(kind: usize) -> (u64, u64) {
-        let rate = [tries().per_network, tries().per_account][kind];
-        (u64::from(rate.burst), u64::try_from(rate.refill.as_millis()).unwrap_or(u64::MAX))
-    }
-
     fn begin(&mut self, desk: &Desk, attempt: Attempt, socket: u8) {
         let network = (desk.mistake.network)(attempt.network, socket);
         let account = (desk.mistake.account)(attempt.account);
         (desk.mistake.found)(&mut self.attempts);
-        let begun = self.attempts.begin(&tries(), &network, Some(&account), self.now);
-        let full = [0, 1].map(|kind| {
-            let (burst, refill) = Self::rate(kind);
-            self.used(kind, KINDS[kind](&attempt), burst * refill) >= burst
-        });
+        let now = self.observed.now;
+        let begun = self.attempts.begin(&tries(), &network, Some(&account), now);
+        let full = self.observed.full(&tries(), &attempt);
         match begun {
-            Ok(()) => {
-                self.open.push((attempt, (network, account)));
-                self.open.sort_unstable();
-            }
+            Ok(()) => self.observed.begins(attempt, (network, account)),
             Err(wait) => {
                 self.refused = true;
                 self.expect(full.contains(&true), "ISO-1");
                 // With nothing in progress, the stated time is enough, and nothing less is.
-                if self.open.is_empty() {
+                if self.observed.open.is_empty() {
                     let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     let later = |after: u64| {
                         let mut attempts = self.attempts.clone();
-                        attempts.begin(&tries(), &network, Some(&account), self.now + after).is_ok()
+                        attempts.begin(&tries(), &network, Some(&account), now + after).is_ok()
                     };
                     let right = wait > 0 && !later(wait - 1) && (later(wait) || full == [true; 2]);
                     self.expect(right, "LIM-1");
                 }
             }
         }
-        self.note_crowds();
-    }
-
-    /// Notes whether more keys have been in use at once than are kept.
-    fn note_crowds(&mut self) {
-        for kind in 0..2 {
-            let (burst, refill) = Self::rate(kind);
-            let used = (0..8).filter(|key| self.used(kind, *key, burst * refill) > 0).count();
-            self.crowded[kind] |= used > tries().keys;
-        }
+        self.observed.note_crowds(&tries());
     }
 
     fn end(&mut self, index: usize) {
-        let (attempt, (network, account)) = self.open.remove(index);
+        let (attempt, (network, account)) = self.observed.ends(index);
         let outcome = if attempt.wrong { Outcome::Wrong } else { Outcome::Uncounted };
-        self.attempts.end(&tries(), &network, Some(&account), outcome, self.now);
-        if attempt.wrong {
-            self.wrong.push((self.now, attempt));
-            self.wrong.sort_unstable();
-        }
-        for (kind, key) in KINDS.iter().enumerate() {
-            let within = self.crowded[kind] || self.is_within(kind, key(&attempt));
-            self.expect(within, "LIM-1");
-        }
-    }
-
-    /// Whether a key has, in every time, at most its burst of wrong passwords and one more per refill.
-    fn is_within(&self, kind: usize, key: u8) -> bool {
-        let (burst, refill) = Self::rate(kind);
-        let times: Vec<u64> =
-            self.wrong.iter().filter(|(_, attempt)| KINDS[kind](attempt) == key).map(|(at, _)| *at).collect();
-        times.iter().enumerate().all(|(first, from)| {
-            times[first..].iter().zip(1..).all(|(to, count)| count <= burst + (to - from) / refill)
-        })
+        self.attempts.end(&tries(), &network, Some(&account), outcome, self.observed.now);
+        let within = self.observed.is_within(&tries(), &attempt);
+        self.expect(within, "LIM-1");
     }
 }
 
@@ -193,16 +132,7 @@ impl Model for Desk {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State {
-            attempts: Attempts::new(),
-            now: 0,
-            open: Vec::new(),
-            wrong: Vec::new(),
-            made: 0,
-            refused: false,
-            crowded: [false; 2],
-            broken: None,
-        }]
+        vec![State { attempts: Attempts::new(), observed: Observed::default(), made: 0, refused: false, broken: None }]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -217,9 +147,10 @@ impl Model for Desk {
             }
         }
         // Equal attempts are interchangeable.
-        let first = |index: &usize| *index == 0 || state.open[*index] != state.open[*index - 1];
-        actions.extend((0..state.open.len()).filter(first).map(Action::End));
-        if state.now < u64::from(self.ticks) {
+        let open = &state.observed.open;
+        let first = |index: &usize| *index == 0 || open[*index] != open[*index - 1];
+        actions.extend((0..open.len()).filter(first).map(Action::End));
+        if state.observed.now < u64::from(self.ticks) {
             actions.push(Action::Tick);
         }
     }
@@ -234,7 +165,7 @@ impl Model for Desk {
                 next.begin(self, Attempt { network, account, wrong }, socket);
             }
             Action::End(index) => next.end(index),
-            Action::Tick => next.now += 1,
+            Action::Tick => next.observed.now += 1,
         }
         let bounded = next.attempts.check(&tries()).is_ok();
         next.expect(bounded, "LIM-1");
@@ -246,16 +177,17 @@ impl Model for Desk {
         all.extend([
             Property::sometimes("ISO-1.beside", |_, state: &State| {
                 // One account has no token left while another's attempt is admitted.
-                state
-                    .open
-                    .iter()
-                    .any(|(open, _)| (0..2).any(|other| other != open.account && state.used(1, other, 6) > 1))
+                let observed = &state.observed;
+                let mut open = observed.open.iter();
+                open.any(|(open, _)| (0..2).any(|other| other != open.account && observed.used(1, other, 6) > 1))
             }),
             Property::sometimes("LIM-1.refused", |_, state: &State| state.refused),
-            Property::sometimes("LIM-1.refilled", |_, state: &State| state.wrong.len() > 2 && state.now > 2),
+            Property::sometimes("LIM-1.refilled", |_, state: &State| {
+                state.observed.wrong.len() > 2 && state.observed.now > 2
+            }),
         ]);
         if usize::from(self.networks) > tries().keys {
-            all.push(Property::sometimes("LIM-1.crowded", |_, state: &State| state.crowded[0]));
+            all.push(Property::sometimes("LIM-1.crowded", |_, state: &State| state.observed.crowded[0]));
         }
         all
     }

@@ -6,12 +6,12 @@ use std::mem;
 use lockstep_model::CredentialId;
 use lockstep_model::login::{Answer, Ask, Holder, Input, Logins, Now, Output, Reach, Record, Standing, Why};
 
-use super::oracle::Truth;
-use super::{Action, Gateway, NAME, Request, State, Subject, THIEF, Tab, Write};
+use super::{Action, Cookie, Gateway, NAME, Request, State, Subject, THIEF, Tab, Write};
+use crate::properties::login::{Found, Login};
 
 impl State {
-    pub(super) fn actions(&self, actions: &mut Vec<Action>) {
-        self.requests(actions);
+    pub(super) fn actions(&self, begun: usize, actions: &mut Vec<Action>) {
+        self.requests(begun, actions);
         for (index, tab) in self.tabs.iter().enumerate() {
             match tab {
                 Tab::Idle => {}
@@ -46,14 +46,17 @@ impl State {
         }
     }
 
-    fn requests(&self, actions: &mut Vec<Action>) {
+    fn requests(&self, begun: usize, actions: &mut Vec<Action>) {
         if self.requests == 0 {
             return;
         }
         // The tabs are interchangeable: the second is used if the first is busy.
         let free = self.tabs[..THIEF].iter().position(|tab| *tab == Tab::Idle);
         if let Some(tab) = free {
-            if tab == 0 && !self.file.absent && self.file.roster.accounts().contains_key(&NAME) && self.truths.len() < 3
+            if tab == 0
+                && !self.file.absent
+                && self.file.roster.accounts().contains_key(&NAME)
+                && self.observed.logins.len() < begun
             {
                 actions.push(Action::LogIn(tab));
             }
@@ -118,10 +121,10 @@ impl State {
             Action::LogOut(tab, reach) => {
                 self.requests -= 1;
                 let Some((login, turn)) = self.jar else { return };
-                let ended = self.ends(login, reach);
-                self.excuse(&ended);
+                let ended = self.observed.ends(login, reach);
+                self.observed.excuse(&ended);
                 if reach == Reach::Everywhere {
-                    self.excuse_person();
+                    self.observed.excuse_all();
                 }
                 self.tabs[tab] = Tab::Waiting(Request::LogOut(ended));
                 self.feed(gateway, Input::LogOut { ask: ask(tab), login, turn, reach });
@@ -134,7 +137,7 @@ impl State {
             Action::GiveUp(tab) => {
                 self.trouble -= 1;
                 if let Tab::Waiting(Request::LogIn(login)) = mem::take(&mut self.tabs[tab]) {
-                    self.excuse(&[login]);
+                    self.observed.excuse(&[login]);
                 }
                 self.feed(gateway, Input::GiveUp(ask(tab)));
             }
@@ -186,10 +189,9 @@ impl State {
     fn log_in(&mut self, gateway: &Gateway, tab: usize) {
         self.requests -= 1;
         let Some((subject, version)) = self.file.roster.versions().next() else { return };
-        let id = CredentialId(1 + self.truths.len() as u64);
-        self.make_room(gateway.limits.per_subject);
-        let truth = Truth::new(subject.clone(), self.file.person, self.time);
-        self.truths.insert(id, truth);
+        let id = CredentialId(1 + self.observed.logins.len() as u64);
+        let (person, most) = (self.file.person, gateway.limits.per_subject);
+        self.observed.begins(id, subject.clone(), person, self.time, most);
         self.tabs[tab] = Tab::Waiting(Request::LogIn(id));
         let ask = Ask(u64::try_from(tab).unwrap_or(u64::MAX));
         self.feed(gateway, Input::LogIn { ask, login: id, subject, version, now: self.now });
@@ -198,9 +200,9 @@ impl State {
     fn arrive(&mut self, gateway: &Gateway, tab: usize) {
         let Tab::Sent(cookie) = self.tabs[tab] else { return };
         if tab == THIEF {
-            self.excuse(&[cookie.0]);
+            self.observed.excuse(&[cookie.0]);
         }
-        self.used(cookie);
+        self.observed.uses(cookie, self.time);
         self.tabs[tab] = Tab::Waiting(Request::Refresh(cookie));
         let ask = Ask(u64::try_from(tab).unwrap_or(u64::MAX));
         self.feed(gateway, Input::Refresh { ask, login: cookie.0, turn: cookie.1, now: self.now });
@@ -220,7 +222,7 @@ impl State {
 
     fn administer(&mut self, action: Action) {
         self.trouble -= 1;
-        self.excuse_person();
+        self.observed.excuse_all();
         let (file, at) = (&mut self.file, self.now.wall);
         let done = match action {
             Action::Add => {
@@ -259,8 +261,7 @@ impl State {
                 *tab = Tab::Idle;
             }
         }
-        // An ungranted use is no use.
-        self.truths.values_mut().for_each(|truth| truth.asked = None);
+        self.observed.forget_uses();
         self.look(gateway);
     }
 
@@ -295,8 +296,8 @@ impl State {
             Output::Append(records) => self.begin(Write { replaces: false, records }),
             Output::Replace(records) => self.begin(Write { replaces: true, records }),
             Output::Ended { login, why, .. } => {
-                if let (Some(truth), Why::Reused) = (self.truths.get_mut(&login), why) {
-                    truth.reused = true;
+                if why == Why::Reused {
+                    self.observed.was_reused(login);
                 }
             }
             Output::Retry => {
@@ -304,6 +305,38 @@ impl State {
                 self.retry = true;
             }
         }
+    }
+
+    fn answered(&mut self, request: &Request, answer: &Answer<Subject>) {
+        let right = match request {
+            Request::LogIn(login) => self.observed.begun(*login, answer),
+            Request::Refresh(cookie) => {
+                let waits = |tab: &Tab| matches!(tab, Tab::Waiting(Request::Refresh((other, _))) if *other == cookie.0);
+                let shared = self.tabs.iter().any(waits);
+                self.observed.refreshed(*cookie, answer, shared)
+            }
+            Request::LogOut(ended) => self.observed.logged_out(ended, answer),
+        };
+        self.expect(right, "AUTH-4");
+    }
+
+    /// Checks the machine and the disk against the answers so far.
+    pub(super) fn check(&mut self, gateway: &Gateway) {
+        self.observed.elapse(self.time, &gateway.limits);
+        let exists = !self.file.roster.accounts().is_empty();
+        let find = |id: CredentialId, login: &Login<Subject>| Found {
+            good: (gateway.mistake.good)(self, id),
+            kept: self.disk.logins().contains_key(&id),
+            changed: self.file.looked && !(exists && login.person == self.file.person),
+        };
+        if let Some(property) = self.observed.violated_by(find, |id| self.goes_on(gateway, id)) {
+            self.violated(property);
+        }
+    }
+
+    /// Whether a login is like this.
+    pub(super) fn any(&self, is: impl Fn(&Login<Subject>) -> bool) -> bool {
+        self.observed.logins.values().any(is)
     }
 
     fn begin(&mut self, write: Write) {
@@ -319,6 +352,36 @@ impl State {
 
     pub(super) fn is_ending(&self) -> bool {
         self.logins.logins().values().any(|state| state.login().is_none())
+    }
+
+    /// Whether every cookie that the browser has for the login would be accepted, now and after a crash.
+    fn goes_on(&self, gateway: &Gateway, login: CredentialId) -> bool {
+        let sent = self.tabs[..THIEF].iter().filter_map(|tab| match tab {
+            Tab::Sent(cookie) => Some(*cookie),
+            Tab::Answered(Request::LogIn(login) | Request::Refresh((login, _)), Answer::Admitted { turn, .. }) => {
+                Some((*login, *turn))
+            }
+            Tab::Idle | Tab::Waiting(_) | Tab::Answered(..) => None,
+        });
+        let mut cookies = sent.chain(self.jar).filter(|cookie| cookie.0 == login);
+        cookies.all(|cookie| {
+            let mut restarted = self.disk.clone();
+            let looked = Input::Looked(self.file.roster.versions().collect());
+            let _ = restarted.step(&gateway.limits, looked, &mut Vec::new());
+            self.takes(gateway, &self.logins, cookie, self.now.up) && self.takes(gateway, &restarted, cookie, 0)
+        })
+    }
+
+    /// Whether a cookie would be accepted, if the wall clock does not speak against it.
+    fn takes(&self, gateway: &Gateway, logins: &Logins<Subject>, cookie: Cookie, up: u64) -> bool {
+        let (mut logins, mut outputs, ask) = (logins.clone(), Vec::new(), Ask(9));
+        let now = Now { wall: 0, up };
+        let input = Input::Refresh { ask, login: cookie.0, turn: cookie.1, now };
+        let Some(input) = (gateway.mistake.feed)(self, input) else { return false };
+        let _ = logins.step(&gateway.limits, input, &mut outputs);
+        !outputs
+            .iter()
+            .any(|output| matches!(output, Output::Answer(_, Answer::Ended | Answer::Refused) | Output::Ended { .. }))
     }
 }
 

@@ -4,9 +4,7 @@
 //! Dates of issue are true, because the issuer's clock is correct. Our clock may be ahead or behind, and jump at any
 //! time. A token is checked against our clock as the verifier does: neither expired nor issued in the future.
 //!
-//! A token that was issued before a revocation while our clock was behind, and that we never saw, cannot be
-//! distinguished from one issued afterwards. Nothing is claimed for it, except that a single revoked token is rejected
-//! for as long as the revocation is remembered.
+//! The oracle is `properties::revocation`.
 
 use lockstep_model::CredentialId;
 use lockstep_model::login::revoked::Issued;
@@ -17,6 +15,7 @@ use super::limits;
 use crate::engine::profile::Profile;
 use crate::engine::proof::Proof;
 use crate::models::harness::checked;
+use crate::properties::revocation::Observed;
 
 /// The model.
 #[derive(Clone, Copy, Debug)]
@@ -60,15 +59,6 @@ const SUBJECT: u8 = 1;
 /// How long a token lives: no longer than its revocation is remembered.
 const LIFE: u64 = 2;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Token {
-    issued: u64,
-    seen: bool,
-    /// Whether the revocation was requested when this token could not be distinguished from a later one.
-    doubtful: bool,
-    revoked: bool,
-}
-
 /// A write in progress.
 type Write = (bool, Vec<Record<u8>>);
 
@@ -82,9 +72,7 @@ pub(crate) struct State {
     time: u64,
     wall: u64,
     up: u64,
-    tokens: Vec<Token>,
-    /// The revocation that waits for its answer: of one token or of all, and its request number.
-    asked: Option<(Option<usize>, usize)>,
+    observed: Observed,
     trouble: u8,
     broken: Option<&'static str>,
 }
@@ -120,7 +108,7 @@ const fn credential(token: usize) -> CredentialId {
 
 impl State {
     fn admits(&self, logins: &Logins<u8>, token: usize) -> bool {
-        let issued = self.tokens[token].issued;
+        let issued = self.observed.tokens[token].issued;
         let dates = Issued { at: Some(issued), earliest: issued, leeway: 0 };
         let dated = issued <= self.wall && self.wall < issued + LIFE;
         dated && logins.revoked().check_token(&SUBJECT, credential(token), dates).is_ok()
@@ -134,8 +122,7 @@ impl State {
         }
         for output in outputs {
             match output {
-                Output::Answer(_, Answer::Ended) => self.answered(),
-                Output::Answer(..) => self.asked = None,
+                Output::Answer(_, answer) => self.observed.answered(answer == Answer::Ended),
                 Output::Append(records) => self.write = Some((false, records)),
                 Output::Replace(records) => self.write = Some((true, records)),
                 Output::Retry => self.retry = true,
@@ -144,19 +131,9 @@ impl State {
         }
     }
 
-    fn answered(&mut self) {
-        let Some((which, issued)) = self.asked.take() else { return };
-        for (number, token) in self.tokens.iter_mut().enumerate().take(issued) {
-            token.revoked |= which.is_none_or(|which| which == number) && !token.doubtful;
-        }
-    }
-
     fn revoke(&mut self, which: Option<usize>) {
         self.trouble -= 1;
-        for token in &mut self.tokens {
-            token.doubtful = !token.seen && token.issued > self.wall;
-        }
-        self.asked = Some((which, self.tokens.len()));
+        self.observed.asks(which, self.wall);
         let now = Now { wall: self.wall, up: self.up };
         let credential = which.map(credential);
         self.feed(Input::Revoke { ask: Ask(1), subject: SUBJECT, credential, now });
@@ -177,7 +154,7 @@ impl State {
         (model.begins)(&mut self.logins, self.wall);
         self.disk = Logins::new();
         self.logins.records().into_iter().for_each(|record| self.disk.note(record));
-        (self.up, self.retry, self.asked) = (0, false, None);
+        (self.up, self.retry) = (0, false);
     }
 }
 
@@ -194,8 +171,7 @@ impl Model for Tokens {
             time: 10,
             wall: 10,
             up: 0,
-            tokens: Vec::new(),
-            asked: None,
+            observed: Observed::default(),
             trouble: self.trouble,
             broken: None,
         }]
@@ -205,11 +181,12 @@ impl Model for Tokens {
         if state.broken.is_some() {
             return;
         }
-        if state.tokens.len() < self.tokens {
+        let tokens = &state.observed.tokens;
+        if tokens.len() < self.tokens {
             actions.push(Action::Issue);
         }
-        let unseen = |number: &usize| !state.tokens[*number].seen && state.admits(&state.logins, *number);
-        actions.extend((0..state.tokens.len()).filter(unseen).map(Action::Present));
+        let unseen = |number: &usize| !tokens[*number].seen && state.admits(&state.logins, *number);
+        actions.extend((0..tokens.len()).filter(unseen).map(Action::Present));
         if state.write.is_some() {
             actions.push(Action::Written);
         }
@@ -219,9 +196,9 @@ impl Model for Tokens {
         if state.trouble == 0 {
             return;
         }
-        if state.asked.is_none() && !state.tokens.is_empty() {
+        if !state.observed.is_asked() && !tokens.is_empty() {
             actions.push(Action::Revoke(None));
-            actions.extend((0..state.tokens.len()).map(Some).map(Action::Revoke));
+            actions.extend((0..tokens.len()).map(Some).map(Action::Revoke));
         }
         if state.write.is_some() {
             actions.extend([false, true].map(Action::Fail));
@@ -234,11 +211,11 @@ impl Model for Tokens {
         let mut next = last.clone();
         match action {
             Action::Issue => {
-                next.tokens.push(Token { issued: next.time, seen: false, doubtful: false, revoked: false });
+                next.observed.issued(next.time);
             }
             Action::Present(number) => {
-                next.tokens[number].seen = true;
-                next.feed(Input::Seen { issued: next.tokens[number].issued });
+                next.observed.tokens[number].seen = true;
+                next.feed(Input::Seen { issued: next.observed.tokens[number].issued });
             }
             Action::Revoke(which) => next.revoke(which),
             Action::Written => {
@@ -258,9 +235,7 @@ impl Model for Tokens {
                 next.trouble -= 1;
                 next.apply(done);
                 next.restart(*self);
-                // What was seen and not written is no longer known.
-                let written = next.logins.revoked().seen();
-                next.tokens.iter_mut().for_each(|token| token.seen &= token.issued <= written);
+                next.observed.forget(next.logins.revoked().seen());
             }
             Action::Elapse => {
                 next.trouble -= 1;
@@ -271,20 +246,21 @@ impl Model for Tokens {
                 next.wall = next.time.saturating_add_signed(by);
             }
         }
-        let revoked = (0..next.tokens.len()).filter(|number| next.tokens[*number].revoked);
-        let good =
-            revoked.filter(|number| next.admits(&next.logins, *number) || next.admits(&next.disk, *number)).count();
-        next.expect(good == 0, "AUTH-4");
+        let accepts = |number| next.admits(&next.logins, number) || next.admits(&next.disk, number);
+        let violated = next.observed.is_violated_by(accepts);
+        next.expect(!violated, "AUTH-4");
         Some(next)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         let mut all = unbroken();
         all.extend([
-            Property::sometimes("AUTH-4.revoked", |_, state: &State| state.tokens.iter().any(|token| token.revoked)),
+            Property::sometimes("AUTH-4.revoked", |_, state: &State| {
+                state.observed.tokens.iter().any(|token| token.revoked)
+            }),
             Property::sometimes("AUTH-4.good", |_, state: &State| {
-                state.tokens.iter().any(|token| token.revoked)
-                    && (0..state.tokens.len()).any(|number| state.admits(&state.logins, number))
+                state.observed.tokens.iter().any(|token| token.revoked)
+                    && (0..state.observed.tokens.len()).any(|number| state.admits(&state.logins, number))
             }),
             Property::sometimes("LIM-1.dropped", |_, state: &State| state.logins.revoked().floor() > 0),
         ]);

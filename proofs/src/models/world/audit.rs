@@ -316,7 +316,8 @@ impl World {
             }
             Request::Delete { thread, deletion, .. } => {
                 let fits = self.room(setup, user).is_some_and(|room| room > 0);
-                Some(Due::Deleted { user, thread: *thread, deletion: *deletion, fits })
+                let busy = refusals_of_deletions(&session.members().get(&id)?.connection);
+                Some(Due::Deleted { user, thread: *thread, deletion: *deletion, fits, busy })
             }
             _ => None,
         }
@@ -331,7 +332,7 @@ impl World {
             let open = self.gateway.slots().get(&user).is_some_and(|slot| slot.session.runs().contains_key(&run));
             return self.expect(!open, "RUN-3");
         }
-        if let Due::Deleted { user, thread, deletion, fits } = due {
+        if let Due::Deleted { user, thread, deletion, fits, .. } = due {
             self.check_deletion(user, thread, deletion, fits);
         }
         if let Due::Resumed(user, run) = due {
@@ -351,8 +352,8 @@ impl World {
                 let forgotten = told(&|control| *control == Control::Refused { message, code: Code::Forgotten });
                 self.expect(forgotten, "RUN-2");
             }
-            Due::Deleted { fits, .. } => {
-                let refused = told(&|control| *control == Control::Error(Code::Busy));
+            Due::Deleted { fits, busy, .. } => {
+                let refused = refusals_of_deletions(connection) > busy;
                 self.expect(refused != fits, "RET-1");
             }
             Due::NotResumed(code) => {
@@ -383,6 +384,8 @@ pub(super) enum Due {
         deletion: RunId,
         /// Whether there is room for the deletion.
         fits: bool,
+        /// Refusals of earlier deletions that wait to be pulled.
+        busy: usize,
     },
     /// The run resumes.
     Resumed(UserId, RunId),
@@ -414,9 +417,14 @@ fn waits(session: &Session<Payload>, timer: Timer) -> bool {
 }
 
 /// A connection's own frames that wait to be pulled.
-fn waiting(connection: &Connection<Payload>) -> impl Iterator<Item = Frame<Payload>> {
+pub(super) fn waiting(connection: &Connection<Payload>) -> impl Iterator<Item = Frame<Payload>> {
     let mut connection = connection.clone();
     core::iter::from_fn(move || connection.pull())
+}
+
+/// Refusals of deletions among the frames that wait to be pulled.
+fn refusals_of_deletions(connection: &Connection<Payload>) -> usize {
+    waiting(connection).filter(|frame| *frame == Frame::Control(Control::Error(Code::Busy))).count()
 }
 
 /// The last mode among the frames that wait to be pulled.
