@@ -12,8 +12,6 @@ mod messages;
 mod notices;
 mod position;
 mod queue;
-mod random;
-mod world;
 
 use std::collections::VecDeque;
 
