@@ -34,4 +34,5 @@ pub mod session_chart;
 pub mod session_memory;
 pub mod storage;
 pub mod stream;
+pub mod whole;
 pub mod world;

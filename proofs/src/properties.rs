@@ -1,8 +1,8 @@
 //! The properties, each stated once, as an observer of events.
 //!
 //! An observer is fed with what happens, in the order in which it happens, and knows nothing of the machine that it
-//! observes. What it returns is the rule that an event breaks. The models keep observers in their states, `prove history`
-//! feeds them with what clients saw, and the machines' random tests with what a machine emits.
+//! observes. What it returns is the rule that an event breaks. The models keep observers in their states, for searches and
+//! for random walks, and `prove history` feeds them with what clients saw.
 //!
 //! | module | properties | events |
 //! | --- | --- | --- |
@@ -15,7 +15,7 @@
 //! | [`run`] | RUN-1 | the events of one run |
 //! | [`stream`] | STR-1 | the positions that one reader is told |
 //!
-//! The modules here use `lockstep_model` and nothing else of this crate: the machines' tests compile the same files.
+//! The modules here use `lockstep_model` and nothing else of this crate.
 
 pub(crate) mod attempts;
 pub(crate) mod attribution;

@@ -8,7 +8,7 @@ use crate::engine::profile::Profile;
 use crate::engine::race::Race;
 use crate::models::{
     auth, backlog, client, connection, deletion, editing, golden, handover, isolation, login, modes, node, notice,
-    operator, parts, pause, position, queue, run, session, session_chart, session_memory, storage, stream,
+    operator, parts, pause, position, queue, run, session, session_chart, session_memory, storage, stream, whole,
 };
 use crate::races;
 
@@ -47,8 +47,17 @@ pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
 pub fn walked() -> Vec<Box<dyn Checkable>> {
     // At the largest bounds of `parts` a refusal may leave after the run that caused it has ended. Its oracle judges a
     // refusal when it leaves, and would report ISO-1.
-    let long: [Box<dyn Checkable>; 3] =
-        [Box::new(connection::long()), Box::new(stream::long()), Box::new(parts::model(Profile::Ci))];
+    let long: [Box<dyn Checkable>; 9] = [
+        Box::new(connection::long()),
+        Box::new(stream::long()),
+        Box::new(client::long()),
+        Box::new(login::long()),
+        Box::new(login::tokens::long()),
+        Box::new(login::attempts::long()),
+        Box::new(parts::model(Profile::Ci)),
+        Box::new(whole::long()),
+        Box::new(whole::kept()),
+    ];
     let mut walked = models(Profile::Deep);
     walked.retain(|model| !long.iter().any(|other| other.name() == model.name()));
     walked.extend(long);

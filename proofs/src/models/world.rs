@@ -118,6 +118,15 @@ impl Proof for Explored {
         true
     }
 
+    fn weight(&self, action: &Action) -> u32 {
+        match action {
+            Action::Expire(..) => 2,
+            Action::Send(_) => 8,
+            _ if action.fairness(&self.setup).is_some() => 8,
+            _ => 1,
+        }
+    }
+
     fn fairness(&self, action: &Action) -> Option<u8> {
         action.fairness(&self.setup)
     }

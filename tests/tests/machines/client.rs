@@ -2,8 +2,6 @@
 
 mod exact;
 mod frames;
-mod gateway;
-mod random;
 mod settled;
 
 use core::time::Duration;

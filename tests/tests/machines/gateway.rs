@@ -1,13 +1,8 @@
 //! All machines of one process, composed.
 
-mod clients;
 mod exact;
 mod guard;
-mod moves;
-mod random;
-mod reach;
 mod sessions;
-mod world;
 
 use lockstep_model::connection;
 use lockstep_model::frame::{Control, ReadFrom};

@@ -2,7 +2,6 @@
 
 mod attempts;
 mod exact;
-mod random;
 mod roster;
 
 use lockstep_model::login::{Ask, Input, Limits, Logins, Now, Output};

@@ -13,8 +13,6 @@ mod notices;
 mod pauses;
 mod position;
 mod queue;
-mod random;
-mod world;
 
 use std::collections::VecDeque;
 

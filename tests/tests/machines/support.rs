@@ -75,11 +75,6 @@ pub(crate) fn cases() -> Config {
     Config { max_shrink_iters: 20_000, ..Config::default() }
 }
 
-/// Four times as many, for states that only many events together reach.
-pub(crate) fn many_cases() -> Config {
-    Config { cases: cases().cases.saturating_mul(4), ..cases() }
-}
-
 /// A grant. The tests have few users, so that their inputs interact.
 pub(crate) const fn grant(user: u64, credential: u64, generation: u32) -> Grant {
     Grant { user: UserId(user), credential: CredentialId(credential), generation: RevocationGeneration(generation) }

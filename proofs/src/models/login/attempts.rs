@@ -49,6 +49,11 @@ pub(crate) fn model(profile: Profile) -> Desk {
     Desk { networks, accounts, attempts, ticks, mistake: Mistake::NONE }
 }
 
+/// Returns the model at bounds for long random walks.
+pub(crate) fn long() -> Desk {
+    Desk { networks: 4, accounts: 4, attempts: 200, ticks: 200, mistake: Mistake::NONE }
+}
+
 /// The smallest model that a mistake needs.
 pub(crate) fn small(mistake: Mistake) -> Desk {
     Desk { networks: 2, accounts: 2, attempts: 4, ticks: 1, mistake }

@@ -38,6 +38,11 @@ pub(crate) fn model(profile: Profile) -> Tokens {
     Tokens { tokens, trouble, begins: |logins, _| logins.sweep(&limits()) }
 }
 
+/// Returns the model at bounds for long random walks.
+pub(crate) fn long() -> Tokens {
+    Tokens { tokens: 30, trouble: 100, ..model(Profile::Quick) }
+}
+
 /// The smallest model that a mistake needs.
 pub(crate) fn small() -> Tokens {
     Tokens { tokens: 1, trouble: 4, ..model(Profile::Quick) }

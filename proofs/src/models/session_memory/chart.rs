@@ -1,4 +1,4 @@
-//! A session and its memory as a model, named `limits` on the command line.
+//! A session and its memory as a model, named `memory` on the command line.
 
 use lockstep_model::session::{Restore, State as Phase};
 use lockstep_model::{CredentialId, Mode, RevocationGeneration, Scope, Timer};
@@ -109,7 +109,7 @@ impl Model for SessionMemory {
 
 impl Proof for SessionMemory {
     fn name(&self) -> &'static str {
-        "limits"
+        "memory"
     }
 
     fn about(&self) -> &'static str {

@@ -10,7 +10,6 @@ use lockstep_model::{
 };
 
 use super::action::{AgentStep, is_received, message_of, notice_id};
-use super::audit::waiting;
 use super::setup::Setup;
 use super::state::{Payload, Verification, World};
 use super::storage::recorded;
@@ -109,6 +108,9 @@ impl World {
                 );
                 self.expect(right, "RUN-2");
             }
+            Frame::Control(Control::Refused { code: Code::Forgotten, message })
+                if self.is_message_deleted(valid.user, *message) => {}
+            Frame::Control(Control::Refused { code, .. }) => self.check_refusal(setup, id, valid.user, *code),
             Frame::Control(Control::GoingAway(successor)) => self.check_going(id, *successor),
             Frame::Control(_) => self.expect(socket.observed.reader.at().is_some(), "CONN-2"),
             Frame::Event(entry) => self.check_entry(setup, id, valid, entry),
@@ -140,24 +142,8 @@ impl World {
         self.expect(deserved, "CONN-1");
     }
 
-    /// Checks the refusal of a message, in the step that decides it. The frame may leave when its reason is over.
-    pub(super) fn check_decision(&mut self, setup: &Setup, id: ConnectionId, message: MessageId) {
-        let Some(user) = self.gateway.user_of(id) else { return };
-        let Some(connection) = self.gateway.connection(id) else { return };
-        let refused = waiting(connection).find_map(|frame| match frame {
-            Frame::Control(Control::Refused { message: told, code }) if told == message => Some(code),
-            _ => None,
-        });
-        match refused {
-            Some(Code::Forgotten) if self.is_message_deleted(user, message) => {}
-            Some(code) => self.check_refusal(setup, id, user, code),
-            None => {}
-        }
-    }
-
-    /// ISO-1: no message is refused because of another user's runs. LIM-1: nor for a breaker whose time is over. NODE-1:
-    /// nor for a mode that the node is not in. RUN-2: nor as forgotten, while everything after the position where its
-    /// connection began can be read.
+    /// ISO-1: no message is refused because of another user's runs. LIM-1: nor for a breaker whose time is over. NODE-1: nor for a mode that the node is not in.
+    /// RUN-2: nor as forgotten, while everything after the position where its connection began can be read.
     fn check_refusal(&mut self, setup: &Setup, id: ConnectionId, user: UserId, code: Code) {
         let index = usize::try_from(user.0).unwrap_or(0);
         let slot = self.gateway.slots().get(&user);

@@ -462,18 +462,9 @@ impl World {
             drawings.push(draw::input(&input));
         }
         let (waiting, begun) = (self.unconfirmed(&input), self.begun_runs());
-        let message = match &input {
-            Input::Connection { connection, input: connection::Input::Received(Request::Message { message, .. }) } => {
-                Some((*connection, *message))
-            }
-            _ => None,
-        };
         let step = self.gateway.step(&setup.bounds, input, &mut scratch.outputs);
         if let Err(lockstep_model::Violation(property)) = self.gateway.check(&setup.bounds) {
             self.violated(property);
-        }
-        if let Some((connection, message)) = message {
-            self.check_decision(setup, connection, message);
         }
         let mut outputs = std::mem::take(&mut scratch.outputs.list);
         if let Some(mistake) = setup.mistake {
