@@ -7,6 +7,8 @@
 //! | the same with `resume`, or with results of the front end's tools | the run goes on with these answers; 404 if there is none |
 //! | `POST /agui/cancel` with the same body | 204: the run is cancelled; 404 if it is not known, or has ended |
 //!
+//! With `agui = false` in the configuration, these paths are not found.
+//!
 //! The credential is a token in `Authorization: Bearer`. A page of another origin must be in the configuration's
 //! `origins`, as for the socket. An error before the stream begins has a status and a JSON body. The end of a request
 //! does not end the run, because a lost connection looks the same: to stop a run, a front end cancels it.
