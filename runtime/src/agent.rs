@@ -11,9 +11,9 @@ mod run;
 
 pub use history::{End, Exchange, Step, ToolCall, Turn};
 pub(crate) use run::Progress;
-pub use run::{EmitError, Run, RunSink, SoFar, ToolError};
 #[cfg(feature = "agui")]
-pub(crate) use run::{RemoteCall, tool_named};
+pub(crate) use run::calls::{RemoteCall, tool_named};
+pub use run::{EmitError, Run, RunSink, SoFar, ToolError};
 
 #[cfg(feature = "agui")]
 pub mod agui;

@@ -25,11 +25,9 @@ use crate::sync::lock;
 use crate::verify::BoxFuture;
 
 #[cfg(feature = "agui")]
-mod calls;
+pub(crate) mod calls;
 mod error;
 
-#[cfg(feature = "agui")]
-pub(crate) use self::calls::{RemoteCall, tool_named};
 pub use self::error::{EmitError, ToolError};
 
 /// How long an emit that the machine refused for backpressure waits before it retries, if no event of this run becomes
