@@ -35,6 +35,14 @@ pub enum NotBegun {
     NoSuchPlace,
 }
 
+impl NotBegun {
+    /// The request has answers, and nothing waits for them.
+    fn no_run() -> Self {
+        let message = "the newest message of the user has no run that waits for an answer";
+        Self::Refused { code: "unknown_run".to_owned(), message: message.to_owned() }
+    }
+}
+
 impl fmt::Display for NotBegun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -133,12 +141,9 @@ impl Manager {
             pause: None,
             first,
         };
-        let known = self.say(&mut connection, asked, repeat).await.map_err(|not| match not {
-            NotBegun::Refused { code, .. } if code == "forgotten" && !asked.answers.is_empty() => NotBegun::Refused {
-                code: "unknown_run".to_owned(),
-                message: "the newest message of the user has no run that waits for an answer".to_owned(),
-            },
-            other => other,
+        let known = self.say(&mut connection, asked, repeat).await.map_err(|not| {
+            let is_unknown = matches!(&not, NotBegun::Refused { code, .. } if code == "forgotten");
+            if is_unknown && !asked.answers.is_empty() { NotBegun::no_run() } else { not }
         });
         match known? {
             Answer::Received(frame) => {
