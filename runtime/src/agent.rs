@@ -11,6 +11,8 @@ mod run;
 
 pub use history::{End, Exchange, Step, ToolCall, Turn};
 pub(crate) use run::Progress;
+#[cfg(feature = "agui")]
+pub(crate) use run::calls::{RemoteCall, tool_named};
 pub use run::{EmitError, Run, RunSink, SoFar, ToolError};
 
 #[cfg(feature = "agui")]

@@ -231,8 +231,9 @@ test("what is wrong with a request is told by its status", options, async () => 
     [400, "bad_request", {}, good],
     [400, "bad_request", { ...input, messages: [] }, good],
     [400, "bad_request", input, { ...good, "last-event-id": "nonsense" }],
-    [422, "unsupported", { ...input, resume: [{ interruptId: "i", status: "resolved" }] }, good],
-    [422, "unsupported", { ...input, messages: [...input.messages, { id: "t", role: "tool", toolCallId: "c", content: "1" }] }, good],
+    [400, "bad_request", { ...input, resume: [{ interruptId: "i", status: "perhaps" }] }, good],
+    [404, "unknown_run", { ...input, resume: [{ interruptId: "i", status: "resolved" }] }, good],
+    [404, "unknown_run", { ...input, messages: [...input.messages, { id: "t", role: "tool", toolCallId: "c", content: "1" }] }, good],
     [413, "too_large", inputOf("t", "x".repeat(70_000)), good],
     [413, "too_large", inputOf("t", "x".repeat(1_100_000)), good],
   ]) {
@@ -257,6 +258,75 @@ test("an agent of another language answers, with thoughts, tool and text", optio
   assert.equal((await ask(agent, "thanks")).at(-1).content, "You said: what is 2 and 3? | thanks");
   const events = await kept(remote, agent.threadId);
   assert.deepEqual([count(events, "tool_executing"), count(events, "tool_completed"), count(events, "agent_completed")], [1, 1, 2]);
+});
+
+const seen = async () => (await fetch(`${serverUrl}seen`)).json();
+
+test("an approval at an agent of another language waits for the front end, and its tool runs once", options, async () => {
+  const agent = await frontEnd(remote);
+  const first = await ask(agent, "pay");
+  const [interrupt, ...others] = agent.pendingInterrupts;
+  assert.equal(others.length, 0);
+  assert.equal(interrupt.toolCallId, first.find((message) => message.toolCalls).toolCalls[0].id);
+  assert.match(interrupt.message, /^Approve pay\(.*5.*\)\?$/);
+  assert.deepEqual(interrupt.responseSchema.required, ["approved"]);
+  await assert.rejects(agent.runAgent(), /not addressed/, "the client itself wants an answer");
+  const copy = agent.clone();
+  const resume = [{ interruptId: interrupt.id, status: "resolved", payload: { approved: true } }];
+  const { newMessages } = await agent.runAgent({ resume });
+  assert.equal(newMessages.find((message) => message.role === "tool").content, "paid 5 euros");
+  assert.equal(agent.messages.at(-1).content, "pay: paid 5 euros");
+  assert.deepEqual(agent.pendingInterrupts, []);
+  // The same answer again, from another client: the first counted.
+  copy.headers = agent.headers;
+  await copy.runAgent({ resume });
+  assert.equal(copy.messages.at(-1).content, "pay: paid 5 euros");
+  assert.equal((await seen()).paid, 1);
+  const events = await kept(remote, agent.threadId);
+  assert.deepEqual(["agent_paused", "agent_resumed", "tool_executing", "tool_completed", "agent_completed"].map((type) => count(events, type)), [1, 1, 1, 1, 1]);
+  // The conversation goes on.
+  assert.equal((await ask(agent, "thanks")).at(-1).content, "You said: pay | thanks");
+});
+
+test("what is denied or left unanswered is not done, over a restart too", options, async () => {
+  const { paid } = await seen();
+  for (const answer of [{ status: "resolved", payload: { approved: false, reason: "too much" } }, { status: "cancelled" }]) {
+    const agent = await frontEnd(remote);
+    await ask(agent, "pay");
+    await end(remote.process);
+    await remote.start();
+    agent.headers = (await frontEnd(remote)).headers;
+    await agent.runAgent({ resume: [{ interruptId: agent.pendingInterrupts[0].id, ...answer }] });
+    assert.equal(agent.messages.at(-1).content, answer.payload ? "pay: too much" : "pay: Cancelled by user.");
+  }
+  assert.equal((await seen()).paid, paid);
+});
+
+test("a tool of the front end runs there, and the agent of another language goes on with its result", options, async () => {
+  const agent = await frontEnd(remote);
+  const tools = [{ name: "colour", description: "The colour of something.", parameters: { type: "object", properties: { of: { type: "string" } } } }];
+  agent.addMessage({ id: randomUUID(), role: "user", content: "which colour?" });
+  const { newMessages } = await agent.runAgent({ tools });
+  const [call] = newMessages.find((message) => message.toolCalls).toolCalls;
+  assert.deepEqual([call.function.name, JSON.parse(call.function.arguments)], ["colour", { of: "sky" }]);
+  assert.deepEqual(agent.pendingInterrupts, []);
+  agent.addMessage({ id: randomUUID(), role: "tool", toolCallId: call.id, content: "blue" });
+  await agent.runAgent({ tools });
+  assert.equal(agent.messages.at(-1).content, "colour: blue");
+  assert.equal(agent.messages.filter((message) => message.role === "tool").length, 1, "the client has the result already");
+  await agent.runAgent({ tools });
+  assert.equal(agent.messages.at(-1).content, "colour: blue");
+  const events = await kept(remote, agent.threadId);
+  assert.deepEqual(["agent_paused", "agent_resumed", "tool_completed", "agent_completed"].map((type) => count(events, type)), [1, 1, 1, 1]);
+});
+
+test("the built-in agent asks first, and takes no for an answer", options, async () => {
+  const agent = await frontEnd(own);
+  await ask(agent, "ask me, then 6 * 7");
+  const [{ id, message }] = agent.pendingInterrupts;
+  assert.equal(message, "May I use these tools?");
+  await agent.runAgent({ resume: [{ interruptId: id, status: "cancelled" }] });
+  assert.equal(agent.messages.at(-1).content, "Then I leave it.");
 });
 
 test("a run that is cancelled stops at its agent", options, async () => {

@@ -4,7 +4,7 @@
     python agui_agent.py PORT TOKEN
 
 It answers only requests with `Authorization: Bearer TOKEN`. The model calls the tool `add` where the message has two
-numbers, fails where it says "fail", never ends where it says "endless", and repeats it otherwise.
+numbers, `pay`, which needs an approval, where it says "pay", and the front end's `colour` where it says "colour". It fails where it says "fail", never ends where it says "endless", and repeats it otherwise.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import sys
 from collections.abc import AsyncIterator
 
 import uvicorn
-from pydantic_ai import Agent
+from pydantic_ai import Agent, DeferredToolRequests
 from pydantic_ai.messages import ModelMessage, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 from pydantic_ai.ui.ag_ui import AGUIAdapter
@@ -26,6 +26,8 @@ from starlette.routing import Route
 PORT, TOKEN = int(sys.argv[1]), sys.argv[2]
 # How many streams were cut by their client.
 stopped = 0
+# How often the tool `pay` ran.
+paid = 0
 
 
 def said(messages: list[ModelMessage]) -> list[str]:
@@ -38,6 +40,9 @@ async def model(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[obj
     global stopped
     text = said(messages)[-1]
     last = messages[-1].parts[-1]
+    if isinstance(last, ToolReturnPart) and last.tool_name != "add":
+        yield f"{last.tool_name}: {last.content}"
+        return
     if isinstance(last, ToolReturnPart):
         yield "The sum "
         yield f"is {last.content}."
@@ -51,6 +56,10 @@ async def model(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[obj
         except (asyncio.CancelledError, GeneratorExit):
             stopped += 1
             raise
+    for name, arguments in (("pay", '{"euros":5}'), ("colour", '{"of":"sky"}')):
+        if name in text:
+            yield {0: DeltaToolCall(name=name, json_args=arguments, tool_call_id=f"call-{name}")}
+            return
     numbers = re.findall(r"\d+", text)
     yield {0: DeltaThinkingPart(content="Hm, ")}
     yield {0: DeltaThinkingPart(content="let me see.")}
@@ -62,13 +71,21 @@ async def model(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[obj
     yield f"You said: {' | '.join(said(messages))}"
 
 
-agent = Agent(FunctionModel(stream_function=model))
+agent = Agent(FunctionModel(stream_function=model), output_type=[str, DeferredToolRequests])
 
 
 @agent.tool_plain
 def add(a: int, b: int) -> dict[str, int]:
     """Adds two numbers."""
     return {"sum": a + b}
+
+
+@agent.tool_plain(requires_approval=True)
+def pay(euros: int) -> str:
+    """Pays."""
+    global paid
+    paid += 1
+    return f"paid {euros} euros"
 
 
 async def run(request: Request) -> Response:
@@ -78,7 +95,7 @@ async def run(request: Request) -> Response:
 
 
 async def seen(_: Request) -> Response:
-    return JSONResponse({"stopped": stopped})
+    return JSONResponse({"stopped": stopped, "paid": paid})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,10 @@
 //! | --- | --- |
 //! | `POST /agui` with a `RunAgentInput` | the events of the run that its newest user message begins, or has begun |
 //! | the same with `Last-Event-ID` | the events behind that one |
+//! | the same with `resume`, or with results of the front end's tools | the run goes on with these answers; 404 if there is none |
 //! | `POST /agui/cancel` with the same body | 204: the run is cancelled; 404 if it is not known, or has ended |
+//!
+//! With `agui = false` in the configuration, these paths are not found.
 //!
 //! The credential is a token in `Authorization: Bearer`. A page of another origin must be in the configuration's
 //! `origins`, as for the socket. An error before the stream begins has a status and a JSON body. The end of a request
@@ -101,7 +104,6 @@ impl Desk {
         let (token, identity) = self.bearer.identify(request.headers()).await?;
         self.limiter.take(&identity.subject).map_err(Problem::too_often)?;
         let asked = Asked::read(&bytes(request, MAX_INPUT).await?).map_err(|not| match not {
-            NotAsked::Unsupported(_) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported", not.to_string()),
             NotAsked::Invalid(_) => Problem::new(StatusCode::BAD_REQUEST, "bad_request", not.to_string()),
         })?;
         Ok((token, asked))
@@ -126,6 +128,7 @@ fn refused(not: &NotBegun) -> Problem {
                 "thread_busy" => (StatusCode::CONFLICT, "thread_busy"),
                 "too_many_runs" => (StatusCode::TOO_MANY_REQUESTS, "too_many_runs"),
                 "queue_full" => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
+                "unknown_run" => (StatusCode::NOT_FOUND, "unknown_run"),
                 "forgotten" => (StatusCode::GONE, "forgotten"),
                 "malformed" | "invalid_field" => (StatusCode::BAD_REQUEST, "bad_request"),
                 _ => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),

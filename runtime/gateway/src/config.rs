@@ -47,6 +47,8 @@ table! {
         /// The frames of clients that offer no subprotocol, such as those with only a header or a `?ticket=`: `v1`, or
         /// `legacy` for clients of the earlier system.
         pub codec: DefaultCodec = DefaultCodec::V1,
+        /// Whether front ends that speak AG-UI are served, at `POST /agui`.
+        pub agui: bool = true,
         /// The path that everything is served under, as browsers see it: `/chat/`. A proxy may pass it on, or strip it.
         pub base_path: BasePath = BasePath::default(),
         /// Seconds for which browsers use only TLS (Strict-Transport-Security). Sent to clients that connected over

@@ -312,11 +312,12 @@ async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherite
     let assembly = assembly::open(&config).await?;
     let manager = manager(&config, Arc::clone(&assembly.verifier), assembly::agent(&config)?, assembly.redeem)?;
     let threads = threads::thread_routes(&manager, Arc::clone(&assembly.verifier));
-    let agui = agui::agui_routes(&manager, assembly.verifier, config.origins.clone());
+    let agui = config.agui.then(|| agui::agui_routes(&manager, assembly.verifier, config.origins.clone()));
     let login = assembly.login.map(|login| login(&manager));
     let kept = (config.log.kind == LogKind::Disk).then(|| Arc::from(config.data_dir.as_path()));
     let operator = operator::routes(manager.clone(), assembly.subjects, operator);
-    let router = routes(&manager, metrics, operator, login, kept, Announced::of(&config)).merge(threads).merge(agui);
+    let router = routes(&manager, metrics, operator, login, kept, Announced::of(&config)).merge(threads);
+    let router = router.merge(agui.unwrap_or_default());
     let requests = Requests::default();
     let while_open = middleware::from_fn_with_state(requests.clone(), succession::while_open);
     let router = router.layer(while_open);

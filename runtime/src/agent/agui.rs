@@ -13,7 +13,8 @@
 //! | `messages` | the thread's newest turns with their tool calls, and the message; the same message keeps its id |
 //! | `state`, `context` | `agui.state` and `agui.context` of the message's payload, otherwise empty |
 //! | `forwardedProps` | `agui.forwardedProps` of the payload, with `lockstep: {user, thread, message}` added |
-//! | `tools` | empty: an agent has only its own tools |
+//! | `tools` | `agui.tools` of the payload: tools that the front end runs |
+//! | `resume` | after a pause: the user's answers to the interrupts |
 //!
 //! # What becomes of the events
 //!
@@ -25,16 +26,31 @@
 //! | `TOOL_CALL_RESULT` | `tool_completed`; a result that is a JSON object or list is one, any other is text |
 //! | types in [`Config::pass_on`] | `agent_thinking` with `{"agui": event}`; of one with more than 64 KiB, `{type, bytes}` |
 //! | `RUN_FINISHED` | `agent_completed` with the `text` of the last message, and with `result` and `usage` if there are any |
+//! | `RUN_FINISHED` with the outcome `interrupt` | `agent_paused` with an `approval` or a `question` for each interrupt |
+//! | `RUN_FINISHED` with open calls of tools of the front end | `agent_paused` with a `tool` for each such call |
 //! | `RUN_ERROR` | `agent_error` with the code `reported`; the server's message is for the operator's log |
 //!
 //! Without a streamed text, the text is that of the last message in a `MESSAGES_SNAPSHOT`. `_CHUNK` events are read
 //! too. Types that are not known are ignored, and so is everything behind the end. A call without a result is closed as
-//! abandoned when the run ends. An outcome `interrupt` fails the run with the code `interrupt`.
+//! abandoned when the run ends.
 //!
 //! An order that AG-UI forbids, such as arguments of an unknown call, fails the run with the code `protocol`, and the
 //! operator's log says what was wrong. A stream that breaks off fails the run; it is never a short answer. A request is
 //! repeated only if it did not reach the server, or was refused with 429 or 503. When the run is cancelled or reaches
 //! its deadline, the connection to the server is closed, which is how AG-UI servers are told to stop.
+//!
+//! # Human in the loop
+//!
+//! A run that pauses waits for a reply of any of the user's connections, over restarts too. The reply goes on with it
+//! in a new request: the same `threadId`, the `runId` with the number of the request behind it (`-2`), the messages of
+//! the run until now with the server's own `toolCallId`s, and
+//!
+//! * in `resume`, an entry for each interrupt: `resolved` with the answer as `payload`, or `cancelled` if the reply has
+//!   no answer for it;
+//! * for each tool of the front end, a message of the role `tool` with the answer, or with the error "no answer". Its
+//!   `tool_completed` is emitted before the request.
+//!
+//! `state` is that of the message again: a server that changes it must keep it by `threadId`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,9 +61,10 @@ use reqwest::{Client, Response, Url};
 use serde_json::Value;
 
 use super::http::{self, causes};
-use super::{Agent, EmitError, Message, Run};
+use super::{Agent, Message, Paused, Run};
 use crate::verify::BoxFuture;
 
+mod asks;
 mod config;
 mod failure;
 mod input;
@@ -57,7 +74,10 @@ mod stream;
 
 pub use config::{Config, ConfigError, PASSED_ON, Token};
 
+use asks::{Earlier, Replied};
 use failure::Failure;
+use reading::{Outcome, Reading};
+use steps::Steps;
 
 /// An agent behind an AG-UI endpoint.
 #[derive(Clone, Debug)]
@@ -85,12 +105,34 @@ impl AgUi {
         Ok(Self { config: Arc::new(config), endpoint, client: client.ok_or(ConfigError::Client)? })
     }
 
-    async fn work(&self, message: &Message, run: &Run) -> Result<Value, Failure> {
+    async fn work(&self, message: &Message, run: &Run) -> Result<Outcome, Failure> {
         let history = run.history(self.config.max_turns).await;
         let body = input::request(&self.config, &history, message, run);
+        let reading = Reading::new(input::front_end_tools(message));
+        self.exchange(&body, run, (reading, Steps::default())).await
+    }
+
+    async fn go_on(&self, mut paused: Paused, run: &Run) -> Result<Outcome, Failure> {
+        let history = run.history(self.config.max_turns).await;
+        let replied = Replied::of(&paused);
+        for (tool, name, result) in replied.close(&mut paused.turn) {
+            match run.close_tool(tool, &name, result.as_ref().map_err(|error| *error)).await {
+                Err(error) if !http::is_beyond(&error) => return Err(Failure::Run(error)),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        let body = input::resumption(&self.config, &history, &paused, &replied, run);
+        let mut steps = Steps::default();
+        let front_end = input::front_end_tools(&paused.message);
+        let reading = Reading::resumed(front_end, Earlier::of(&mut paused.turn), &mut steps);
+        self.exchange(&body, run, (reading, steps)).await
+    }
+
+    /// Sends a request, and reads what its run comes to.
+    async fn exchange(&self, body: &Value, run: &Run, begun: (Reading, Steps)) -> Result<Outcome, Failure> {
         // Each wait for the server has its own time-out.
-        let response = run.alive_during(self.ask(&body, run)).await?;
-        run.alive_during(stream::read(response, &self.config, run)).await
+        let response = run.alive_during(self.ask(body, run)).await?;
+        run.alive_during(stream::read(response, &self.config, run, begun)).await
     }
 
     /// Sends a request, repeating it if the server has not begun a run, and returns the beginning of the answer.
@@ -162,23 +204,33 @@ impl Agent for AgUi {
     fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
         let agent = self.clone();
         Box::pin(async move {
-            let ended = match agent.work(&message, &run).await {
-                Ok(data) => run.complete(data).await,
-                Err(Failure::Run(error)) => Err(error),
-                Err(failure) => {
-                    counter!("lockstep_agent_failures_total", "code" => failure.code()).increment(1);
-                    tracing::warn!(%failure, "the agent did not answer");
-                    run.fail_as(failure.code(), &failure.to_string()).await
-                }
-            };
-            report(ended);
+            let outcome = agent.work(&message, &run).await;
+            end(run, outcome).await;
+        })
+    }
+
+    fn resume(&self, paused: Paused, run: Run) -> BoxFuture<'static, ()> {
+        let agent = self.clone();
+        Box::pin(async move {
+            let outcome = agent.go_on(paused, &run).await;
+            end(run, outcome).await;
         })
     }
 }
 
-/// Whatever ended or refused the run has told the user; otherwise dropping the handle ends it.
-fn report(ended: Result<(), EmitError>) {
+async fn end(run: Run, outcome: Result<Outcome, Failure>) {
+    let ended = match outcome {
+        Ok(Outcome::Answered(data)) => run.complete(data).await,
+        Ok(Outcome::Asked(request)) => run.pause(request).await,
+        Err(Failure::Run(error)) => Err(error),
+        Err(failure) => {
+            counter!("lockstep_agent_failures_total", "code" => failure.code()).increment(1);
+            tracing::warn!(%failure, "the agent did not answer");
+            run.fail_as(failure.code(), &failure.to_string()).await
+        }
+    };
     if let Err(error) = ended {
+        // Whatever ended or refused the run has told the user; otherwise dropping the handle ends it.
         tracing::debug!(%error, "the agent's answer was interrupted");
     }
 }

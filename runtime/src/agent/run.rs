@@ -25,7 +25,7 @@ use crate::sync::lock;
 use crate::verify::BoxFuture;
 
 #[cfg(feature = "agui")]
-mod calls;
+pub(crate) mod calls;
 mod error;
 
 pub use self::error::{EmitError, ToolError};

@@ -36,6 +36,8 @@ pub(super) enum Received {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ready {
     pub(super) epoch: u64,
+    /// The newest entry of the stream.
+    pub(super) head: u64,
     /// Whether it reads from the place that it was opened for.
     pub(super) resumed: bool,
 }
@@ -52,7 +54,8 @@ impl Connection {
             match connection.next().await {
                 Received::Frame(frame) if frame["type"] == "connection_ready" => {
                     let epoch = frame["epoch"].as_u64().unwrap_or_default();
-                    return Ok((connection, Ready { epoch, resumed: frame["resumed"] == true }));
+                    let head = frame["head"].as_u64().unwrap_or_default();
+                    return Ok((connection, Ready { epoch, head, resumed: frame["resumed"] == true }));
                 }
                 Received::Frame(_) => {}
                 Received::Probe => connection.is_alive(),

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use super::answers::{Answers, Entry};
 use crate::wire::MAX_NAME;
 
 /// A request for the run that answers the newest message of the user.
@@ -18,6 +19,8 @@ pub struct Asked {
     pub(super) message: String,
     pub(super) payload: Value,
     pub(super) held: Held,
+    /// What it answers, if the run has paused.
+    pub(super) answers: Answers,
     /// Whether the client speaks at least version 1.0, which knows cancelled runs.
     pub(super) knows_cancelled: bool,
 }
@@ -38,14 +41,12 @@ pub(super) struct Held {
 pub enum NotAsked {
     /// It is not a `RunAgentInput`, or a field is not valid.
     Invalid(&'static str),
-    /// It asks for something that this gateway does not do.
-    Unsupported(&'static str),
 }
 
 impl fmt::Display for NotAsked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Invalid(why) | Self::Unsupported(why) => f.write_str(why),
+            Self::Invalid(why) => f.write_str(why),
         }
     }
 }
@@ -60,9 +61,10 @@ struct Input {
     protocol_version: Option<String>,
     messages: Vec<Message>,
     state: Option<Value>,
+    tools: Option<Vec<Value>>,
     context: Option<Vec<Value>>,
     forwarded_props: Option<Value>,
-    resume: Option<Vec<Value>>,
+    resume: Option<Vec<Entry>>,
 }
 
 #[derive(Deserialize)]
@@ -87,7 +89,8 @@ struct Function {
 }
 
 impl Asked {
-    /// Reads a body. The message is the newest one of the user; what follows it is what the client has of the answer.
+    /// Reads a body. The message is the newest one of the user; what follows it is what the client has of the answer,
+    /// and the results of tools that it has run.
     ///
     /// # Errors
     ///
@@ -98,18 +101,17 @@ impl Asked {
         if !(1..=MAX_NAME).contains(&input.thread_id.chars().count()) {
             return Err(NotAsked::Invalid("`threadId` must have 1 to 128 characters"));
         }
-        if input.resume.is_some_and(|answers| !answers.is_empty()) {
-            return Err(NotAsked::Unsupported("`resume`: runs of this gateway are not interrupted"));
-        }
         let mut messages = input.messages;
         let newest = messages.iter().rposition(|message| message.role == "user");
         let newest = newest.ok_or(NotAsked::Invalid("there is no message of the user"))?;
-        let held = Held::of(messages.split_off(newest + 1))?;
+        let mut answers = Answers::of(input.resume.unwrap_or_default());
+        let held = Held::of(messages.split_off(newest + 1), &mut answers);
         let message = messages.pop().ok_or(NotAsked::Invalid("there is no message of the user"))?;
         let (text, parts) = content(message.content)?;
         let mut extras = Map::new();
         let given = [
             ("state", input.state),
+            ("tools", input.tools.filter(|tools| !tools.is_empty()).map(Value::Array)),
             ("context", input.context.filter(|context| !context.is_empty()).map(Value::Array)),
             ("forwardedProps", input.forwarded_props),
             ("content", parts),
@@ -130,6 +132,7 @@ impl Asked {
             run: input.run_id,
             payload,
             held,
+            answers,
             knows_cancelled: input.protocol_version.is_some_and(|version| !version.starts_with("0.")),
         })
     }
@@ -164,16 +167,19 @@ pub(super) fn result_id(call: &str) -> String {
 }
 
 impl Held {
-    fn of(messages: Vec<Message>) -> Result<Self, NotAsked> {
+    /// What these messages show. The results of the client's own tools are added to `answers`.
+    fn of(messages: Vec<Message>, answers: &mut Answers) -> Self {
         let mut held = Self::default();
         for message in messages {
             match (message.role.as_str(), message.content) {
-                ("tool", _) if message.tool_call_id.is_none_or(|call| message.id != result_id(&call)) => {
-                    return Err(NotAsked::Unsupported(
-                        "the result of a front-end tool: agents have only their own tools",
-                    ));
+                ("tool", content) => {
+                    let call = message.tool_call_id.unwrap_or_default();
+                    let id = result_id(&call);
+                    if message.id != id {
+                        answers.add(call, result(content));
+                    }
+                    held.results.insert(id);
                 }
-                ("tool", _) => drop(held.results.insert(message.id)),
                 ("assistant" | "reasoning", content) => {
                     if let Some(Value::String(text)) = content {
                         held.texts.insert(message.id, text);
@@ -184,6 +190,16 @@ impl Held {
                 _ => {}
             }
         }
-        Ok(held)
+        held
+    }
+}
+
+/// The result of a tool: a text, or JSON.
+fn result(content: Option<Value>) -> Value {
+    match content {
+        Some(Value::Array(parts)) if parts.iter().all(|part| part["text"].is_string()) => {
+            parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join("\n").into()
+        }
+        content => content.unwrap_or_default(),
     }
 }

@@ -9,9 +9,12 @@ use serde_json::{Value, json};
 use super::connection::{Connection, Received, after};
 use super::input::Asked;
 use super::place::Place;
-use super::translator::{Reading, Translator};
+use super::translator::{Reading, Settled, Translator};
 use crate::Manager;
 use crate::payload::Token;
+
+/// Bytes of a reply besides its answers, at most.
+const ENVELOPE: usize = 512;
 
 /// Why a request has no stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,14 @@ pub enum NotBegun {
     TooLarge(usize),
     /// The place is not one of this run: the stream has begun again, or has no such entry.
     NoSuchPlace,
+}
+
+impl NotBegun {
+    /// The request has answers, and nothing waits for them.
+    fn no_run() -> Self {
+        let message = "the newest message of the user has no run that waits for an answer";
+        Self::Refused { code: "unknown_run".to_owned(), message: message.to_owned() }
+    }
 }
 
 impl fmt::Display for NotBegun {
@@ -56,8 +67,20 @@ pub struct Events {
     translator: Translator,
     /// The place that the client has.
     at: Option<Place>,
+    /// The newest entry when reading began.
+    head: u64,
+    /// Where the newest pause is.
+    pause: Option<EntryAt>,
     /// The frame that was read first.
     first: Option<Value>,
+}
+
+/// Where an entry is, and how many of its events the client has.
+#[derive(Clone, Copy, Debug)]
+struct EntryAt {
+    offset: u64,
+    previous: u64,
+    within: usize,
 }
 
 /// The connection ended before the run did. The run goes on: the client repeats the request.
@@ -95,8 +118,8 @@ enum Answer {
 
 impl Manager {
     /// Begins the run that a front end asks for, or finds the run that the same message has begun, and returns its
-    /// events: from the beginning, or behind the place that the client has seen. Cancel safe: the message may then have
-    /// begun a run.
+    /// events: from the beginning, or behind the place that the client has seen. If the run waits for what the request
+    /// answers, it goes on. Cancel safe: the message may then have begun a run.
     ///
     /// # Errors
     ///
@@ -104,20 +127,28 @@ impl Manager {
     pub async fn agui(&self, token: &Token, asked: &Asked, seen: Option<Place>) -> Result<Events, NotBegun> {
         let (mut connection, ready) =
             Connection::open(self, token, ReadFrom::Latest).await.map_err(NotBegun::Closed)?;
-        let repeat = seen.is_some();
-        let of = |connection, translator, at, first| Events {
+        // What a request with answers has seen is in its messages.
+        let seen = seen.filter(|_| asked.answers.is_empty());
+        let repeat = seen.is_some() || !asked.answers.is_empty();
+        let of = |(connection, head), translator, at, first| Events {
             manager: self.clone(),
             token: token.clone(),
             connection,
             epoch: ready.epoch,
             translator,
             at,
+            head,
+            pause: None,
             first,
         };
-        match self.say(&mut connection, asked, repeat).await? {
+        let known = self.say(&mut connection, asked, repeat).await.map_err(|not| {
+            let is_unknown = matches!(&not, NotBegun::Refused { code, .. } if code == "forgotten");
+            if is_unknown && !asked.answers.is_empty() { NotBegun::no_run() } else { not }
+        });
+        match known? {
             Answer::Received(frame) => {
                 let translator = Translator::new(asked, frame["run_id"].as_str().unwrap_or_default(), Reading::First);
-                Ok(of(connection, translator, None, Some(frame)))
+                Ok(of((connection, ready.head), translator, None, Some(frame)))
             }
             Answer::Known { run, offset } => {
                 let place = Place { epoch: ready.epoch, offset: offset.saturating_sub(1), within: 0 };
@@ -129,8 +160,8 @@ impl Manager {
                 if seen.is_some_and(|seen| seen.epoch != ready.epoch) {
                     return Err(NotBegun::NoSuchPlace);
                 }
-                let (connection, _) = self.reading(token, place).await?;
-                Ok(of(connection, translator, seen, None))
+                let reading = self.reading(token, place).await?;
+                Ok(of(reading, translator, seen, None))
             }
         }
     }
@@ -170,7 +201,7 @@ impl Manager {
             "repeat": repeat,
         });
         let most = self.inner.limits.message;
-        if message.to_string().len() > most {
+        if message.to_string().len().max(asked.answers.size() + ENVELOPE) > most {
             return Err(NotBegun::TooLarge(most));
         }
         connection.say(&message);
@@ -198,12 +229,12 @@ impl Manager {
         }
     }
 
-    /// A connection that reads behind a place.
+    /// A connection that reads behind a place, and the newest entry.
     async fn reading(&self, token: &Token, place: Place) -> Result<(Connection, u64), NotBegun> {
         let from = after(place.epoch, place.offset);
         let (connection, ready) = Connection::open(self, token, from).await.map_err(NotBegun::Closed)?;
         if ready.resumed && ready.epoch == place.epoch {
-            Ok((connection, ready.epoch))
+            Ok((connection, ready.head))
         } else {
             Err(NotBegun::NoSuchPlace)
         }
@@ -241,11 +272,33 @@ impl Events {
 
     async fn take(&mut self, frame: &Value) -> Result<String, Cut> {
         if frame["type"] == "stream_reset" {
-            return Ok(self.translator.lose().iter().map(|event| format!("data: {event}\n\n")).collect());
+            return Ok(unplaced(&self.translator.lose()));
+        }
+        if frame["type"] == "error" {
+            let text = |field: &str| frame[field].as_str().unwrap_or_default();
+            return Ok(unplaced(&self.translator.refused(text("code"), text("message"))));
         }
         let (Some(offset), Some(previous)) = (frame["offset"].as_u64(), frame["previous"].as_u64()) else {
             return Ok(String::new());
         };
+        let mut text = self.translated(frame, offset, previous).await?;
+        if offset >= self.head {
+            match self.translator.settle() {
+                Settled::Nothing => {}
+                Settled::Reply(reply) => self.connection.say(&reply),
+                Settled::Waits(events) => text.push_str(&self.behind_pause(&events)),
+                Settled::Refused(events) => text.push_str(&unplaced(&events)),
+            }
+        }
+        Ok(text)
+    }
+
+    /// The events of an entry.
+    async fn translated(&mut self, frame: &Value, offset: u64, previous: u64) -> Result<String, Cut> {
+        let is_pause = frame["type"] == "agent_paused" && frame["run_id"] == self.translator.run();
+        if is_pause {
+            self.pause = Some(EntryAt { offset, previous, within: 0 });
+        }
         let mut within = 0;
         if let Some(at) = self.at {
             let is_seen = offset <= at.offset;
@@ -258,26 +311,46 @@ impl Events {
                 // The client has the beginning of this piece: the rest is read from its place.
                 let place = Place { within: 0, ..at };
                 let reading = self.manager.reading(&self.token, place).await;
-                let (connection, _) = reading.map_err(|_| Cut(Cause::HistoryUnavailable))?;
-                self.connection = connection;
+                (self.connection, self.head) = reading.map_err(|_| Cut(Cause::HistoryUnavailable))?;
                 self.at = Some(place);
                 return Ok(String::new());
             }
             if is_seen {
+                if let Some(pause) = self.pause.as_mut().filter(|_| is_pause) {
+                    pause.within = usize::MAX;
+                }
                 return Ok(String::new());
             }
             within = at.within;
             self.at = None;
         }
+        if let Some(pause) = self.pause.as_mut().filter(|_| is_pause) {
+            pause.within = within;
+        }
         let events = self.translator.take(frame);
+        Ok(self.placed(&events, EntryAt { offset, previous, within }))
+    }
+
+    /// The events that end the stream at the newest pause.
+    fn behind_pause(&self, events: &[Value]) -> String {
+        self.pause.map(|at| self.placed(events, at)).unwrap_or_default()
+    }
+
+    /// Events of one entry, with their places, less those that the client has.
+    fn placed(&self, events: &[Value], EntryAt { offset, previous, within }: EntryAt) -> String {
         let last = events.len();
         let place = |index: usize| match index + 1 {
             whole if whole == last => Place { epoch: self.epoch, offset, within: 0 },
             within => Place { epoch: self.epoch, offset: previous, within },
         };
         let texts = events.iter().enumerate().skip(within);
-        Ok(texts.map(|(index, event)| format!("id: {}\ndata: {event}\n\n", place(index))).collect())
+        texts.map(|(index, event)| format!("id: {}\ndata: {event}\n\n", place(index))).collect()
     }
+}
+
+/// Events that have no place in the stream.
+fn unplaced(events: &[Value]) -> String {
+    events.iter().map(|event| format!("data: {event}\n\n")).collect()
 }
 
 impl fmt::Debug for Events {

@@ -1,9 +1,10 @@
 //! From the events of a run to those of AG-UI: pure, one frame at a time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::answers::{Answers, Move, Pause};
 use super::input::{Asked, Held, result_id};
 
 /// The part of the answer that grows.
@@ -29,6 +30,19 @@ pub(super) enum Reading {
     Again,
 }
 
+/// What follows once the stream has been read as far as it went when it was opened.
+#[derive(Debug)]
+pub(super) enum Settled {
+    /// Nothing yet.
+    Nothing,
+    /// This frame must be sent, and the stream goes on.
+    Reply(Value),
+    /// The run waits: these events, behind its pause, end the stream.
+    Waits(Vec<Value>),
+    /// These events end the stream.
+    Refused(Vec<Value>),
+}
+
 /// Translates the frames of one run.
 #[derive(Debug)]
 pub(super) struct Translator {
@@ -39,7 +53,13 @@ pub(super) struct Translator {
     run: String,
     reading: Reading,
     held: Held,
+    answers: Answers,
     knows_cancelled: bool,
+    /// The tool calls as the client knows them, by the agent's ids and by those on the wire.
+    calls: BTreeMap<String, String>,
+    /// The ids of all that the run has asked for.
+    asked: BTreeSet<String>,
+    pause: Option<Pause>,
     open: Option<Open>,
     /// The text of the newest part, and whether there was one.
     newest: String,
@@ -56,6 +76,10 @@ impl Translator {
             run: run.to_owned(),
             reading,
             held: asked.held.clone(),
+            answers: asked.answers.clone(),
+            calls: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            pause: None,
             knows_cancelled: asked.knows_cancelled,
             open: None,
             newest: String::new(),
@@ -91,12 +115,80 @@ impl Translator {
             "agent_thinking" => self.think(frame, &mut events),
             "tool_executing" => self.call(data, &mut events),
             "tool_completed" => self.result(data, &mut events),
+            "agent_paused" => {
+                let pause = Pause::of(data, &self.run, &self.calls);
+                self.asked.extend(pause.ids());
+                self.pause = Some(pause);
+            }
+            "agent_resumed" => self.pause = None,
             "agent_completed" => self.complete(data, &mut events),
             "agent_error" => self.fail(data, &mut events),
             "thread_deleted" => self.error("deleted", "The conversation was deleted.", &mut events),
             _ => {}
         }
         events
+    }
+
+    /// The client knows of nothing that is newer than what was taken. Decides what follows from its answers, and from a
+    /// pause that no reply has ended: the events are behind that pause.
+    pub(super) fn settle(&mut self) -> Settled {
+        if self.is_over {
+            return Settled::Nothing;
+        }
+        let mut events = Vec::new();
+        if self.refuse_unknown(&mut events) {
+            return Settled::Refused(events);
+        }
+        match self.pause.as_mut().map_or(Move::Wait, |pause| pause.decide(&self.run, &self.answers)) {
+            Move::Wait => Settled::Nothing,
+            Move::Reply(frame) => Settled::Reply(frame),
+            Move::End => {
+                self.wait(&mut events);
+                Settled::Waits(events)
+            }
+            Move::Refuse => {
+                self.error("incomplete", "The request does not answer all that the agent asks for.", &mut events);
+                Settled::Refused(events)
+            }
+        }
+    }
+
+    /// The reply to the pause was refused. If another came first, or the run has ended, the stream tells.
+    pub(super) fn refused(&mut self, code: &str, message: &str) -> Vec<Value> {
+        let mut events = Vec::new();
+        let is_told = matches!(code, "not_paused" | "unknown_run");
+        if self.pause.as_ref().is_some_and(Pause::has_reply) && !is_told {
+            self.error(code, message, &mut events);
+        }
+        events
+    }
+
+    /// Whether the request answers something that the run has never asked for. That ends the stream.
+    fn refuse_unknown(&mut self, events: &mut Vec<Value>) -> bool {
+        let Some(id) = self.answers.unknown(&self.asked) else { return false };
+        let message = format!("The run does not wait for an answer to {id:?}.");
+        self.error("not_paused", &message, events);
+        true
+    }
+
+    /// The run waits for its user.
+    fn wait(&mut self, events: &mut Vec<Value>) {
+        self.finish_parts(events);
+        let mut end = json!({ "type": "RUN_FINISHED", "threadId": self.thread, "runId": self.named });
+        let interrupts = self.pause.as_ref().map(Pause::interrupts).unwrap_or_default();
+        if !interrupts.is_empty() {
+            end["outcome"] = json!({ "type": "interrupt", "interrupts": interrupts });
+        }
+        events.push(end);
+        self.is_over = true;
+    }
+
+    /// Ends what may not be open at the end of a run.
+    fn finish_parts(&mut self, events: &mut Vec<Value>) {
+        self.end_part(events);
+        for step in core::mem::take(&mut self.steps) {
+            events.push(json!({ "type": "STEP_FINISHED", "stepName": step }));
+        }
     }
 
     /// Forgets what the client has of the messages: its place says so.
@@ -235,6 +327,9 @@ impl Translator {
         self.end_part(events);
         let Some(tool) = data["tool_id"].as_str() else { return };
         let call = format!("{}-{tool}", self.run);
+        for id in [Some(tool), data["call_id"].as_str()].into_iter().flatten() {
+            self.calls.insert(id.to_owned(), call.clone());
+        }
         if self.held.calls.contains(&call) {
             return;
         }
@@ -276,9 +371,9 @@ impl Translator {
             // The end of the answer was left out on the way.
             self.grow(&json!({ "part": part, "kind": "text", "text": rest }), events);
         }
-        self.end_part(events);
-        for step in core::mem::take(&mut self.steps) {
-            events.push(json!({ "type": "STEP_FINISHED", "stepName": step }));
+        self.finish_parts(events);
+        if self.refuse_unknown(events) {
+            return;
         }
         self.is_over = true;
         let end = json!({ "type": "RUN_FINISHED", "threadId": self.thread, "runId": self.named, "result": data });
@@ -287,11 +382,11 @@ impl Translator {
 
     fn fail(&mut self, data: &Value, events: &mut Vec<Value>) {
         let reason = data["reason"].as_str().unwrap_or("failed");
+        if self.refuse_unknown(events) {
+            return;
+        }
         if reason == "cancelled" && self.knows_cancelled {
-            self.end_part(events);
-            for step in core::mem::take(&mut self.steps) {
-                events.push(json!({ "type": "STEP_FINISHED", "stepName": step }));
-            }
+            self.finish_parts(events);
             self.is_over = true;
             events.push(json!({
                 "type": "RUN_FINISHED", "threadId": self.thread, "runId": self.named, "outcome": { "type": "cancelled" },

@@ -15,6 +15,8 @@ use tokio::sync::Semaphore;
 
 use crate::agents::pause;
 
+mod answering;
+
 /// Thinks, calls a tool, changes a state and answers. Each piece of its answer needs a permit.
 #[derive(Clone)]
 struct Steps {
@@ -300,11 +302,9 @@ fn what_is_no_request_is_refused() {
         input
     };
     let invalid = |input: &Value| matches!(refused(input), Some(NotAsked::Invalid(_)));
-    let unsupported = |input: &Value| matches!(refused(input), Some(NotAsked::Unsupported(_)));
     assert!(invalid(&json!([])) && invalid(&with("messages", json!([]))) && invalid(&with("threadId", json!(""))));
     assert!(invalid(&with("messages", json!([{ "id": "1", "role": "user" }]))));
-    assert!(unsupported(&with("resume", json!([{ "interruptId": "i", "status": "resolved" }]))));
-    let result = json!({ "id": "mine", "role": "tool", "toolCallId": "c", "content": "1" });
-    assert!(unsupported(&input("1", &[result])));
+    assert!(invalid(&with("resume", json!([{ "interruptId": "i", "status": "perhaps" }]))));
+    assert!(invalid(&with("resume", json!([{ "status": "resolved" }]))));
     assert!(Asked::read(input("1", &[]).to_string().as_bytes()).is_ok());
 }

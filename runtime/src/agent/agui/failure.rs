@@ -31,8 +31,6 @@ pub(super) enum Failure {
     Reported(Option<String>),
     /// The agent stopped the run.
     Stopped,
-    /// The agent waits for an answer from the user.
-    Interrupt,
     /// The run is over, or its events are refused.
     Run(EmitError),
 }
@@ -55,7 +53,6 @@ impl Failure {
             Self::Dropped | Self::Cut => "cut",
             Self::Reported(_) => "reported",
             Self::Stopped => "stopped",
-            Self::Interrupt => "interrupt",
             Self::Run(_) => "run",
         }
     }
@@ -74,7 +71,6 @@ impl Failure {
             | Self::Cut
             | Self::Reported(_)
             | Self::Stopped
-            | Self::Interrupt
             | Self::Run(_) => false,
         }
     }
@@ -97,7 +93,6 @@ impl fmt::Display for Failure {
             Self::Reported(Some(code)) => write!(f, "the agent reported an error: {code}"),
             Self::Reported(None) => f.write_str("the agent reported an error"),
             Self::Stopped => f.write_str("the agent stopped before it had answered"),
-            Self::Interrupt => f.write_str("the agent waits for an approval, which it cannot be given here"),
             Self::Run(error) => error.fmt(f),
         }
     }

@@ -1,18 +1,23 @@
 //! What the events of an agent's run mean: a pure translation of AG-UI's events into the steps of a run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
 use super::Config;
+use super::asks::{self, Earlier};
 use super::failure::Failure;
 use super::steps::{CallNumber, Steps};
+use crate::agent::RemoteCall;
 use crate::agent::http::{self, MAX_LOGGED, MAX_RESULT, head};
 
 /// The most bytes of a tool call's arguments.
 const MAX_ARGUMENTS: usize = 256 << 10;
 /// The most bytes of an event that is passed on. Of a longer one, its type and its length are.
 const MAX_PASSED: usize = 64 << 10;
+
+/// What separates two messages of an answer.
+const BETWEEN: &str = "\n\n";
 
 /// How far a run is at its agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +40,11 @@ enum Author {
 #[derive(Debug)]
 enum Call {
     /// Its arguments are arriving.
-    Growing { name: String, arguments: String },
+    Growing { name: String, arguments: String, number: Option<CallNumber> },
     /// It was made, and its result is awaited.
-    Open { number: CallNumber, name: String },
+    Open { number: CallNumber, call: RemoteCall },
+    /// It was made before the run paused, and its result is awaited. The server may announce it again.
+    Earlier { number: CallNumber, call: RemoteCall },
     /// Its result has arrived.
     Done,
 }
@@ -49,10 +56,21 @@ enum Chunked {
     Call(String),
 }
 
+/// What a run came to at its agent.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// An answer: the `data` of `agent_completed`.
+    Answered(Value),
+    /// It waits for the user: the `request` of `agent_paused`.
+    Asked(Value),
+}
+
 /// The events of one run, as far as they have been read.
 #[derive(Debug)]
 pub(super) struct Reading {
     phase: Phase,
+    /// The tools that the front end runs.
+    front_end: BTreeSet<String>,
     texts: BTreeMap<String, Author>,
     calls: BTreeMap<String, Call>,
     chunked: Option<Chunked>,
@@ -60,24 +78,42 @@ pub(super) struct Reading {
     answer: (String, String),
     /// The answer in the newest `MESSAGES_SNAPSHOT`, for servers that do not stream it.
     snapshot: Option<String>,
+    /// What was said before the run paused, which a snapshot repeats.
+    said: Vec<String>,
     /// What `RUN_FINISHED` says beside the answer.
     end: Map<String, Value>,
+    /// What the run waits for.
+    request: Option<Value>,
 }
 
 /// Why an event may not occur, for the operator.
 type Wrong = String;
 
 impl Reading {
-    pub(super) fn new() -> Self {
+    /// A run whose front end has these tools.
+    pub(super) fn new(front_end: BTreeSet<String>) -> Self {
         Self {
             phase: Phase::Awaited,
+            front_end,
             texts: BTreeMap::new(),
             calls: BTreeMap::new(),
             chunked: None,
             answer: (String::new(), String::new()),
             snapshot: None,
+            said: Vec::new(),
             end: Map::new(),
+            request: None,
         }
+    }
+
+    /// The continuation of a run that paused.
+    pub(super) fn resumed(front_end: BTreeSet<String>, earlier: Earlier, steps: &mut Steps) -> Self {
+        let Earlier { open, said } = earlier;
+        let calls = open.into_iter().map(|(tool, call)| {
+            let number = steps.opened(tool);
+            (call.call_id.clone(), Call::Earlier { number, call })
+        });
+        Self { calls: calls.collect(), said, ..Self::new(front_end) }
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -86,7 +122,7 @@ impl Reading {
 
     /// Whether a tool runs, so that the agent may be silent for longer.
     pub(super) fn waits_for_tool(&self) -> bool {
-        self.calls.values().any(|call| matches!(call, Call::Open { .. }))
+        self.calls.values().any(|call| matches!(call, Call::Open { .. } | Call::Earlier { .. }))
     }
 
     /// Reads the data of one server-sent event. A violation is logged for the operator.
@@ -129,7 +165,7 @@ impl Reading {
             self.end_chunked(steps);
         }
         match kind {
-            "RUN_FINISHED" => return Ok(self.finish(event, steps)),
+            "RUN_FINISHED" => return self.finish(event, steps),
             "TEXT_MESSAGE_START" => self.begin_text(text(&event, "messageId")?, author(&event))?,
             "TEXT_MESSAGE_CONTENT" => self.say(&text(&event, "messageId")?, &text(&event, "delta")?, steps)?,
             "TEXT_MESSAGE_END" => {
@@ -173,7 +209,7 @@ impl Reading {
         if self.answer.0 != message {
             if steps.ends_with_text() {
                 // Two messages are not one word.
-                steps.say("text", "\n\n");
+                steps.say("text", BETWEEN);
             }
             self.answer = (message.to_owned(), String::new());
         }
@@ -228,10 +264,14 @@ impl Reading {
     }
 
     fn begin_call(&mut self, call: String, name: String) -> Result<(), Wrong> {
-        if matches!(self.calls.get(&call), Some(Call::Growing { .. } | Call::Open { .. })) {
-            return Err(format!("tool call {call:?} has already started"));
-        }
-        self.calls.insert(call, Call::Growing { name, arguments: String::new() });
+        let number = match self.calls.get(&call) {
+            Some(Call::Growing { .. } | Call::Open { .. }) => {
+                return Err(format!("tool call {call:?} has already started"));
+            }
+            Some(Call::Earlier { number, .. }) => Some(*number),
+            Some(Call::Done) | None => None,
+        };
+        self.calls.insert(call, Call::Growing { name, arguments: String::new(), number });
         Ok(())
     }
 
@@ -241,7 +281,9 @@ impl Reading {
                 return Ok(Err(Failure::TooLong));
             }
             Some(Call::Growing { arguments, .. }) => arguments.push_str(delta),
-            Some(Call::Open { .. } | Call::Done) => return Err(format!("the arguments of {call:?} are complete")),
+            Some(Call::Open { .. } | Call::Earlier { .. } | Call::Done) => {
+                return Err(format!("the arguments of {call:?} are complete"));
+            }
             None => return Err(format!("tool call {call:?} has not started")),
         }
         Ok(Ok(()))
@@ -250,14 +292,15 @@ impl Reading {
     /// The arguments are complete: the call is made.
     fn make_call(&mut self, call: &str, steps: &mut Steps) -> Result<(), Wrong> {
         match self.calls.get_mut(call) {
-            Some(state @ Call::Growing { .. }) => {
-                let Call::Growing { name, arguments } = core::mem::replace(state, Call::Done) else { return Ok(()) };
-                let number = steps.open(name.clone(), parsed(&arguments));
-                *state = Call::Open { number, name };
+            Some(Call::Growing { name, arguments, number }) => {
+                let name = core::mem::take(name);
+                let made = RemoteCall { call_id: call.to_owned(), name, arguments: parsed(arguments) };
+                let number = number.unwrap_or_else(|| steps.open(made.clone()));
+                self.calls.insert(call.to_owned(), Call::Open { number, call: made });
                 Ok(())
             }
             // Its result has come first.
-            Some(Call::Open { .. } | Call::Done) => Ok(()),
+            Some(Call::Open { .. } | Call::Earlier { .. } | Call::Done) => Ok(()),
             None => Err(format!("tool call {call:?} has not started")),
         }
     }
@@ -267,28 +310,40 @@ impl Reading {
     fn end_call(&mut self, call: &str, content: Value, steps: &mut Steps) {
         let _ = self.make_call(call, steps);
         match self.calls.insert(call.to_owned(), Call::Done) {
-            Some(Call::Open { number, name }) => steps.close(number, name, result_of(content)),
+            Some(Call::Open { number, call } | Call::Earlier { number, call }) => {
+                steps.close(number, call.name, result_of(content));
+            }
             Some(Call::Growing { .. } | Call::Done) | None => {
                 tracing::debug!("the agent sent a result without a call of this run");
             }
         }
     }
 
-    fn finish(&mut self, mut event: Map<String, Value>, steps: &mut Steps) -> Result<(), Failure> {
-        match event.get("outcome").and_then(|outcome| outcome.get("type")).and_then(Value::as_str) {
-            Some("cancelled") => return Err(Failure::Stopped),
-            Some("interrupt") => return Err(Failure::Interrupt),
-            Some(_) | None => {}
+    fn finish(&mut self, mut event: Map<String, Value>, steps: &mut Steps) -> Result<Result<(), Failure>, Wrong> {
+        let outcome = event.get("outcome");
+        let interrupts = match outcome.and_then(|outcome| outcome.get("type")).and_then(Value::as_str) {
+            Some("cancelled") => return Ok(Err(Failure::Stopped)),
+            Some("interrupt") => asks::interrupts(outcome)?,
+            Some(_) | None => Vec::new(),
+        };
+        let growing = |(id, call): (&String, &Call)| matches!(call, Call::Growing { .. }).then(|| id.clone());
+        let growing: Vec<String> = self.calls.iter().filter_map(growing).collect();
+        if let Some(request) = asks::request(interrupts, &self.open_calls(), &self.front_end)? {
+            if let Some(call) = growing.first() {
+                return Err(format!("the run waits, and the arguments of {call:?} are not complete"));
+            }
+            if request.to_string().len() > asks::MAX_REQUEST {
+                return Ok(Err(Failure::TooLong));
+            }
+            self.request = Some(request);
         }
         self.phase = Phase::Finished;
-        let growing = |(id, call): (&String, &Call)| matches!(call, Call::Growing { .. }).then(|| id.clone());
-        let calls: Vec<String> = self.calls.iter().filter_map(growing).collect();
-        for call in calls {
+        for call in growing {
             // The end of the run closes it as abandoned.
             let _ = self.make_call(&call, steps);
         }
         if self.answer.1.is_empty()
-            && let Some(answer) = self.snapshot.take()
+            && let Some(answer) = self.snapshot.take().filter(|answer| !self.has_said(answer))
         {
             steps.say("text", &answer);
             self.answer.1 = answer;
@@ -299,14 +354,33 @@ impl Reading {
                 self.end.insert(field.to_owned(), value);
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
-    /// The `data` of `agent_completed`.
-    pub(super) fn into_answer(self) -> Value {
+    /// Whether the run has said this before it paused.
+    fn has_said(&self, answer: &str) -> bool {
+        let ends =
+            |text: &String| text.strip_suffix(answer).is_some_and(|rest| rest.is_empty() || rest.ends_with(BETWEEN));
+        self.said.iter().any(ends)
+    }
+
+    /// The calls without a result, in the order in which they were made.
+    fn open_calls(&self) -> Vec<&RemoteCall> {
+        let open = self.calls.values().filter_map(|call| match call {
+            Call::Open { number, call } | Call::Earlier { number, call } => Some((*number, call)),
+            Call::Growing { .. } | Call::Done => None,
+        });
+        open.collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
+    /// What the run came to.
+    pub(super) fn into_outcome(self) -> Outcome {
+        if let Some(request) = self.request {
+            return Outcome::Asked(request);
+        }
         let mut data = self.end;
         data.insert("text".to_owned(), self.answer.1.into());
-        Value::Object(data)
+        Outcome::Answered(Value::Object(data))
     }
 }
 
@@ -354,7 +428,7 @@ fn parsed(arguments: &str) -> Value {
 }
 
 /// A tool's result: JSON where the text is an object or a list, otherwise the text.
-fn result_of(content: Value) -> Value {
+pub(super) fn result_of(content: Value) -> Value {
     let Value::String(text) = content else {
         let size = content.to_string().len();
         return if size <= MAX_RESULT { content } else { json!({ "bytes": size }) };

@@ -6,7 +6,7 @@ use lockstep_model::{Refusal, ToolId};
 use serde_json::Value;
 
 use crate::agent::http::{self, Emitting, MAX_WAITING, begin};
-use crate::agent::{EmitError, Run};
+use crate::agent::{EmitError, RemoteCall, Run};
 
 /// A tool call of the run, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,9 +20,9 @@ pub(super) enum Step {
     /// An event that is passed on.
     Pass(Value),
     /// A tool call begins.
-    Open { call: CallNumber, name: String, arguments: Value },
+    Open { number: CallNumber, call: RemoteCall },
     /// A tool call has its result.
-    Close { call: CallNumber, name: String, result: Value },
+    Close { number: CallNumber, name: String, result: Value },
 }
 
 /// How a step was emitted.
@@ -77,16 +77,27 @@ impl Steps {
     }
 
     /// Adds the begin of a tool call, and returns its number.
-    pub(super) fn open(&mut self, name: String, arguments: Value) -> CallNumber {
-        self.calls += 1;
-        let call = CallNumber(self.calls);
-        self.push(Step::Open { call, name, arguments });
-        call
+    pub(super) fn open(&mut self, call: RemoteCall) -> CallNumber {
+        let number = self.next_number();
+        self.push(Step::Open { number, call });
+        number
+    }
+
+    /// Returns the number of a call that is already in the stream.
+    pub(super) fn opened(&mut self, tool: ToolId) -> CallNumber {
+        let number = self.next_number();
+        self.open.insert(number, tool);
+        number
     }
 
     /// Adds the end of a tool call.
-    pub(super) fn close(&mut self, call: CallNumber, name: String, result: Value) {
-        self.push(Step::Close { call, name, result });
+    pub(super) fn close(&mut self, number: CallNumber, name: String, result: Value) {
+        self.push(Step::Close { number, name, result });
+    }
+
+    fn next_number(&mut self) -> CallNumber {
+        self.calls += 1;
+        CallNumber(self.calls)
     }
 
     fn push(&mut self, step: Step) {
@@ -110,23 +121,23 @@ impl Steps {
         Some(match step {
             Step::Say(..) => return None,
             Step::Pass(data) => Box::pin(async move { left_out(run.progress(data).await) }),
-            Step::Open { call, name, arguments } => {
+            Step::Open { number, call } => {
                 let tool = run.next_tool();
-                self.open.insert(call, tool);
+                self.open.insert(number, tool);
                 Box::pin(async move {
-                    match run.open_tool(tool, &name, &arguments).await {
+                    match run.open_tool(tool, &call).await {
                         Err(EmitError::Refused(Refusal::TooManyTools | Refusal::TooManyEvents)) => {
-                            Ok(Emitted::Unopened(call))
+                            Ok(Emitted::Unopened(number))
                         }
                         other => other.map(|()| Emitted::Done),
                     }
                 })
             }
-            Step::Close { call, name, result } => {
-                let tool = self.open.remove(&call);
+            Step::Close { number, name, result } => {
+                let tool = self.open.remove(&number);
                 Box::pin(async move {
                     match tool {
-                        Some(tool) => left_out(run.close_tool(tool, &name, &result).await),
+                        Some(tool) => left_out(run.close_tool(tool, &name, Ok(&result)).await),
                         None => Ok(Emitted::Done),
                     }
                 })
@@ -138,7 +149,7 @@ impl Steps {
     pub(super) fn emitted(&mut self, emitted: Emitted) {
         match emitted {
             Emitted::Done => {}
-            Emitted::Unopened(call) => drop(self.open.remove(&call)),
+            Emitted::Unopened(number) => drop(self.open.remove(&number)),
         }
     }
 }
@@ -155,8 +166,8 @@ fn left_out(emitted: Result<(), EmitError>) -> Result<Emitted, EmitError> {
 fn size(step: &Step) -> usize {
     match step {
         Step::Say(_, text) => text.len(),
-        Step::Pass(data) | Step::Open { arguments: data, .. } | Step::Close { result: data, .. } => {
-            data.to_string().len()
-        }
+        Step::Pass(data)
+        | Step::Open { call: RemoteCall { arguments: data, .. }, .. }
+        | Step::Close { result: data, .. } => data.to_string().len(),
     }
 }

@@ -1,21 +1,24 @@
 //! Reads an agent's run and emits its steps as they arrive.
 
 use reqwest::Response;
-use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::Config;
 use super::failure::Failure;
-use super::reading::Reading;
+use super::reading::{Outcome, Reading};
 use super::steps::{Emitted, Steps};
 use crate::agent::http::{Emitting, causes, settled};
 use crate::agent::sse::Parser;
 use crate::agent::{EmitError, Run};
 
-/// Reads the events of a run up to its end, emits them on the way, and returns the `data` of `agent_completed`.
-pub(super) async fn read(response: Response, config: &Config, run: &Run) -> Result<Value, Failure> {
+/// Reads the events of a run up to its end, emits them on the way, and returns what the run came to.
+pub(super) async fn read(
+    response: Response,
+    config: &Config,
+    run: &Run,
+    (mut reading, mut steps): (Reading, Steps),
+) -> Result<Outcome, Failure> {
     let mut source = Source { response, parser: Parser::bounded(config.max_event_bytes), read: 0 };
-    let (mut reading, mut steps) = (Reading::new(), Steps::default());
     let mut emitting: Option<Emitting<'_, Emitted>> = None;
     let mut deadline = Instant::now() + config.idle_timeout;
     loop {
@@ -23,7 +26,7 @@ pub(super) async fn read(response: Response, config: &Config, run: &Run) -> Resu
             emitting = steps.next(run);
         }
         if reading.is_finished() && emitting.is_none() {
-            return Ok(reading.into_answer());
+            return Ok(reading.into_outcome());
         }
         let may_read = !reading.is_finished() && steps.has_room();
         tokio::select! {
