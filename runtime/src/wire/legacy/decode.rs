@@ -116,13 +116,12 @@ fn stop(peer: &Peer, members: &Members<'_>) -> Decoded {
     Ok(Request::Cancel { runs })
 }
 
-/// Sets the cursor. A client that names no place asks for nothing.
+/// Sets the cursor. A client that names no place, or one of another system, asks for nothing.
 fn restore(peer: &mut Peer, members: &Members<'_>) -> Decoded {
     let payload = members.optional_object("payload")?;
     let last = payload.as_ref().unwrap_or(members).optional_string("lastMessageId")?;
-    match last.filter(|last| !last.is_empty()) {
-        Some(last) => {
-            let from = place(&last).ok_or(Code::InvalidField)?;
+    match last.as_deref().and_then(place) {
+        Some(from) => {
             // What was told of open runs may be told again.
             peer.legacy.skip();
             Ok(Request::Seek { from })
