@@ -407,11 +407,8 @@ impl Proof for Request {
 
     fn fairness(&self, action: &Input) -> Option<u8> {
         // An agent that keeps reporting that it is alive keeps the other timer from firing.
-        match action {
-            Input::Expired(Timer::Deadline) => Some(0),
-            Input::Expired(Timer::Pause) => Some(1),
-            _ => None,
-        }
+        let timers = [Timer::Deadline, Timer::Pause];
+        (0_u8..).zip(timers).find_map(|(class, timer)| (*action == Input::Expired(timer)).then_some(class))
     }
 
     fn promises(&self) -> Vec<Promise<Self>> {

@@ -132,7 +132,7 @@ impl Replied {
         for Ask { id, kind } in asks.unwrap_or_default() {
             let answer = answers.remove(&id).filter(|answer| !answer.is_null());
             match kind.as_str() {
-                "tool" => drop(replied.tools.insert(id, answer)),
+                "tool" => drop(replied.tools.insert(id, answer.map(result))),
                 _ => replied.interrupts.push((id, answer)),
             }
         }
@@ -161,6 +161,16 @@ impl Replied {
             closed.push((tool, call.name.clone(), result));
         }
         closed
+    }
+}
+
+/// The result of a tool, as people give it in the chat page (`{"result": …}`) or as it is.
+fn result(answer: Value) -> Value {
+    match answer {
+        Value::Object(mut members) if members.len() == 1 && members.contains_key("result") => {
+            members.remove("result").unwrap_or_default()
+        }
+        other => other,
     }
 }
 
