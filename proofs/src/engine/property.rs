@@ -46,7 +46,7 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "RUN-1",
-        "a run's events follow the grammar: started, then thinking and properly paired tools, then one terminal event, then nothing",
+        "a run's events follow the grammar: started, then thinking, properly paired tools and pauses, then one terminal event, then nothing",
     ),
     ("RUN-2", "at most one run per user and message id, across retries, reconnects and restarts"),
     ("RUN-3", "an emit that reports success is in the stream; one that is not in the stream reports why"),

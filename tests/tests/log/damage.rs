@@ -217,16 +217,16 @@ async fn an_entry_that_rots_while_the_log_is_open_refuses_its_user_alone() {
 #[tokio::test]
 async fn a_log_of_a_later_format_is_refused_with_both_formats() {
     let (mut files, _) = filled(&small(Durability::Always), true).await;
-    files.insert("manifest".to_owned(), with_format(&files["manifest"], 4));
+    files.insert("manifest".to_owned(), with_format(&files["manifest"], 5));
     let error = reading(&files, &small(Durability::Always)).await.expect_err("a later format");
-    assert!(error.contains("format 4") && error.contains("format 3"), "{error}");
+    assert!(error.contains("format 5") && error.contains("format 4"), "{error}");
 }
 
 /// A log's manifest with another format version.
 pub(crate) fn with_format(manifest: &[u8], version: u32) -> Vec<u8> {
     let text = core::str::from_utf8(manifest).expect("text");
     let (_, json) = text.split_once('\n').expect("two parts");
-    let (now, other) = ("\"version\": 3", format!("\"version\": {version}"));
+    let (now, other) = ("\"version\": 4", format!("\"version\": {version}"));
     assert!(json.contains(now), "{json}");
     let other = json.trim_end().replacen(now, &other, 1);
     // The checksum is zlib's CRC-32, which common tools compute.

@@ -57,13 +57,18 @@ async fn a_log_of_the_first_version_is_read_event_by_event() {
     drop(log);
     // An earlier version refuses it from now on: it would not understand the remains of a deleted thread.
     let manifest = fs::read_to_string(folder.0.join("manifest")).expect("a manifest");
-    assert!(manifest.contains("\"version\": 3"), "{manifest}");
+    assert!(manifest.contains("\"version\": 4"), "{manifest}");
 }
 
-/// The second version had the same records, without those of deletions.
+/// The second version had the same records, without those of deletions, and the third without those of pauses.
 #[tokio::test]
-async fn a_log_of_the_second_version_is_read_and_takes_a_deletion() {
-    let folder = Folder::new("earlier-second");
+async fn a_log_of_the_second_or_third_version_is_read_and_takes_a_deletion() {
+    takes_a_deletion(2).await;
+    takes_a_deletion(3).await;
+}
+
+async fn takes_a_deletion(version: u32) {
+    let folder = Folder::new(&format!("earlier-{version}"));
     let open = || DiskLog::open(&folder.0, Durability::Always).expect("a log");
     let log = open();
     let user = log.user("ada").await.expect("a user");
@@ -72,7 +77,7 @@ async fn a_log_of_the_second_version_is_read_and_takes_a_deletion() {
     let offsets = log.append(user, tenure, Offset(0), said()).await.expect("appended");
     drop(log);
     let manifest = fs::read(folder.0.join("manifest")).expect("a manifest");
-    fs::write(folder.0.join("manifest"), with_format(&manifest, 2)).expect("written");
+    fs::write(folder.0.join("manifest"), with_format(&manifest, version)).expect("written");
     let log = open();
     let tenure = own(&log, user).await;
     let held = log.restore(user, tenure).await.expect("what it holds").entries;
