@@ -166,12 +166,8 @@ impl Replied {
 
 /// The result of a tool, as people give it in the chat page (`{"result": …}`) or as it is.
 fn result(answer: Value) -> Value {
-    match answer {
-        Value::Object(mut members) if members.len() == 1 && members.contains_key("result") => {
-            members.remove("result").unwrap_or_default()
-        }
-        other => other,
-    }
+    let alone = answer.as_object().filter(|members| members.len() == 1).and_then(|members| members.get("result"));
+    alone.cloned().unwrap_or(answer)
 }
 
 /// What an earlier request of the run has left.

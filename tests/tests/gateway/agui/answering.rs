@@ -72,7 +72,7 @@ fn answering(input: &Value, entries: Value) -> Value {
     input
 }
 
-fn resolved(id: &str, payload: Value) -> Value {
+fn resolved(id: &str, payload: &Value) -> Value {
     json!({ "interruptId": id, "status": "resolved", "payload": payload })
 }
 
@@ -136,7 +136,7 @@ async fn a_run_that_asks_ends_the_stream_and_goes_on_with_the_answers() {
     // Asked again without answers, it still waits.
     assert_eq!(interrupts(&whole(&manager, &input).await), ids);
 
-    let mut answers = answering(&input, json!([resolved(&ids[0], json!({ "approved": true })), cancelled(&ids[1])]));
+    let mut answers = answering(&input, json!([resolved(&ids[0], &json!({ "approved": true })), cancelled(&ids[1])]));
     let said = json!({ "id": first[1].1["messageId"], "role": "assistant", "content": "I ask." });
     answers["messages"].as_array_mut().expect("messages").push(said);
     let second = whole(&manager, &answers).await;
@@ -172,7 +172,7 @@ async fn a_plain_question_is_answered_with_a_text() {
         let ids = interrupts(&first);
         let shown = json!([{ "id": ids[0], "reason": "input_required", "message": "Who?" }]);
         assert_eq!(first.last().expect("an end").1["outcome"]["interrupts"], shown);
-        whole(&manager, &answering(&input, json!([resolved(&ids[0], payload)]))).await;
+        whole(&manager, &answering(&input, json!([resolved(&ids[0], &payload)]))).await;
         assert_eq!(agent.replies(), [reply]);
     }
 }
@@ -184,7 +184,7 @@ async fn the_first_reply_counts_whoever_gives_it() {
     let ours = manager(agent.clone());
     let input = asking("asks");
     let ids = interrupts(&whole(&ours, &input).await);
-    let with = |answer: bool| answering(&input, json!([resolved(&ids[0], json!(answer)), cancelled(&ids[1])]));
+    let with = |answer: bool| answering(&input, json!([resolved(&ids[0], &json!(answer)), cancelled(&ids[1])]));
     let (yes, no) = (with(true), with(false));
     let (one, two) = tokio::join!(whole(&ours, &yes), whole(&ours, &no));
     assert_eq!((text(&one), text(&two)), ("I ask.I hear.".to_owned(), "I ask.I hear.".to_owned()));
@@ -237,7 +237,7 @@ async fn answers_that_the_run_does_not_wait_for_are_refused() {
     unasked["messages"].as_array_mut().expect("messages").push(result);
     assert_eq!(code(&whole(&manager, &unasked).await), "not_paused");
     assert_eq!(code(&whole(&manager, &answering(&input, json!([cancelled(&ids[0])]))).await), "incomplete");
-    let heavy = answering(&input, json!([resolved(&ids[0], json!("x".repeat(70_000))), cancelled(&ids[1])]));
+    let heavy = answering(&input, json!([resolved(&ids[0], &json!("x".repeat(70_000))), cancelled(&ids[1])]));
     let refused = manager.agui(&token(), &asked(&heavy), None).await.err();
     assert!(matches!(refused, Some(NotBegun::TooLarge(_))), "{refused:?}");
     assert_eq!(agent.replies().len(), 0);

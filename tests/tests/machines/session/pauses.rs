@@ -49,7 +49,7 @@ fn told(session: &mut Session<Tag>) -> Vec<Frame<Tag>> {
 }
 
 fn kinds(session: &Session<Tag>) -> Vec<Kind> {
-    session.stream().into_iter().flat_map(|stream| stream.pending()).map(|event| event.kind).collect()
+    session.stream().into_iter().flat_map(lockstep_model::Stream::pending).map(|event| event.kind).collect()
 }
 
 fn run_of(session: &Session<Tag>) -> Option<&Run> {

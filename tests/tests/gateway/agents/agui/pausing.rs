@@ -74,7 +74,7 @@ async fn connected(manager: &Manager, resume: Value) -> Peer {
     client
 }
 
-fn interrupted(interrupts: Value) -> Value {
+fn interrupted(interrupts: &Value) -> Value {
     let outcome = json!({ "type": "interrupt", "interrupts": interrupts });
     json!({ "type": "RUN_FINISHED", "threadId": "t", "runId": "r", "outcome": outcome })
 }
@@ -86,7 +86,7 @@ fn approval(call: &str) -> Value {
 }
 
 /// A run of these events that ends with these interrupts.
-fn waits(events: &[Value], interrupts: Value) -> Script {
+fn waits(events: &[Value], interrupts: &Value) -> Script {
     let events = [&[started()], events, &[interrupted(interrupts)]].concat();
     Script::stream(events.iter().map(event).chain([Step::End]))
 }
@@ -112,7 +112,7 @@ async fn an_approval_pauses_the_run_and_the_reply_goes_on_with_it() {
         &made_call("c1", "pay", "{\"euros\":5}"),
     ];
     let second = run(&[result("c1", "{\"paid\":5}"), begin("m2"), content("m2", "Paid."), end("m2")]);
-    let mut asked = Asked::start(vec![waits(&first.concat(), json!([approval("c1")])), second]).await;
+    let mut asked = Asked::start(vec![waits(&first.concat(), &json!([approval("c1")])), second]).await;
     let events = asked.ask(json!({ "text": "pay", "agui": { "state": { "a": 1 } } })).await;
     let ask = json!({ "id": "int-c1", "kind": "approval", "message": "Approve c1?", "call_id": "c1", "tool": "pay",
         "arguments": { "euros": 5 }, "schema": { "type": "object" }, "reason": "tool_call" });
@@ -196,7 +196,7 @@ async fn a_reply_that_cannot_be_read_cancels_what_was_asked() {
         json!({ "int-c": true }),
     ] {
         let question = json!({ "id": "q", "reason": "confirm" });
-        let scripts = vec![waits(&made_call("c", "pay", "{}"), json!([approval("c"), question])), run(&[])];
+        let scripts = vec![waits(&made_call("c", "pay", "{}"), &json!([approval("c"), question])), run(&[])];
         let mut asked = Asked::start(scripts).await;
         let events = asked.ask(json!("pay")).await;
         let asks = of(&events, "agent_paused")[0]["request"]["asks"].as_array().expect("asks").clone();
@@ -211,7 +211,7 @@ async fn a_reply_that_cannot_be_read_cancels_what_was_asked() {
 
 #[tokio::test]
 async fn a_run_that_is_cancelled_while_it_waits_posts_nothing_more() {
-    let mut asked = Asked::start(vec![waits(&made_call("c", "pay", "{}"), json!([approval("c")])), run(&[])]).await;
+    let mut asked = Asked::start(vec![waits(&made_call("c", "pay", "{}"), &json!([approval("c")])), run(&[])]).await;
     asked.ask(json!("pay")).await;
     asked.client.say(&json!({ "type": "cancel", "run_id": asked.run }).to_string());
     let rest = asked.until("agent_error").await;
@@ -225,7 +225,7 @@ async fn a_run_that_is_cancelled_while_it_waits_posts_nothing_more() {
 #[tokio::test]
 async fn a_reply_after_a_restart_goes_on_with_the_run() {
     let scripts = vec![
-        waits(&made_call("c", "pay", "{}"), json!([approval("c")])),
+        waits(&made_call("c", "pay", "{}"), &json!([approval("c")])),
         run(&[result("c", "paid"), begin("m"), content("m", "Paid."), end("m")]),
     ];
     let mut asked = Asked::start(scripts).await;
@@ -250,8 +250,8 @@ async fn a_run_may_wait_more_than_once() {
     let snapshot =
         json!({ "type": "MESSAGES_SNAPSHOT", "messages": [{ "id": "m", "role": "assistant", "content": "May I?" }] });
     let scripts = vec![
-        waits(&[&text[..], &pay].concat(), json!([approval("c")])),
-        waits(&pay, json!([approval("c")])),
+        waits(&[&text[..], &pay].concat(), &json!([approval("c")])),
+        waits(&pay, &json!([approval("c")])),
         run(&[result("c", "paid"), snapshot]),
     ];
     let mut asked = Asked::start(scripts).await;
@@ -279,8 +279,8 @@ async fn a_run_may_wait_more_than_once() {
 async fn a_later_turn_is_told_what_was_asked() {
     let question = json!([{ "id": "q", "reason": "input_required", "message": "Who?" }]);
     let scripts = vec![
-        waits(&made_call("c", "pay", "{}"), json!([approval("c")])),
-        waits(&[result("c", "paid")], question),
+        waits(&made_call("c", "pay", "{}"), &json!([approval("c")])),
+        waits(&[result("c", "paid")], &question),
         run(&[begin("m"), content("m", "Done."), end("m")]),
         run(&[]),
     ];
@@ -309,7 +309,7 @@ async fn a_later_turn_is_told_what_was_asked() {
 
 #[tokio::test]
 async fn an_interrupt_that_cannot_be_answered_ends_the_run() {
-    let ends = |interrupts: Value| begun([event(&interrupted(interrupts))]);
+    let ends = |interrupts: Value| begun([event(&interrupted(&interrupts))]);
     let growing = [call("c", "pay"), arguments("c", "{\"euros\":")];
     for script in [
         ends(json!([])),
@@ -317,7 +317,7 @@ async fn an_interrupt_that_cannot_be_answered_ends_the_run() {
         ends(json!([{ "reason": "no id" }])),
         ends(json!(["text"])),
         ends(json!([{ "id": "i", "reason": "a" }, { "id": "i", "reason": "b" }])),
-        begun(growing.iter().chain([&interrupted(json!([approval("c")]))]).map(event).collect::<Vec<_>>()),
+        begun(growing.iter().chain([&interrupted(&json!([approval("c")]))]).map(event).collect::<Vec<_>>()),
     ] {
         let events = ask(script).await;
         assert_eq!(events.last().expect("an end").data["code"], "protocol", "{events:#?}");
