@@ -11,9 +11,10 @@ use lockstep_tests::history::History;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::hostile::client::{Client, message};
+use crate::hostile::client::message;
 use crate::hostile::starts::{Folder, Process, gateway, settings, token};
 use crate::judged::Watched;
+use crate::restarts::{next_process, resumes};
 
 /// Says a word, calls a tool, and asks; with the reply, the same again. It asks as often as its message says.
 struct Asks;
@@ -183,28 +184,18 @@ async fn a_question_outlives_the_process_that_asked_it() {
         let mut process = Process::start(gateway(), &file);
         let address = process.address().await;
         let ada = token("ada");
-        let mut client = Client::upgraded(address, &[]).await;
-        client.say(&json!({ "type": "auth", "token": ada, "resume": "latest" })).await;
-        let ready = client.next().await;
+        let (mut client, ready) = resumes(address, &ada, json!("latest")).await;
         let asked = json!({ "text": "ask me, then 6 * 7" });
         client.say(&json!({ "type": "user_message", "message_id": "m", "thread_id": "t", "payload": asked })).await;
         let paused = client.until("agent_paused").await.pop().expect("a question");
         assert_eq!(paused["data"]["request"]["asks"][0]["tool"], "calculator", "{paused}");
         drop(client);
         let began = std::time::Instant::now();
-        let process = if killed {
-            process.replaced(gateway(), &file).await
-        } else {
-            process.terminate().await;
-            Process::start(gateway(), &file)
-        };
+        let (process, address) = next_process(process, &file, killed).await;
         assert!(began.elapsed() < Duration::from_secs(20), "the node does not wait for the user");
-        let mut process = process;
-        let address = process.address().await;
-        let mut client = Client::upgraded(address, &[]).await;
         let place = json!({ "epoch": ready["epoch"], "offset": paused["offset"] });
-        client.say(&json!({ "type": "auth", "token": ada, "resume": place })).await;
-        assert_eq!(client.next().await["head"], paused["offset"], "killed: {killed}: nothing has ended the run");
+        let (mut client, ready) = resumes(address, &ada, place).await;
+        assert_eq!(ready["head"], paused["offset"], "killed: {killed}: nothing has ended the run");
         let approved = json!({ "answers": { "0": { "approved": true } } });
         client.say(&json!({ "type": "reply", "run_id": paused["run_id"], "pause": 1, "payload": approved })).await;
         let events = client.until("agent_completed").await;

@@ -17,7 +17,7 @@ async fn says(client: &mut Client, thread: &str, id: &str, text: &str) -> Vec<Va
 }
 
 /// Ada's connection, which reads on from `resume`, and its `connection_ready`.
-async fn resumes(address: SocketAddr, token: &str, resume: Value) -> (Client, Value) {
+pub(crate) async fn resumes(address: SocketAddr, token: &str, resume: Value) -> (Client, Value) {
     let mut client = Client::upgraded(address, &[]).await;
     client.say(&json!({ "type": "auth", "token": token, "resume": resume })).await;
     let ready = client.next().await;
@@ -25,7 +25,8 @@ async fn resumes(address: SocketAddr, token: &str, resume: Value) -> (Client, Va
     (client, ready)
 }
 
-async fn next_process(process: Process, file: &Path, killed: bool) -> (Process, SocketAddr) {
+/// The next process on the same data, after the first was killed or terminated.
+pub(crate) async fn next_process(process: Process, file: &Path, killed: bool) -> (Process, SocketAddr) {
     let mut process = if killed {
         process.replaced(gateway(), file).await
     } else {
