@@ -148,7 +148,7 @@ fn a_run_that_resumes_twice_for_one_pause_is_refused() {
         let (paused, resumed) = (("agent_paused", 1), ("agent_resumed", 1));
         let (end, failed, thought) = (("agent_completed", 0), ("agent_error", 0), ("agent_thinking", 0));
         assert_eq!(with(&[paused, resumed, thought, ("agent_paused", 2), ("agent_resumed", 2), end]), []);
-        assert_eq!(with(&[paused, failed]), [], "nobody replied");
+        assert_eq!(with(&[paused, failed]), [], "there is no reply");
         assert_eq!(with(&[paused, resumed, resumed, end]), [("RUN-1", [5, 6])], "two replies counted");
         assert_eq!(with(&[paused, ("agent_resumed", 2), end]), [("RUN-1", [4, 5])], "the reply to another pause");
         assert_eq!(with(&[paused, thought, resumed, end]), [("RUN-1", [4, 5])], "an agent while it waits");

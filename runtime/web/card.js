@@ -161,7 +161,7 @@ export class PauseView {
         : textControl(ask.kind === "tool" ? "Result, as JSON or text" : "Your answer", `${this.#id}-${index}`);
       this.#controls.push(control);
       const root = group(ask, index, ...described(ask, null), control.root);
-      // Nobody should approve what they have not seen.
+      // What an approval would run is visible before it is approved.
       for (const folded of root.querySelectorAll("details:not(.more)")) folded.setAttribute("open", "");
       return root;
     });

@@ -196,7 +196,7 @@ const subject = ({ kind, tool, message }) => (kind === "question" ? message : (t
  * What an agent asks, in one text for screen readers.
  * @param {import("./asks.js").Request} request
  */
-export const asking = ({ message, asks }) =>
+export const spokenRequest = ({ message, asks }) =>
   ["The agent asks you.", message, asks.map(subject).filter((text) => text !== "").join(", ")].filter((text) => text !== "").join(" ");
 
 /**
@@ -211,7 +211,7 @@ export function spoken({ type, data = {} }, run) {
     case "tool_executing":
       return `Using the tool ${data.name}.`;
     case "agent_paused":
-      return asking(requestOf(data.request));
+      return spokenRequest(requestOf(data.request));
     case "agent_resumed":
       return "The agent has the reply and goes on.";
     case "agent_completed":

@@ -46,7 +46,7 @@ const badges = (shown) => shown.locator(".ask .badge").allTextContents();
 const answer = async (shown) => (await turn(shown, "completed")).locator(".answer").last().textContent();
 
 /** A page whose agent asks for something else than the built-in one does. */
-async function asking(request) {
+async function pageOf(request) {
   const shown = await context.newPage();
   const network = await cuttable(shown, (text) => {
     const frame = JSON.parse(text);
@@ -180,7 +180,7 @@ test("an answer that waits is stopped, and the card says that it takes no reply"
 });
 
 test("a reply without a connection is sent when it is back", async () => {
-  const { shown, network } = await asking({ message: "Well?" });
+  const { shown, network } = await pageOf({ message: "Well?" });
   await asked(shown, QUESTION);
   network.hold();
   network.cut();
@@ -205,7 +205,7 @@ const STRANGE = {
 };
 
 test("what an agent asks is text, fits a phone, and is accessible in light and in dark, before the reply and after", async () => {
-  const { shown, replies } = await asking(STRANGE);
+  const { shown, replies } = await pageOf(STRANGE);
   const ask = await asked(shown, QUESTION);
   assert.equal(await ask.locator("img, script").count(), 0);
   assert.equal(await ask.locator(".what").first().textContent(), STRANGE.message);
@@ -234,7 +234,7 @@ test("what an agent asks is text, fits a phone, and is accessible in light and i
 });
 
 onlyInChromium("the page decides this, whichever the browser")("a reply that came second leaves the card to the first", async () => {
-  const { shown, network } = await asking({ message: "Well?" });
+  const { shown, network } = await pageOf({ message: "Well?" });
   await asked(shown, QUESTION);
   network.freeze();
   const other = await visit(context);

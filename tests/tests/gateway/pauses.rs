@@ -50,7 +50,7 @@ async fn work(run: &Run) {
     let _ = run.tool("clock", &json!({}), async { Ok::<_, String>(12) }).await;
 }
 
-fn asking(bounds: &Bounds) -> Watched {
+fn gateway_within(bounds: &Bounds) -> Watched {
     Watched::within(bounds, Asks, History::in_memory(), |builder| builder)
 }
 
@@ -69,7 +69,7 @@ fn of<'a>(events: &'a [Value], kind: &str) -> Vec<&'a Value> {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_reply_from_any_connection_resumes_the_run_once() {
-    let manager = asking(&Bounds::DEFAULT);
+    let manager = gateway_within(&Bounds::DEFAULT);
     let (mut desk, _) = manager.live("ada", json!("latest")).await;
     let (mut phone, _) = manager.live("ada", json!("latest")).await;
     let (bob, _) = manager.live("bob", json!("latest")).await;
@@ -111,7 +111,7 @@ async fn the_first_reply_from_any_connection_resumes_the_run_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reply_to_an_earlier_question_does_not_answer_the_next() {
-    let manager = asking(&Bounds::DEFAULT);
+    let manager = gateway_within(&Bounds::DEFAULT);
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
     ada.say(&message("m", "2").to_string());
     let run = last(&mut ada, "agent_paused").await["run_id"].clone();
@@ -127,7 +127,7 @@ async fn a_reply_to_an_earlier_question_does_not_answer_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn a_paused_run_can_be_cancelled_and_takes_no_reply_afterwards() {
-    let manager = asking(&Bounds::DEFAULT);
+    let manager = gateway_within(&Bounds::DEFAULT);
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
     ada.say(&message("m", "1").to_string());
     let run = last(&mut ada, "agent_paused").await["run_id"].clone();
@@ -146,7 +146,7 @@ async fn a_paused_run_can_be_cancelled_and_takes_no_reply_afterwards() {
 #[tokio::test(start_paused = true)]
 async fn a_question_waits_longer_than_any_agent_may_and_ends_without_a_reply() {
     let bounds = Bounds { pause: Duration::from_secs(3_000), failures: 1, ..Bounds::DEFAULT };
-    let manager = asking(&bounds);
+    let manager = gateway_within(&bounds);
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
     ada.say(&message("m", "1").to_string());
     last(&mut ada, "agent_paused").await;
@@ -161,7 +161,7 @@ async fn a_question_waits_longer_than_any_agent_may_and_ends_without_a_reply() {
 
 #[tokio::test(start_paused = true)]
 async fn frames_that_are_no_replies_say_which_field_is_wrong() {
-    let manager = asking(&Bounds::DEFAULT);
+    let manager = gateway_within(&Bounds::DEFAULT);
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
     for wrong in [
         json!({ "type": "reply" }),

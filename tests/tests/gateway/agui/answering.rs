@@ -59,7 +59,7 @@ fn paused_again(paused: &Paused) -> Value {
     serde_json::from_str(paused.request.get()).expect("JSON")
 }
 
-fn asking(text: &str) -> Value {
+fn input_with(text: &str) -> Value {
     let mut input = input("1", &[]);
     input["messages"][0]["content"] = text.into();
     input
@@ -121,7 +121,7 @@ fn code(events: &[(Place, Value)]) -> &str {
 async fn a_run_that_asks_ends_the_stream_and_goes_on_with_the_answers() {
     let agent = Asks::default();
     let manager = manager(agent.clone());
-    let input = asking("asks");
+    let input = input_with("asks");
     let first = whole(&manager, &input).await;
     let expected = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END", "RUN_FINISHED"];
     assert_eq!(kinds(&first), expected);
@@ -167,7 +167,7 @@ async fn a_plain_question_is_answered_with_a_text() {
     {
         let agent = Asks::default();
         let manager = manager(agent.clone());
-        let input = asking("plain");
+        let input = input_with("plain");
         let first = whole(&manager, &input).await;
         let ids = interrupts(&first);
         let shown = json!([{ "id": ids[0], "reason": "input_required", "message": "Who?" }]);
@@ -182,7 +182,7 @@ async fn a_plain_question_is_answered_with_a_text() {
 async fn the_first_reply_counts_whoever_gives_it() {
     let agent = Asks::default();
     let ours = manager(agent.clone());
-    let input = asking("asks");
+    let input = input_with("asks");
     let ids = interrupts(&whole(&ours, &input).await);
     let with = |answer: bool| answering(&input, json!([resolved(&ids[0], &json!(answer)), cancelled(&ids[1])]));
     let (yes, no) = (with(true), with(false));
@@ -209,7 +209,7 @@ async fn the_first_reply_counts_whoever_gives_it() {
 async fn answers_that_come_again_are_not_for_a_later_pause() {
     let agent = Asks::default();
     let manager = manager(agent.clone());
-    let input = asking("twice");
+    let input = input_with("twice");
     let one = interrupts(&whole(&manager, &input).await);
     let cancel = |ids: &[String]| answering(&input, ids.iter().map(|id| cancelled(id)).collect());
     let two = interrupts(&whole(&manager, &cancel(&one)).await);
@@ -225,7 +225,7 @@ async fn answers_that_come_again_are_not_for_a_later_pause() {
 async fn answers_that_the_run_does_not_wait_for_are_refused() {
     let agent = Asks::default();
     let manager = manager(agent.clone());
-    let input = asking("asks");
+    let input = input_with("asks");
     let unknown = answering(&input, json!([cancelled("elsewhere")]));
     let refused = manager.agui(&token(), &asked(&unknown), None).await.err();
     assert!(matches!(refused, Some(NotBegun::Refused { ref code, .. }) if code == "unknown_run"), "{refused:?}");
@@ -255,7 +255,7 @@ async fn answers_that_the_run_does_not_wait_for_are_refused() {
 async fn a_stream_through_a_pause_is_resumed_at_any_event() {
     let agent = Asks::default();
     let manager = manager(agent.clone());
-    let input = asking("asks");
+    let input = input_with("asks");
     let first = whole(&manager, &input).await;
     let rest = async |whole_one: &[(Place, Value)]| {
         for (index, (place, _)) in whole_one.iter().enumerate() {
@@ -264,7 +264,7 @@ async fn a_stream_through_a_pause_is_resumed_at_any_event() {
         }
     };
     rest(&first).await;
-    let mut other = asking("plain");
+    let mut other = input_with("plain");
     other["threadId"] = "elsewhere".into();
     whole(&manager, &other).await;
     assert_eq!(whole(&manager, &input).await.len(), first.len() + 1, "the state comes again");
