@@ -208,85 +208,78 @@ impl RunSink for SessionSink {
 
     fn so_far<'a>(&'a self, run: RunId, thread: Option<&'a str>) -> BoxFuture<'a, Option<SoFar>> {
         Box::pin(async move {
-            let kept = tokio::time::timeout(HISTORY, self.kept_entries(run, thread)).await;
-            let kept = kept.ok().and_then(Result::ok).flatten();
-            let whole = kept.and_then(|entries| history::so_far(&entries, run));
-            whole.or_else(|| history::so_far(&self.retained_entries(thread), run))
+            let read = |entries: &[_]| {
+                let so_far = history::so_far(entries, run);
+                let is_enough = so_far.is_some();
+                (so_far, is_enough)
+            };
+            let kept = self.read(thread, TURNS, read).await;
+            kept.or_else(|| history::so_far(&self.retained(thread), run))
         })
     }
 
     fn history<'a>(&'a self, run: RunId, thread: Option<&'a str>, limit: usize) -> BoxFuture<'a, Vec<Turn>> {
         Box::pin(async move {
             let Some(queued) = self.core.upgrade().map(|core| core.bounds().queued) else { return Vec::new() };
-            // The run itself, and the queued runs behind it.
+            // The run itself, and the queued runs behind it. Some turns on a page may be superseded.
             let more = queued.saturating_add(1);
-            let request = self.kept(run, thread, limit, more);
-            let late = |_| Err(LogError::Unavailable("it did not answer in time".to_owned()));
-            let mut turns = match tokio::time::timeout(HISTORY, request).await.unwrap_or_else(late) {
-                Ok(Some(turns)) => turns,
-                Ok(None) => self.retained(run, thread),
-                Err(error) => {
-                    if let Some(times) = self.log.refusals.say(&"history") {
-                        tracing::warn!(user = self.user.0, %error, times, "agents get only retained turns as history");
-                    }
-                    self.retained(run, thread)
-                }
+            let read = |entries: &[(_, _)]| {
+                let turns = history::turns(entries.iter().cloned(), run);
+                let is_enough = turns.len() >= limit;
+                (turns, is_enough)
             };
+            let mut turns = self.read(thread, limit.saturating_add(more), read).await;
             turns.drain(..turns.len().saturating_sub(limit));
             turns
         })
     }
 }
 
+/// Entries of a thread, in order.
+type Entries = [(Offset, Written)];
+
 impl SessionSink {
-    /// Returns the entries of the run's thread from its message on, if the log keeps them.
-    async fn kept_entries(&self, run: RunId, thread: Option<&str>) -> Result<Option<Vec<(Offset, Written)>>, LogError> {
-        let (mut entries, mut before) = (Vec::new(), None);
-        let Some(conversations) = self.log.conversations() else { return Ok(None) };
-        let is_begin =
-            |(_, entry): &(Offset, Written)| entry.run == run && matches!(entry.kind, run::Kind::Received(_));
-        for _ in 0..PAGES {
-            let Turns { entries: mut earlier, next } = conversations.turns(self.user, thread, before, TURNS).await?;
-            earlier.append(&mut entries);
-            (entries, before) = (earlier, next);
-            if before.is_none() || entries.iter().any(is_begin) {
-                break;
+    /// Returns what `read` makes of the thread's newest entries: those that the log keeps, or else those that the
+    /// session has in memory.
+    async fn read<T>(&self, thread: Option<&str>, turns: usize, read: impl Fn(&Entries) -> (T, bool)) -> T {
+        let late = |_| Err(LogError::Unavailable("it did not answer in time".to_owned()));
+        match tokio::time::timeout(HISTORY, self.kept(thread, turns, &read)).await.unwrap_or_else(late) {
+            Ok(Some(found)) => return found,
+            Ok(None) => {}
+            Err(error) => {
+                if let Some(times) = self.log.refusals.say(&"history") {
+                    tracing::warn!(user = self.user.0, %error, times, "agents get only retained turns as history");
+                }
             }
         }
-        Ok(Some(entries))
+        read(&self.retained(thread)).0
     }
 
-    /// Returns the turns before the run that the log keeps: at most `limit`, or all on the newest [`PAGES`] pages. Some
-    /// turns on a page may be superseded, and up to `more` may be later than the run.
-    async fn kept(
+    /// Reads pages of this many turns, from the newest one back, until `read` has enough, or the newest [`PAGES`] pages
+    /// are read.
+    async fn kept<T>(
         &self,
-        run: RunId,
         thread: Option<&str>,
-        limit: usize,
-        more: usize,
-    ) -> Result<Option<Vec<Turn>>, LogError> {
-        let (mut entries, mut turns, mut before) = (Vec::new(), Vec::new(), None);
+        turns: usize,
+        read: &impl Fn(&Entries) -> (T, bool),
+    ) -> Result<Option<T>, LogError> {
+        let (mut entries, mut found, mut before) = (Vec::new(), None, None);
         let Some(conversations) = self.log.conversations() else { return Ok(None) };
         for _ in 0..PAGES {
-            let page = conversations.turns(self.user, thread, before, limit.saturating_add(more)).await?;
-            let Turns { entries: mut earlier, next } = page;
+            let Turns { entries: mut earlier, next } = conversations.turns(self.user, thread, before, turns).await?;
             earlier.append(&mut entries);
             (entries, before) = (earlier, next);
-            turns = history::turns(entries.iter().cloned(), run);
-            if before.is_none() || turns.len() >= limit {
+            let (made, is_enough) = read(&entries);
+            found = Some(made);
+            if before.is_none() || is_enough {
                 break;
             }
         }
-        Ok(Some(turns))
-    }
-
-    /// Returns the turns before the run that its session has in memory.
-    fn retained(&self, run: RunId, thread: Option<&str>) -> Vec<Turn> {
-        history::turns(self.retained_entries(thread), run)
+        Ok(found)
     }
 
     /// Returns the entries of the thread that the session has in memory.
-    fn retained_entries(&self, thread: Option<&str>) -> Vec<(Offset, Written)> {
+    fn retained(&self, thread: Option<&str>) -> Vec<(Offset, Written)> {
         let Some(core) = self.core.upgrade() else { return Vec::new() };
         let entries = core.look(self.user, |_, session| {
             let entries = session.stream().into_iter().flat_map(Stream::entries);
