@@ -294,11 +294,14 @@ impl World {
         self.check_verdict(&asked, verdict);
         let input = connection::Input::Verdict { attempt: asked.attempt, verdict };
         let waiting = self.gateway.unattached().get(&asked.connection);
+        let decided = waiting.is_some_and(lockstep_model::Connection::is_closing);
         let older = waiting.and_then(lockstep_model::Connection::resume).and_then(|resume| resume.replaces);
         let older = older.filter(|older| self.gateway.user_of(*older).is_some());
         self.connection(setup, asked.connection, input, scratch);
         self.check_join(asked.connection);
-        self.check_room(setup, asked.connection, older);
+        if !decided {
+            self.check_room(setup, asked.connection, older);
+        }
         self.check_replaced(asked.connection, older);
     }
 
