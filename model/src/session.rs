@@ -289,8 +289,11 @@ impl<P: Piece> Session<P> {
             ensure(grant.is_some_and(|grant| grant.user == self.user), "AUTH-2")?;
             ensure(grant.is_some_and(|grant| self.fence.admits(grant)), "AUTH-1")?;
             member.lookups.check(bounds)?;
-            let readable = member.is_behind(self.stream.as_ref()) && !member.lookups.is_awaiting_page();
-            ensure(!member.parked || !(readable || member.connection.has_frame()), "STR-1")?;
+            let behind = member.is_behind(self.stream.as_ref());
+            let readable = behind && !member.lookups.is_awaiting_page();
+            // `going_away` waits until the stream is read.
+            let sendable = member.connection.has_frame() && !(behind && member.connection.is_going());
+            ensure(!member.parked || !(readable || sendable), "STR-1")?;
         }
         for run in self.runs.values() {
             run.check(bounds)?;

@@ -45,16 +45,13 @@ pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
 
 /// Returns every model at bounds for random walks: those of the largest profile, or larger ones if they end walks soon.
 pub fn walked() -> Vec<Box<dyn Checkable>> {
-    // At the largest bounds of `parts` a refusal may leave after the run that caused it has ended. Its oracle judges a
-    // refusal when it leaves, and would report ISO-1.
-    let long: [Box<dyn Checkable>; 9] = [
+    let long: [Box<dyn Checkable>; 8] = [
         Box::new(connection::long()),
         Box::new(stream::long()),
         Box::new(client::long()),
         Box::new(login::long()),
         Box::new(login::tokens::long()),
         Box::new(login::attempts::long()),
-        Box::new(parts::model(Profile::Ci)),
         Box::new(whole::long()),
         Box::new(whole::kept()),
     ];
@@ -73,7 +70,7 @@ pub fn machines() -> Vec<Box<dyn Chartable>> {
         Box::new(run::model(Profile::Quick)),
         Box::new(session_chart::model()),
         Box::new(node::model(Profile::Quick)),
-        Box::new(client::model(Profile::Quick)),
+        Box::new(client::charted()),
     ]
 }
 

@@ -83,7 +83,7 @@ fn a_node_keeps_its_promises_on_long_walks() {
 fn logins_keep_their_promises_on_long_walks() {
     reaches("login", &["AUTH-4.another-person", "AUTH-5.second-tab", "LIM-1.full"]);
     reaches("revoked", &["AUTH-4.good"]);
-    reaches("attempts", &["ISO-1.beside", "LIM-1.refilled"]);
+    reaches("attempts", &["ISO-1.beside", "LIM-1.refilled", "LIM-1.crowded"]);
 }
 
 /// CLIENT-1, CLIENT-2, RUN-2, STR-1, LIVE-4: however often a client comes back.

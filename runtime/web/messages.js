@@ -61,7 +61,8 @@ export class Messages {
 
   /** Writes the messages that were not written to this socket yet. `epoch` is that of the stream. */
   flush(socket, epoch, out) {
-    this.#settle(({ writes }) => writes === MAX_WRITES, unknown, out);
+    // One that this socket has had may still be answered.
+    this.#settle((outgoing) => outgoing.writes === MAX_WRITES && outgoing.socket !== socket, unknown, out);
     for (const outgoing of this.#list) {
       if (outgoing.socket === socket) continue;
       out.push({ type: "write", frame: frameOf(outgoing, outgoing.writes > 0, epoch) });

@@ -56,8 +56,9 @@ impl<P: Clone> Client<P> {
         if !matches!(self.state, State::Live { .. }) {
             return;
         }
-        self.settle(|outgoing| outgoing.writes == MAX_WRITES, unknown, out);
         let socket = self.socket;
+        // One that this socket has had may still be answered.
+        self.settle(|outgoing| outgoing.writes == MAX_WRITES && outgoing.socket != socket, unknown, out);
         for outgoing in self.outgoing.iter_mut().filter(|outgoing| outgoing.socket != socket) {
             let repeat = outgoing.writes > 0;
             (outgoing.socket, outgoing.writes) = (socket, outgoing.writes + 1);

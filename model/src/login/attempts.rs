@@ -28,6 +28,11 @@ impl Rate {
     fn refill_ms(self) -> u64 {
         u64::try_from(self.refill.as_millis()).unwrap_or(u64::MAX)
     }
+
+    /// The milliseconds that an empty bucket takes to be full.
+    fn span_ms(self) -> u64 {
+        self.refill_ms().saturating_mul(u64::from(self.burst))
+    }
 }
 
 /// The tokens of one key.
@@ -82,7 +87,7 @@ impl<K: Ord + Clone> Buckets<K> {
     /// The time until there is one, if no held token is returned.
     pub fn check(&self, rate: Rate, key: &K, now: u64) -> Result<(), Duration> {
         let refill = rate.refill_ms();
-        let span = refill.saturating_mul(u64::from(rate.burst));
+        let span = rate.span_ms();
         let debt = self.0.get(key).copied().unwrap_or_default().debt(refill, now).saturating_add(refill);
         if refill == 0 || debt <= span { Ok(()) } else { Err(Duration::from_millis(debt - span)) }
     }
@@ -111,13 +116,15 @@ impl<K: Ord + Clone> Buckets<K> {
         Ok(())
     }
 
-    /// Spends a held token.
+    /// Spends a held token. A bucket that was dropped meanwhile has begun again as full, and so may have no token left to
+    /// pay with: it is never emptier than empty, so that its key waits no longer than its rate says.
     pub fn spend(&mut self, rate: Rate, keys: usize, key: &K, now: u64) {
         let refill = rate.refill_ms();
         if refill > 0 {
             let bucket = self.entry(rate, keys, key, now);
             bucket.held = bucket.held.saturating_sub(1);
-            bucket.full_at = bucket.full_at.max(now).saturating_add(refill);
+            let full_at = bucket.full_at.max(now).saturating_add(refill);
+            bucket.full_at = full_at.min(now.saturating_add(rate.span_ms()));
         }
     }
 

@@ -47,6 +47,11 @@ pub fn model(profile: Profile) -> Peer {
     Peer { bounds: small(), sockets, asked, offsets, messages }
 }
 
+/// Returns the model that is charted: more sockets lead to no other transition.
+pub fn charted() -> Peer {
+    Peer { sockets: 2, ..model(Profile::Quick) }
+}
+
 /// Returns the model at bounds for long random walks.
 pub fn long() -> Peer {
     Peer { bounds: small(), sockets: 1_000, asked: 1_000, offsets: 1_000, messages: 4 }

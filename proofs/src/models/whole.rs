@@ -1,6 +1,5 @@
 //! The whole gateway for random walks: two users and three clients, with every fault of the adversary, several times. No
-//! search exhausts these worlds. A verifier that is slow and one that rejects are not combined: the oracle takes the late
-//! rejection of an attempt that was given up for one that counts.
+//! search exhausts these worlds.
 
 use lockstep_model::Bounds;
 
@@ -20,8 +19,7 @@ pub fn long() -> Explored {
     }
 }
 
-/// Returns a world with one thread, whose messages queue, and a log that keeps trimmed entries. Nothing is handed over:
-/// the oracle judges a refusal when it leaves, and after an aborted hand-over it would take one from before for a new one.
+/// Returns a world with one thread, whose messages queue, and a log that keeps trimmed entries.
 pub fn kept() -> Explored {
     let about = "the same with one thread, queued runs, deletions, and a log that keeps all";
     let bounds = Bounds { queued: 1, retained: 4, pending: 8, ..setup::small() };
@@ -31,6 +29,7 @@ pub fn kept() -> Explored {
         deletions: 2,
         keeps: true,
         queries: 6,
+        handovers: 1,
         lookup_failures: 2,
         bounds,
         ..faults("whole, kept", about)
@@ -59,6 +58,7 @@ fn faults(name: &'static str, about: &'static str) -> Setup {
         restore_failures: 2,
         unanswered: 2,
         rejections: 2,
+        silences: 1,
         expiries: 2,
         revocations: 2,
         notices: 3,

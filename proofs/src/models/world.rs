@@ -47,6 +47,7 @@ pub mod oracle;
 pub mod outputs;
 pub mod pausing;
 pub mod properties;
+pub mod refusals;
 pub mod service;
 pub mod setup;
 pub mod shared;

@@ -79,8 +79,13 @@ pub enum AccountError {
     Unknown,
     /// Too many passwords wait to be hashed.
     Busy,
-    /// The file cannot be read or written, or is invalid: a sentence that names it.
-    File(String),
+    /// The file cannot be read or written, or is invalid.
+    File(FileError),
+}
+
+crate::error::caused! {
+    /// Why the file of accounts cannot be used: a sentence that names it.
+    FileError
 }
 
 impl fmt::Display for AccountError {
@@ -93,12 +98,20 @@ impl fmt::Display for AccountError {
             Self::Exists => f.write_str("the account already exists"),
             Self::Unknown => f.write_str("there is no such account"),
             Self::Busy => f.write_str("too many passwords are waiting to be hashed"),
-            Self::File(reason) => f.write_str(reason),
+            Self::File(error) => error.fmt(f),
         }
     }
 }
 
-impl core::error::Error for AccountError {}
+impl core::error::Error for AccountError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            // Displays the same sentence, so that its cause is the next.
+            Self::File(error) => error.source(),
+            Self::BadName | Self::BadPassword | Self::Exists | Self::Unknown | Self::Busy => None,
+        }
+    }
+}
 
 /// An account, as it was when its password was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -347,7 +360,7 @@ impl Accounts {
         let stamp = match fs::metadata(&self.path) {
             Ok(metadata) => Some(stamp(&metadata)),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(self.say(error)),
+            Err(error) => return Err(self.fail(error)),
         };
         if let (Some((of, known)), Some(stamp)) = (&*known, stamp)
             && *of == stamp
@@ -393,7 +406,9 @@ impl Accounts {
             done
         });
         match task.await {
-            Ok(done) => done.map_err(|error| AccountError::File(format!("a password cannot be hashed: {error}"))),
+            Ok(done) => {
+                done.map_err(|error| AccountError::File(format!("a password cannot be hashed: {error}").into()))
+            }
             Err(_) => Err(AccountError::Busy),
         }
     }
@@ -402,14 +417,14 @@ impl Accounts {
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return self.none_yet(),
-            Err(error) => return Err(self.say(error)),
+            Err(error) => return Err(self.fail(error)),
         };
         format::read(&bytes).map_err(|reason| self.say(reason))
     }
 
     /// No accounts, if there never were any.
     fn none_yet(&self) -> Result<Names, AccountError> {
-        if self.is_marked().map_err(|error| self.say(error))? { Err(self.missing()) } else { Ok(Names::default()) }
+        if self.is_marked().map_err(|error| self.fail(error))? { Err(self.missing()) } else { Ok(Names::default()) }
     }
 
     fn missing(&self) -> AccountError {
@@ -447,14 +462,14 @@ impl Accounts {
 
     /// Changes the file under the lock.
     fn change(&self, change: impl FnOnce(&mut Names) -> Result<(), NotChanged>) -> Result<(), AccountError> {
-        let alone = self.lock().map_err(|error| self.say(error))?;
+        let alone = self.lock().map_err(|error| self.fail(error))?;
         let mut roster = self.read()?;
         change(&mut roster).map_err(|not| match not {
             NotChanged::Exists => AccountError::Exists,
             NotChanged::Unknown => AccountError::Unknown,
         })?;
-        replace(&self.path, &format::write(&roster)).map_err(|error| self.say(error))?;
-        self.mark(&alone).map_err(|error| self.say(error))
+        replace(&self.path, &format::write(&roster)).map_err(|error| self.fail(error))?;
+        self.mark(&alone).map_err(|error| self.fail(error))
     }
 
     /// Records that there were accounts.
@@ -467,7 +482,11 @@ impl Accounts {
     }
 
     fn say(&self, reason: impl fmt::Display) -> AccountError {
-        AccountError::File(format!("{}: {reason}", self.path.display()))
+        AccountError::File(format!("{}: {reason}", self.path.display()).into())
+    }
+
+    fn fail(&self, cause: io::Error) -> AccountError {
+        AccountError::File(FileError::because(format!("{}: {cause}", self.path.display()), cause))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The errors of the gateway: a sentence for the operator, and the error behind it where there is one.
 
 /// Declares an error that displays one sentence and may have a cause. The sentence includes the cause's text, because
-/// the operator reads one line.
+/// the operator reads one line. Two errors are equal if their sentences are.
 macro_rules! caused {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -27,6 +27,14 @@ macro_rules! caused {
                 Self { sentence: sentence.into(), source: Some(std::sync::Arc::new(cause)) }
             }
         }
+
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                self.sentence == other.sentence
+            }
+        }
+
+        impl Eq for $name {}
 
         impl core::fmt::Display for $name {
             fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

@@ -22,9 +22,25 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::private::{self, replace};
+use crate::sentence::sentence;
 
 /// The size of a mark in bytes: the id, the number of acknowledged bytes, and a checksum of both.
 const MARK: usize = 20;
+
+sentence! {
+    /// Why a file cannot be read or written: a sentence that names it.
+    FileError
+}
+
+impl FileError {
+    fn of(path: &Path, cause: impl core::error::Error + Send + Sync + 'static) -> Self {
+        Self::because(format!("{}: {cause}", path.display()), cause)
+    }
+
+    fn at_line(path: &Path, line: u64, cause: serde_json::Error) -> Self {
+        Self::because(format!("{}:{line}: {cause}", path.display()), cause)
+    }
+}
 
 /// The first line.
 #[derive(Serialize, Deserialize)]
@@ -60,21 +76,21 @@ impl Journal {
     /// # Errors
     ///
     /// A sentence that names the file and the position of the damage.
-    pub(crate) fn open<T: DeserializeOwned>(path: PathBuf, mut each: impl FnMut(T)) -> Result<Self, String> {
+    pub(crate) fn open<T: DeserializeOwned>(path: PathBuf, mut each: impl FnMut(T)) -> Result<Self, FileError> {
         let refuse = |what: &str| {
             let (file, mark) = (path.display(), mark_of(&path));
-            format!(
+            FileError::new(format!(
                 "{file}: {what}; restore it from a backup, or remove it and {} to start without: all users then \
                  log in again, and revoked tokens of another issuer are valid until they expire",
                 mark.display()
-            )
+            ))
         };
         let marked = fs::read(mark_of(&path));
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound && marked.is_err() => Vec::new(),
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(refuse("it is missing")),
-            Err(error) => return Err(format!("{}: {error}", path.display())),
+            Err(error) => return Err(FileError::of(&path, error)),
         };
         if bytes.first().is_none_or(|first| *first == b'{') {
             if bytes.is_empty() && marked.is_ok() {
@@ -86,7 +102,7 @@ impl Journal {
         let damaged = |at: usize| refuse(&format!("it is damaged at byte {at} of {}", bytes.len()));
         let head = bytes.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
         let head = text(head, 0, 0).ok_or_else(|| damaged(0))?;
-        let unknown = |number: u64, error: serde_json::Error| format!("{}:{}: {error}", path.display(), number + 1);
+        let unknown = |number: u64, error| FileError::at_line(&path, number + 1, error);
         let head: Head = serde_json::from_slice(head).map_err(|error| unknown(0, error))?;
         let answered = marked.ok().and_then(|mark| answered(&mark, head.id)).unwrap_or_default();
         let (mut number, mut good) = (0, 0);
@@ -108,10 +124,10 @@ impl Journal {
     /// # Errors
     ///
     /// The disk's error. The file is then unchanged.
-    pub(crate) fn rewrite(&mut self, lines: &[String]) -> Result<(), String> {
+    pub(crate) fn rewrite(&mut self, lines: &[String]) -> Result<(), FileError> {
         self.open = None;
-        let fail = |error: &dyn core::fmt::Display| format!("{}: {error}", self.path.display());
-        let id = u64::from_le_bytes(crate::random::random_bytes().map_err(|error| fail(&error))?);
+        let random = crate::random::random_bytes();
+        let id = u64::from_le_bytes(random.map_err(|error| FileError::of(&self.path, error))?);
         let head = serde_json::to_string(&Head { id, lines: lines.len() as u64 }).expect("numbers are JSON");
         let mut text = line(0, 0, &head);
         for (number, entry) in (1..).zip(lines) {
@@ -119,7 +135,7 @@ impl Journal {
         }
         let file = replace(&self.path, text.as_bytes())
             .and_then(|()| OpenOptions::new().append(true).open(&self.path))
-            .map_err(|error| fail(&error))?;
+            .map_err(|error| FileError::of(&self.path, error))?;
         let open = Open { file, id, lines: lines.len() as u64 + 1, length: text.len() as u64 };
         self.mark(&open);
         self.open = Some(open);
@@ -131,14 +147,14 @@ impl Journal {
     /// # Errors
     ///
     /// The disk's error, or that the file must be replaced first.
-    pub(crate) fn append(&mut self, lines: &[String]) -> Result<(), String> {
-        let fail = |reason: &dyn core::fmt::Display| format!("{}: {reason}", self.path.display());
-        let Some(mut open) = self.open.take() else { return Err(fail(&"the last write failed")) };
+    pub(crate) fn append(&mut self, lines: &[String]) -> Result<(), FileError> {
+        let fail = |reason: &str| FileError::new(format!("{}: {reason}", self.path.display()));
+        let Some(mut open) = self.open.take() else { return Err(fail("the last write failed")) };
         let text: String = (open.lines..).zip(lines).map(|(number, entry)| line(open.id, number, entry)).collect();
         let written = open.file.write_all(text.as_bytes()).and_then(|()| open.file.sync_data());
-        written.map_err(|error| fail(&error))?;
+        written.map_err(|error| FileError::of(&self.path, error))?;
         if !private::is_linked(&open.file) {
-            return Err(fail(&"it was removed while in use"));
+            return Err(fail("it was removed while in use"));
         }
         open.lines += lines.len() as u64;
         open.length += text.len() as u64;
@@ -162,16 +178,16 @@ impl Journal {
 /// # Errors
 ///
 /// A sentence that names the file and the invalid line.
-pub(crate) fn read_old<T: DeserializeOwned>(path: &Path, each: impl FnMut(T)) -> Result<(), String> {
+pub(crate) fn read_old<T: DeserializeOwned>(path: &Path, each: impl FnMut(T)) -> Result<(), FileError> {
     match fs::read(path) {
         Ok(bytes) => read_plain(path, &bytes, each),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(format!("{}: {error}", path.display())),
+        Err(error) => Err(FileError::of(path, error)),
     }
 }
 
 /// Reads lines without checksums. A crash may have cut the last line before it was acknowledged; it is then skipped.
-fn read_plain<T: DeserializeOwned>(path: &Path, bytes: &[u8], mut each: impl FnMut(T)) -> Result<(), String> {
+fn read_plain<T: DeserializeOwned>(path: &Path, bytes: &[u8], mut each: impl FnMut(T)) -> Result<(), FileError> {
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').enumerate();
     lines.try_for_each(|(index, line)| match serde_json::from_slice(line) {
         Ok(entry) => {
@@ -179,7 +195,7 @@ fn read_plain<T: DeserializeOwned>(path: &Path, bytes: &[u8], mut each: impl FnM
             Ok(())
         }
         Err(_) if !line.ends_with(b"\n") => Ok(()),
-        Err(error) => Err(format!("{}:{}: {error}", path.display(), index + 1)),
+        Err(error) => Err(FileError::at_line(path, index as u64 + 1, error)),
     })
 }
 

@@ -15,6 +15,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde::Deserialize;
 
 use super::jwks::KeyUrl;
+use super::jwt::NotUsable;
 
 /// The most keys of a set. Further keys are ignored.
 const MAX_KEYS: usize = 64;
@@ -71,9 +72,9 @@ pub(super) struct KeySet(Vec<Key>);
 
 impl KeySet {
     /// Reads the keys in a file.
-    pub(super) fn read(path: &Path, allowed: &[Algorithm]) -> Result<Self, String> {
-        let say = |error: String| format!("{}: {error}", path.display());
-        let bytes = fs::read(path).map_err(|error| say(error.to_string()))?;
+    pub(super) fn read(path: &Path, allowed: &[Algorithm]) -> Result<Self, NotUsable> {
+        let name = path.display();
+        let bytes = fs::read(path).map_err(|error| NotUsable::because(format!("{name}: {error}"), error))?;
         let text = bytes.trim_ascii_start();
         let keys = if text.starts_with(b"-----BEGIN") {
             Self::from_pem(text, allowed)
@@ -82,7 +83,7 @@ impl KeySet {
         } else {
             Self::from_secret(&bytes, allowed)
         };
-        keys.map_err(say)
+        keys.map_err(|error| format!("{name}: {error}").into())
     }
 
     /// A shared secret. It must be at least as long as the digest (RFC 7518 §3.2).

@@ -23,7 +23,7 @@ use lockstep_model::{CredentialId, Handled};
 use tokio::sync::oneshot;
 
 use super::clock::{Clock, millis};
-use super::journal::Journal;
+use super::journal::{FileError, Journal};
 use super::{NotRevoked, Revocation};
 use crate::sentence::sentence;
 use crate::sync::lock;
@@ -55,6 +55,12 @@ pub type Subject = Arc<str>;
 sentence! {
     /// Why the file of revocations and logins cannot be opened, with its path: a sentence for the operator.
     NotOpened
+}
+
+impl From<FileError> for NotOpened {
+    fn from(error: FileError) -> Self {
+        Self::because(error.to_string(), error)
+    }
 }
 
 /// Revocations and logins, shared by all issuers and verifiers.
@@ -113,7 +119,9 @@ impl Revocations {
         let weak = Arc::downgrade(&core);
         let thread = std::thread::Builder::new().name("lockstep-logins".into());
         let spawned = thread.spawn(move || write(&weak, journal, &jobs));
-        spawned.map_err(|error| format!("cannot start a thread for the file of logins: {error}"))?;
+        spawned.map_err(|error| {
+            NotOpened::because(format!("cannot start a thread for the file of logins: {error}"), error)
+        })?;
         Ok(Self { core })
     }
 
@@ -342,7 +350,7 @@ fn write(core: &Weak<Core>, mut journal: Journal, jobs: &Receiver<Job>) {
         };
         let Some(core) = core.upgrade() else { return };
         let input = if written.is_ok() { Input::Written } else { Input::NotWritten };
-        let failure = written.err().unwrap_or_default();
+        let failure = written.err().map(|error| error.to_string()).unwrap_or_default();
         let before = core::mem::replace(&mut lock(&core.state).failure, failure.clone());
         if before != failure && !failure.is_empty() {
             tracing::warn!(failure, "the file of logins cannot be written");

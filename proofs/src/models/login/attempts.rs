@@ -49,10 +49,9 @@ pub(crate) fn model(profile: Profile) -> Desk {
     Desk { networks, accounts, attempts, ticks, mistake: Mistake::NONE }
 }
 
-/// Returns the model at bounds for long random walks. There are no more keys than are kept: walks with more report ISO-1
-/// beyond the bounds of every search.
+/// Returns the model at bounds for long random walks, with twice as many keys as are kept.
 pub(crate) fn long() -> Desk {
-    Desk { networks: 2, accounts: 2, attempts: 200, ticks: 200, mistake: Mistake::NONE }
+    Desk { networks: 4, accounts: 4, attempts: 200, ticks: 200, mistake: Mistake::NONE }
 }
 
 /// The smallest model that a mistake needs.

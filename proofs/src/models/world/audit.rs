@@ -417,7 +417,7 @@ fn waits(session: &Session<Payload>, timer: Timer) -> bool {
 }
 
 /// A connection's own frames that wait to be pulled.
-fn waiting(connection: &Connection<Payload>) -> impl Iterator<Item = Frame<Payload>> {
+pub(super) fn waiting(connection: &Connection<Payload>) -> impl Iterator<Item = Frame<Payload>> {
     let mut connection = connection.clone();
     core::iter::from_fn(move || connection.pull())
 }

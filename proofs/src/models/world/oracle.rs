@@ -5,7 +5,7 @@ use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
-    Cause, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Piece, Refusal,
+    Attempt, Cause, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Piece, Refusal,
     RevocationGeneration, Run, RunId, Successor, Timer, UserId,
 };
 
@@ -13,7 +13,6 @@ use super::action::{AgentStep, is_received, message_of, notice_id};
 use super::setup::Setup;
 use super::state::{Payload, Verification, World};
 use super::storage::recorded;
-use super::turns::begun;
 use crate::properties::stream::Wrong;
 
 impl World {
@@ -54,6 +53,8 @@ impl World {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         match timer {
             Timer::Credential => socket.observed.valid = None,
+            // The attempt was given up, and a verdict that still comes counts for nothing.
+            Timer::Verification => socket.observed.newest = Attempt(0),
             // A peer that is gone sends nothing, even if it is probed.
             Timer::Idle if socket.cut || socket.client_gone => {
                 socket.observed.quiet = (socket.observed.quiet + 1).min(2);
@@ -110,7 +111,12 @@ impl World {
             }
             Frame::Control(Control::Refused { code: Code::Forgotten, message })
                 if self.is_message_deleted(valid.user, *message) => {}
-            Frame::Control(Control::Refused { code, .. }) => self.check_refusal(setup, id, valid.user, *code),
+            // RUN-2: nothing is forgotten while everything after the position where the connection began can be read.
+            Frame::Control(Control::Refused { code: Code::Forgotten, .. }) => {
+                self.expect(self.socket_at(id).observed.began.is_none(), "RUN-2");
+            }
+            // See `refusals`.
+            Frame::Control(Control::Refused { .. }) => {}
             Frame::Control(Control::GoingAway(successor)) => self.check_going(id, *successor),
             Frame::Control(_) => self.expect(socket.observed.reader.at().is_some(), "CONN-2"),
             Frame::Event(entry) => self.check_entry(setup, id, valid, entry),
@@ -140,30 +146,6 @@ impl World {
             _ => true,
         };
         self.expect(deserved, "CONN-1");
-    }
-
-    /// ISO-1: no message is refused because of another user's runs. LIM-1: nor for a breaker whose time is over. NODE-1: nor for a mode that the node is not in.
-    /// RUN-2: nor as forgotten, while everything after the position where its connection began can be read.
-    fn check_refusal(&mut self, setup: &Setup, id: ConnectionId, user: UserId, code: Code) {
-        let index = usize::try_from(user.0).unwrap_or(0);
-        let slot = self.gateway.slots().get(&user);
-        let open = slot.map_or(0, |slot| slot.session.runs().len());
-        let runs = slot.map_or(0, |slot| begun(&slot.session));
-        match code {
-            Code::BreakerOpen => {
-                // Open for another user's failures, or still open when its own time is over.
-                let others = self.oracle.failures.iter().any(|failures| *failures >= setup.bounds.failures);
-                let property = if others { "ISO-1" } else { "LIM-1" };
-                self.expect(self.oracle.failures[index] >= setup.bounds.failures, property);
-            }
-            Code::TooManyRuns => self.expect(runs >= setup.bounds.runs, "ISO-1"),
-            Code::QueueFull => self.expect(open - runs >= setup.bounds.queued, "ISO-1"),
-            Code::ThreadBusy => self.expect(open > 0, "ISO-1"),
-            Code::Degraded => self.expect(setup.pins > self.left.pins, "NODE-1"),
-            Code::Draining => self.expect(self.oracle.drained, "NODE-2"),
-            Code::Forgotten => self.expect(self.socket_at(id).observed.began.is_none(), "RUN-2"),
-            _ => {}
-        }
     }
 
     /// Records how a run ended, for its user's breaker alone.

@@ -464,11 +464,12 @@ impl World {
         if let Some(drawings) = &mut scratch.drawings {
             drawings.push(draw::input(&input));
         }
-        let (waiting, begun) = (self.unconfirmed(&input), self.begun_runs());
+        let (waiting, begun, refused) = (self.unconfirmed(&input), self.begun_runs(), self.refused());
         let step = self.gateway.step(&setup.bounds, input, &mut scratch.outputs);
         if let Err(lockstep_model::Violation(property)) = self.gateway.check(&setup.bounds) {
             self.violated(property);
         }
+        self.check_refusals(setup, &refused);
         let mut outputs = std::mem::take(&mut scratch.outputs.list);
         if let Some(mistake) = setup.mistake {
             (mistake.tamper)(self, &mut outputs);

@@ -198,9 +198,9 @@ impl Messages {
     }
 
     /// RUN-2: each message is written once to a socket, and says whether another socket had it. CLIENT-2: one that was
-    /// written to the last socket that it may be written to is given up when messages are written next.
+    /// written to as many sockets as it may be is given up when messages are written to another.
     pub(super) fn write(&mut self, out: &mut Vec<Output<u8>>) {
-        self.unknown(|queued| queued.times == MAX_WRITES, out);
+        self.unknown(|queued| queued.times == MAX_WRITES && !queued.here, out);
         for Unsettled { message, payload, here, times, .. } in self.queue.iter_mut().filter(|queued| !queued.here) {
             out.push(Output::Write(Request::Message {
                 message: *message,

@@ -8,9 +8,9 @@ use lockstep_model::CredentialId;
 use lockstep_model::login::{Login, Logins, Moment, Record};
 use serde::{Deserialize, Serialize};
 
-use super::Subject;
+use super::{NotOpened, Subject};
 use crate::verify::credential_id;
-use crate::verify::journal::{Journal, read_old};
+use crate::verify::journal::{FileError, Journal, read_old};
 
 /// The file in the data directory.
 pub const FILE: &str = "logins.jsonl";
@@ -102,14 +102,15 @@ pub(super) fn lines(records: &[Record<Subject>]) -> Vec<String> {
 }
 
 /// Opens the file, or reads the files that it replaces.
-pub(super) fn open(directory: &Path, machine: &mut Logins<Subject>) -> Result<Journal, String> {
+pub(super) fn open(directory: &Path, machine: &mut Logins<Subject>) -> Result<Journal, NotOpened> {
     let path = directory.join(FILE);
-    let is_new = !path.try_exists().map_err(|error| format!("{}: {error}", path.display()))?;
+    let is_new =
+        !path.try_exists().map_err(|error| NotOpened::because(format!("{}: {error}", path.display()), error))?;
     old_revocations(directory, machine)?;
     if is_new {
         old_sessions(directory, machine)?;
     }
-    Journal::open(path, |line: Line| machine.note(line.into()))
+    Ok(Journal::open(path, |line: Line| machine.note(line.into()))?)
 }
 
 /// A login, or its end.
@@ -144,7 +145,7 @@ struct OldRevocation {
 }
 
 /// Reads the revocations of an earlier version, including one that ran after this version.
-fn old_revocations(directory: &Path, machine: &mut Logins<Subject>) -> Result<(), String> {
+fn old_revocations(directory: &Path, machine: &mut Logins<Subject>) -> Result<(), FileError> {
     let revoke = |line: OldRevocation| {
         let Some(subject) = line.sub else { return };
         let credential = line.credential.map(CredentialId);
@@ -154,7 +155,7 @@ fn old_revocations(directory: &Path, machine: &mut Logins<Subject>) -> Result<()
 }
 
 /// Reads the logins of an earlier version. A login that was revoked has ended.
-fn old_sessions(directory: &Path, machine: &mut Logins<Subject>) -> Result<(), String> {
+fn old_sessions(directory: &Path, machine: &mut Logins<Subject>) -> Result<(), FileError> {
     let begin = |line: OldSession| {
         let id = credential_id(&line.sid);
         machine.note(Record::Ended(id));

@@ -94,7 +94,7 @@ async fn accounts_that_are_missing_cannot_be_read_unless_there_never_were_any() 
     fs::rename(&path, &aside).expect("away");
     for result in [server.list().map(drop), Accounts::open(directory.path()).map(drop)] {
         let Err(AccountError::File(reason)) = result else { panic!("{result:?}") };
-        assert!(reason.contains("accounts.json: it is missing, but there were accounts"), "{reason}");
+        assert!(reason.to_string().contains("accounts.json: it is missing, but there were accounts"), "{reason}");
     }
     assert!(server.add("eve", "correct horse").await.is_err(), "nor is another one begun");
     fs::rename(&aside, &path).expect("back");
@@ -217,7 +217,7 @@ async fn a_file_that_is_damaged_is_an_error_and_not_an_empty_list() {
         directory.file(FILE, content.as_bytes());
         for result in [accounts.list().map(drop), Accounts::open(directory.path()).map(drop)] {
             let Err(AccountError::File(reason)) = result else { panic!("{content}: {result:?}") };
-            assert!(reason.contains("accounts.json: "), "{reason}");
+            assert!(reason.to_string().contains("accounts.json: "), "{reason}");
         }
         assert!(accounts.verify("ann", "correct horse").await.is_err());
         assert!(accounts.add("ann", "correct horse").await.is_err(), "nor is it overwritten");
@@ -252,7 +252,7 @@ async fn a_bit_that_has_changed_on_the_disk_is_found_or_changes_nothing() {
             match Accounts::with_cost(directory.path(), CHEAP) {
                 Ok(accounts) => assert_eq!(says(&accounts).await, expected, "byte {at}, bit {bit}"),
                 Err(AccountError::File(reason)) => {
-                    assert!(reason.contains("accounts.json: "), "{reason}");
+                    assert!(reason.to_string().contains("accounts.json: "), "{reason}");
                     found += 1;
                 }
                 Err(other) => panic!("{other:?}"),

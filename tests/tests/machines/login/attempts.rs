@@ -87,6 +87,20 @@ fn the_bucket_nearest_to_full_makes_room() {
     assert_eq!((buckets.len(), buckets.is_empty()), (1, false), "those that are full again are forgotten first");
 }
 
+/// ISO-1: attempts whose bucket was dropped while they were in progress cost their key no more than an empty bucket.
+#[test]
+fn a_key_waits_no_longer_than_its_rate_says_although_its_bucket_was_dropped() {
+    let (rate, mut buckets) = (rate(2, 10), Buckets::new());
+    assert_eq!([buckets.hold(rate, 1, &"one", 0), buckets.hold(rate, 1, &"one", 0)], [Ok(()), Ok(())]);
+    assert_eq!(buckets.take(rate, 1, &"two", 0), Ok(()));
+    assert_eq!([buckets.take(rate, 1, &"one", 0), buckets.take(rate, 1, &"one", 0)], [Ok(()), Ok(())]);
+    for _ in 0..2 {
+        buckets.spend(rate, 1, &"one", 0);
+    }
+    assert_eq!(buckets.check(rate, &"one", 0), Err(Duration::from_millis(10)));
+    assert_eq!(buckets.check(rate, &"one", 10), Ok(()));
+}
+
 #[test]
 fn no_refill_is_no_limit() {
     let mut buckets = Buckets::new();
