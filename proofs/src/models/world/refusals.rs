@@ -1,0 +1,67 @@
+//! The part of the oracle that judges refused messages. See [`oracle`](super::oracle).
+//!
+//! A message is refused in the step in which it arrives, or in which its connection joins its session, and the frame that
+//! says so may leave much later. What the refusal claims must be true when it is decided. "Forgotten" alone is judged when
+//! it leaves, because it depends on where the connection began to read, which the client is told before.
+
+use lockstep_model::{Code, Connection, ConnectionId, Control, Frame, UserId};
+
+use super::audit::waiting;
+use super::setup::Setup;
+use super::state::{Payload, World};
+use super::turns::begun;
+
+impl World {
+    /// The number of refused messages that each connection will be told of, where there are any.
+    pub(super) fn refused(&self) -> Vec<(ConnectionId, usize)> {
+        let refused = |id: &ConnectionId| refusals(self.gateway.connection(*id)?).map(|told| (*id, told.count()));
+        self.sockets.keys().filter_map(refused).collect()
+    }
+
+    /// Judges each refusal that a step has decided. `before` is what [`World::refused`] was before the step.
+    pub(super) fn check_refusals(&mut self, setup: &Setup, before: &[(ConnectionId, usize)]) {
+        let mut decided = Vec::new();
+        for (id, socket) in &self.sockets {
+            let Some(told) = self.gateway.connection(*id).and_then(refusals) else { continue };
+            let known = before.iter().find(|(other, _)| other == id).map_or(0, |(_, count)| *count);
+            let own = UserId(u64::from(setup.clients[usize::from(socket.peer)].user));
+            let user = socket.observed.valid.map_or(own, |valid| valid.user);
+            decided.extend(told.skip(known).map(|code| (user, code)));
+        }
+        for (user, code) in decided {
+            self.check_refusal(setup, user, code);
+        }
+    }
+
+    /// ISO-1: no message is refused because of another user's runs. LIM-1: nor for a breaker whose time is over.
+    /// NODE-1: nor for a mode that the node is not in.
+    fn check_refusal(&mut self, setup: &Setup, user: UserId, code: Code) {
+        let index = usize::try_from(user.0).unwrap_or(0);
+        let slot = self.gateway.slots().get(&user);
+        let open = slot.map_or(0, |slot| slot.session.runs().len());
+        let runs = slot.map_or(0, |slot| begun(&slot.session));
+        match code {
+            Code::BreakerOpen => {
+                // Open for another user's failures, or still open when its own time is over.
+                let others = self.oracle.failures.iter().any(|failures| *failures >= setup.bounds.failures);
+                let property = if others { "ISO-1" } else { "LIM-1" };
+                self.expect(self.oracle.failures[index] >= setup.bounds.failures, property);
+            }
+            Code::TooManyRuns => self.expect(runs >= setup.bounds.runs, "ISO-1"),
+            Code::QueueFull => self.expect(open - runs >= setup.bounds.queued, "ISO-1"),
+            Code::ThreadBusy => self.expect(open > 0, "ISO-1"),
+            Code::Degraded => self.expect(setup.pins > self.left.pins, "NODE-1"),
+            Code::Draining => self.expect(self.oracle.drained, "NODE-2"),
+            _ => {}
+        }
+    }
+}
+
+/// The codes of the refused messages that a connection will be told of. `None` if it has nothing to tell.
+fn refusals(connection: &Connection<Payload>) -> Option<impl Iterator<Item = Code>> {
+    let codes = |frame| match frame {
+        Frame::Control(Control::Refused { code, .. }) => Some(code),
+        _ => None,
+    };
+    connection.has_frame().then(|| waiting(connection).filter_map(codes))
+}
