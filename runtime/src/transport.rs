@@ -1,8 +1,8 @@
 //! Sockets: the interface that the driver needs, and the WebSocket over any byte stream.
 //!
 //! The driver pulls a batch of frames only after the previous one has left. A connection therefore buffers one batch
-//! here, plus a read buffer of [`Limits::read_buffer`], however slow its peer is. All connections that get a text frame
-//! share its bytes, up to the copy into the socket's buffer.
+//! here, however slow its peer is, and [`Limits::read_buffer`] while it has unread messages. All connections that get a
+//! text frame share its bytes, up to the copy into the socket's buffer.
 //!
 //! permessage-deflate (RFC 7692) is not offered: a compressor holds some 300 KiB for each connection, and a frame could
 //! no longer be encoded once for all connections.
@@ -16,23 +16,24 @@
 //! frame and 0.2 µs to send one of 16. We would switch if receiving showed in a profile of the gateway, if an advisory
 //! stayed unfixed, or if a library were faster in both directions and had all [`Limits`].
 
-use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, ready};
+use std::io::ErrorKind;
 
-use futures_util::{Sink, Stream};
 use lockstep_model::Cause;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::WebSocketStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::error::CapacityError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 
+use self::stream::Stream;
 use crate::wire::Codec;
 
 mod accept;
 #[cfg(any(feature = "agui", feature = "testing"))]
 pub(crate) mod memory;
+mod stream;
 
 pub use accept::NotAccepted;
 
@@ -44,7 +45,7 @@ pub struct Limits {
     pub message: usize,
     /// Bytes of one frame.
     pub frame: usize,
-    /// Bytes read from the socket at a time.
+    /// Bytes read from the socket at a time; at most [`Limits::MOST_READ`] count.
     pub read_buffer: usize,
     /// Bytes collected before they are written to the socket.
     pub write_buffer: usize,
@@ -54,10 +55,16 @@ impl Limits {
     /// The gateway's defaults: messages of 64 KiB, buffers of 4 KiB and 16 KiB.
     pub const DEFAULT: Self =
         Self { message: 64 * 1024, frame: 64 * 1024, read_buffer: 4 * 1024, write_buffer: 16 * 1024 };
+
+    /// The most bytes that are read from a socket at a time.
+    pub const MOST_READ: usize = 8 * 1024;
 }
 
 /// Bytes of a pong besides its payload (RFC 6455 §5.5).
 const PONG_HEAD: usize = 2;
+
+/// The size in bytes of the buffer in which the library puts frames together. It grows with the frame that arrives.
+const FRAME_BUFFER: usize = 256;
 
 impl Limits {
     /// Bytes of pongs that may be queued. One read brings fewer, so a peer that reads never has this many queued.
@@ -67,7 +74,7 @@ impl Limits {
 
     fn config(&self) -> WebSocketConfig {
         WebSocketConfig::default()
-            .read_buffer_size(self.read_buffer)
+            .read_buffer_size(FRAME_BUFFER)
             .write_buffer_size(self.write_buffer)
             .max_message_size(Some(self.message))
             .max_frame_size(Some(self.frame))
@@ -142,7 +149,9 @@ pub trait Socket: Send + Unpin + 'static {
 /// A WebSocket (RFC 6455) over a byte stream, after the upgrade.
 #[derive(Debug)]
 pub struct WebSocket<S> {
-    stream: WebSocketStream<S>,
+    socket: tungstenite::WebSocket<Stream<S>>,
+    /// The library has seen all bytes that have arrived, and waits for more.
+    starved: bool,
     /// The peer's close frame has arrived, and our answer is on its way.
     closing: bool,
     /// Reading has failed; any remaining input is discarded.
@@ -160,26 +169,49 @@ pub struct WebSocket<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// The server side of an upgraded connection.
     pub async fn server(io: S, limits: &Limits) -> Self {
-        Self::begun(io, Vec::new(), limits).await
+        Self::begun(io, Vec::new(), limits)
     }
 
-    const fn over(stream: WebSocketStream<S>, limits: &Limits) -> Self {
-        let longest = if limits.frame < limits.message { limits.frame } else { limits.message };
-        Self { stream, closing: false, failed: false, parting: false, owed: 0, most_owed: limits.owed(), longest }
+    fn over(stream: Stream<S>, limits: &Limits) -> Self {
+        let socket = tungstenite::WebSocket::from_raw_socket(stream, Role::Server, Some(limits.config()));
+        Self {
+            socket,
+            starved: false,
+            closing: false,
+            failed: false,
+            parting: false,
+            owed: 0,
+            most_owed: limits.owed(),
+            longest: limits.frame.min(limits.message),
+        }
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Sends the pong that the library has prepared.
-    fn pinged(&mut self, context: &mut Context<'_>, bytes: usize) -> Incoming {
-        // The next read reports a failure, too.
-        let waits = Pin::new(&mut self.stream).poll_flush(context).is_pending();
-        self.owed = if waits { self.owed + bytes } else { 0 };
+    fn pinged(&mut self, bytes: usize) -> Incoming {
+        self.owed += bytes;
+        self.settle();
         if self.owed > self.most_owed {
             self.failed = true;
             return Incoming::Violation(Cause::Slow);
         }
         Incoming::Alive
+    }
+
+    /// Sends queued pongs. The next read reports a failure, too.
+    fn settle(&mut self) {
+        if self.owed > 0 && self.flushed().is_ready() {
+            self.owed = 0;
+        }
+    }
+
+    /// Ready when the stream has taken everything sent, or has failed.
+    fn flushed(&mut self) -> Poll<Result<(), Error>> {
+        match self.socket.flush() {
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
+            flushed => Poll::Ready(flushed),
+        }
     }
 
     /// Reads and discards input until the peer has closed. A socket that is closed with unread bytes is reset, which
@@ -190,43 +222,53 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         if self.parting && self.poll_end(context).is_ready() {
             self.parting = false;
         }
-        let mut scratch = [0; 4096];
-        loop {
-            let mut buffer = ReadBuf::new(&mut scratch);
-            match core::task::ready!(Pin::new(self.stream.get_mut()).poll_read(context, &mut buffer)) {
-                Ok(()) if !buffer.filled().is_empty() => {}
-                Ok(()) | Err(_) => return Poll::Ready(Incoming::Gone(Cause::Lost)),
-            }
-        }
+        ready!(self.socket.get_mut().poll_discard(context));
+        Poll::Ready(Incoming::Gone(Cause::Lost))
     }
 
     /// Ready when everything sent has left and our side is shut down. The next read reports a failure.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let _ = core::task::ready!(Pin::new(&mut self.stream).poll_flush(context));
-        Pin::new(self.stream.get_mut()).poll_shutdown(context).map(|_| ())
+        let _ = ready!(self.flushed());
+        self.socket.get_mut().poll_shutdown(context)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for WebSocket<S> {
     fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Incoming> {
+        self.socket.get_mut().wakes(context);
         loop {
             if self.failed {
                 return self.drain(context);
             }
-            let message = core::task::ready!(Pin::new(&mut self.stream).poll_next(context));
+            // Without new bytes, the library would only clear its buffer again.
+            if self.starved && !self.closing {
+                self.settle();
+                ready!(self.socket.get_mut().poll_fill(context));
+                self.starved = false;
+            }
+            let message = match self.socket.read() {
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    self.starved = true;
+                    if self.closing {
+                        ready!(self.socket.get_mut().poll_fill(context));
+                    }
+                    continue;
+                }
+                message => message,
+            };
             return Poll::Ready(match message {
-                Some(Ok(Message::Text(text))) => Incoming::Text(text),
-                Some(Ok(Message::Binary(bytes))) => Incoming::Binary(bytes),
-                Some(Ok(Message::Ping(payload))) => self.pinged(context, PONG_HEAD + payload.len()),
-                Some(Ok(Message::Pong(_) | Message::Frame(_))) => Incoming::Alive,
-                Some(Ok(Message::Close(_))) => {
+                Ok(Message::Text(text)) => Incoming::Text(text),
+                Ok(Message::Binary(bytes)) => Incoming::Binary(bytes),
+                Ok(Message::Ping(payload)) => self.pinged(PONG_HEAD + payload.len()),
+                Ok(Message::Pong(_) | Message::Frame(_)) => Incoming::Alive,
+                Ok(Message::Close(_)) => {
                     // Keep reading: this sends our answer, and ends with an error that reports a complete close
                     // handshake.
                     self.closing = true;
                     continue;
                 }
-                None | Some(Err(Error::ConnectionClosed | Error::AlreadyClosed)) => Incoming::Gone(Cause::PeerClosed),
-                Some(Err(error)) => {
+                Err(Error::ConnectionClosed | Error::AlreadyClosed) => Incoming::Gone(Cause::PeerClosed),
+                Err(error) => {
                     let cause = cause_of(&error);
                     if cause != Cause::Lost {
                         self.failed = true;
@@ -250,8 +292,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for WebSocket<S>
             Outgoing::Close(cause) => close(Codec::V1.close(cause)),
             Outgoing::LegacyClose(cause) => close(Codec::Legacy.close(cause)),
         };
-        match Pin::new(&mut self.stream).start_send(message) {
+        match self.socket.write(message) {
             Ok(()) => Ok(()),
+            // The message is buffered.
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(()),
             // The peer's close frame came first, so ours is the answer, which was already sent.
             Err(Error::Protocol(_)) if self.closing => Ok(()),
             Err(_) => Err(Broken),
@@ -263,7 +307,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for WebSocket<S>
     }
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        match core::task::ready!(Pin::new(&mut self.stream).poll_flush(context)) {
+        self.socket.get_mut().wakes(context);
+        match ready!(self.flushed()) {
             Ok(()) | Err(Error::ConnectionClosed) => Poll::Ready(Ok(())),
             Err(_) => Poll::Ready(Err(Broken)),
         }
@@ -284,7 +329,7 @@ const fn cause_of(error: &Error) -> Cause {
         Error::Capacity(CapacityError::MessageTooLong { .. }) => Cause::TooBig,
         Error::Utf8(_) => Cause::InvalidPayload,
         Error::Protocol(error) => match error {
-            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake => Cause::Lost,
+            tungstenite::error::ProtocolError::ResetWithoutClosingHandshake => Cause::Lost,
             _ => Cause::ProtocolError,
         },
         _ => Cause::Lost,

@@ -96,7 +96,7 @@ impl Manager {
             match upgrade.await {
                 Ok(upgraded) => {
                     let (stream, frames) = prompt(upgraded);
-                    Some(WebSocket::begun(stream, frames, &limits).await)
+                    Some(WebSocket::begun(stream, frames, &limits))
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the upgrade failed");

@@ -11,6 +11,7 @@ use core::task::{Context, Poll};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use lockstep_model::connection::Input;
 use lockstep_model::{Cause, ConnectionId, Control, Frame, Request, Resume};
 use metrics::Histogram;
@@ -57,36 +58,53 @@ impl Opening {
 /// the upgrade fails.
 ///
 /// Dropping the future closes the connection as lost.
-pub(crate) async fn serve<S: Socket>(core: Arc<Core>, opening: Opening, socket: impl Future<Output = Option<S>>) {
+pub(crate) async fn serve<S, F>(core: Arc<Core>, opening: Opening, socket: F)
+where
+    S: Socket,
+    F: Future<Output = Option<S>> + Send,
+{
     let Ok(id) = crate::random().map(ConnectionId) else { return };
     let span = tracing::info_span!("connection", connection = %hex(id.0), user = tracing::field::Empty);
-    let shared = core.effects().register(id);
-    let forget = Forget { core: &core, id, shared: Arc::clone(&shared) };
+    let forget = Forget { shared: core.effects().register(id), core, id };
+    // What opening needs is freed before the connection is served, because most connections are idle most of the time.
+    let opened = open(&forget, opening, socket).boxed().instrument(span.clone()).await;
+    if let Some(mut task) = opened {
+        core::future::poll_fn(|context| task.poll(context)).instrument(span).await;
+    }
+    drop(forget);
+}
+
+/// Asks the node to admit a connection, and waits for its socket. `None` if there is nothing to serve.
+async fn open<S: Socket>(
+    Forget { core, id, shared }: &Forget,
+    opening: Opening,
+    socket: impl Future<Output = Option<S>>,
+) -> Option<Box<ConnectionTask<S>>> {
     let instruments = &core.effects().instruments;
-    match ConnectionHandle::accept(&core, id) {
+    match ConnectionHandle::accept(core, *id) {
         Ok(handle) => {
             instruments.admitted.increment(1);
-            serve_admitted(handle, &core, shared, opening, socket).instrument(span).await;
+            open_admitted(handle, core, Arc::clone(shared), opening, socket).await
         }
         Err(NotAdmitted::Refused(cause)) => {
             // The cause is counted as for a connection that was admitted.
             instruments.refused.of(cause).increment(1);
             // No machine bounds how long the peer may take, so the time for closing is taken from the bounds.
             let _ = tokio::time::timeout(core.bounds().close, refuse(socket, opening.codec, cause)).await;
+            None
         }
-        Err(NotAdmitted::InUse) => {}
+        Err(NotAdmitted::InUse) => None,
     }
-    drop(forget);
 }
 
 /// Removes a connection's entry from the driver's map and logs how it ended, even if its task is dropped.
-struct Forget<'a> {
-    core: &'a Arc<Core>,
+struct Forget {
+    core: Arc<Core>,
     id: ConnectionId,
     shared: Arc<Shared>,
 }
 
-impl Drop for Forget<'_> {
+impl Drop for Forget {
     fn drop(&mut self) {
         self.core.effects().forget(self.id);
         if let Some(cause) = self.shared.closed.get() {
@@ -113,13 +131,13 @@ async fn refuse<S: Socket>(socket: impl Future<Output = Option<S>>, codec: Codec
     }
 }
 
-async fn serve_admitted<S: Socket>(
+async fn open_admitted<S: Socket>(
     mut handle: ConnectionHandle<Payload, super::Driver>,
     core: &Arc<Core>,
     shared: Arc<Shared>,
     opening: Opening,
     socket: impl Future<Output = Option<S>>,
-) {
+) -> Option<Box<ConnectionTask<S>>> {
     let mut socket = pin!(socket);
     let opened = core::future::poll_fn(|context| {
         while handle.closed().is_none() && handle.poll(context).is_ready() {}
@@ -130,7 +148,7 @@ async fn serve_admitted<S: Socket>(
     });
     let Some(socket) = opened.await else {
         let _ = handle.step(Input::Gone(Cause::Lost));
-        return;
+        return None;
     };
     let mut peer = Peer::new(opening.codec, handle.id(), core.bounds());
     peer.reconnect_within(reconnect_pause(core.bounds().grace));
@@ -145,9 +163,17 @@ async fn serve_admitted<S: Socket>(
         let _ = handle.step(Input::Received(request));
     }
     let age = core.effects().instruments.event_age.clone();
-    let mut task =
-        ConnectionTask { handle, socket, peer, shared, age, frames: Vec::new(), pullable: true, flushing: false };
-    core::future::poll_fn(|context| task.poll(context)).await;
+    Some(Box::new(ConnectionTask {
+        handle,
+        socket,
+        peer,
+        shared,
+        age,
+        frames: Vec::new(),
+        pullable: true,
+        flushing: false,
+        drained: false,
+    }))
 }
 
 /// How long, in milliseconds, a client should wait before it reconnects if no successor has taken over yet: this
@@ -171,20 +197,24 @@ struct ConnectionTask<S> {
     pullable: bool,
     /// Whether a batch was written and not flushed yet.
     flushing: bool,
+    /// Whether the socket has nothing to read, and will wake the task when it has.
+    drained: bool,
 }
 
 impl<S: Socket> ConnectionTask<S> {
     /// Ready when the connection is closed.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.drained = false;
         for _ in 0..ROUNDS {
-            let written = self.write(context);
+            self.write(context);
             let notified = self.handle.poll(context).is_ready();
             self.pullable |= notified;
             let read = self.read(context);
             if self.handle.closed().is_some() {
                 return Poll::Ready(());
             }
-            if !(written || notified || read) {
+            // The inbox and the socket were polled after the last write, so a write leaves nothing to do.
+            if !(notified || read) {
                 return Poll::Pending;
             }
         }
@@ -192,30 +222,23 @@ impl<S: Socket> ConnectionTask<S> {
         Poll::Pending
     }
 
-    /// Flushes, and writes the next batch. Returns whether it made progress.
-    fn write(&mut self, context: &mut Context<'_>) -> bool {
-        let mut progress = false;
+    /// Flushes, and writes batches until the socket is full or there is nothing to pull.
+    fn write(&mut self, context: &mut Context<'_>) {
         while self.flushing || self.pullable {
             if self.flushing {
                 match self.socket.poll_flush(context) {
-                    Poll::Pending => return progress,
+                    Poll::Pending => return,
                     Poll::Ready(Ok(())) => self.flushing = false,
-                    Poll::Ready(Err(_)) => {
-                        self.lost();
-                        return true;
-                    }
+                    Poll::Ready(Err(_)) => return self.lost(),
                 }
-                progress = true;
             }
             if self.pullable {
                 self.pullable = self.handle.pull(FRAMES, &mut self.frames) == FRAMES;
                 if self.encode().is_err() {
-                    self.lost();
-                    return true;
+                    return self.lost();
                 }
             }
         }
-        progress
     }
 
     fn encode(&mut self) -> Result<(), crate::transport::Broken> {
@@ -234,7 +257,11 @@ impl<S: Socket> ConnectionTask<S> {
                 self.age.record(record.made.elapsed());
             }
             let message = match &frame {
-                Frame::Close(cause) => close(self.peer.codec(), *cause),
+                Frame::Close(cause) => {
+                    // A socket ends its side when it is read after this.
+                    self.drained = false;
+                    close(self.peer.codec(), *cause)
+                }
                 Frame::Control(Control::Probe) => Outgoing::Ping,
                 Frame::Control(_) | Frame::Event(_) => match self.peer.encode(&frame) {
                     Some(text) => Outgoing::Text(text),
@@ -252,11 +279,17 @@ impl<S: Socket> ConnectionTask<S> {
 
     /// Reads what has arrived. Returns whether there was something.
     fn read(&mut self, context: &mut Context<'_>) -> bool {
+        if self.drained {
+            return false;
+        }
         for message in 0..MESSAGES {
             if self.handle.closed().is_some() {
                 return true;
             }
-            let Poll::Ready(incoming) = self.socket.poll_receive(context) else { return message > 0 };
+            let Poll::Ready(incoming) = self.socket.poll_receive(context) else {
+                self.drained = true;
+                return message > 0;
+            };
             let _ = self.handle.step(match incoming {
                 Incoming::Text(text) => Input::Received(self.peer.decode(&text)),
                 Incoming::Binary(_) => Input::Received(Request::Violation(Cause::UnsupportedData)),

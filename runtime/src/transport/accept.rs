@@ -8,9 +8,8 @@ use core::time::Duration;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::Role;
 
+use super::stream::Stream;
 use super::{Limits, WebSocket};
 use crate::upgrade::{NotUpgraded, handshake};
 
@@ -73,7 +72,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 response.extend_from_slice(b"\r\n\r\n");
                 io.write_all(&response).await.map_err(|_| NotAccepted::Lost)?;
                 io.flush().await.map_err(|_| NotAccepted::Lost)?;
-                Ok(Self::begun(io, frames, limits).await)
+                Ok(Self::begun(io, frames, limits))
             }
             Err(NotAccepted::Refused(why)) => {
                 refuse(&mut io, why).await;
@@ -84,9 +83,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// The server side of an upgraded connection of which some bytes were already read.
-    pub(crate) async fn begun(io: S, frames: Vec<u8>, limits: &Limits) -> Self {
-        let stream = WebSocketStream::from_partially_read(io, frames, Role::Server, Some(limits.config())).await;
-        Self::over(stream, limits)
+    pub(crate) fn begun(io: S, frames: Vec<u8>, limits: &Limits) -> Self {
+        Self::over(Stream::new(io, frames, limits), limits)
     }
 }
 
