@@ -6,16 +6,17 @@
 //! was in flight when its timer was disarmed still arrives: machines ignore expiries that mean nothing in their state.
 
 use core::task::Poll;
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use lockstep_model::Timer;
 use lockstep_model::gateway::Place;
 use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::Key;
 
+use crate::sharded::ById;
 use crate::sync::lock;
 
 /// The longest deadline: the wheel's own limit is 64^6 ms. The owner of a longer one asks again by then.
@@ -33,13 +34,13 @@ pub(crate) struct Timers {
 #[derive(Default)]
 struct Wheel {
     queue: DelayQueue<(Place, Timer)>,
-    keys: HashMap<(Place, Timer), Key>,
+    keys: ById<(Place, Timer), Key>,
 }
 
 impl Timers {
     /// Creates `shards` empty wheels, at least one.
     pub(crate) fn new(shards: usize) -> Self {
-        Self { shards: (0..shards.max(1)).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+        Self { shards: (0..shards.max(1)).map(|_| Mutex::default()).collect(), hasher: RandomState::default() }
     }
 
     /// Counts the armed timers.
