@@ -318,9 +318,10 @@ impl Peer {
 /// The result of decoding a frame; the error is the code that the peer is told.
 type Decoded = Result<Request<Payload>, Code>;
 
-/// Serializes a frame to text.
+/// Serializes a frame to text. The frame of an event is kept as long as the event, so it takes no more than its size.
 fn text(frame: &impl Serialize) -> Utf8Bytes {
-    serde_json::to_string(frame).expect("frames have string keys, and writing to memory cannot fail").into()
+    let text = serde_json::to_string(frame).expect("frames have string keys, and writing to memory cannot fail");
+    text.into_boxed_str().into_string().into()
 }
 
 fn milliseconds(duration: core::time::Duration) -> u64 {
