@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use lockstep_model::{Offset, PartId, Piece, ThreadId, piece};
 use serde_json::value::RawValue;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tungstenite::Utf8Bytes;
 
 use crate::verify::digest64;
 use crate::wire::{self, Delta, Query};

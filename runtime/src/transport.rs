@@ -7,8 +7,8 @@
 //! permessage-deflate (RFC 7692) is not offered: a compressor holds some 300 KiB for each connection, and a frame could
 //! no longer be encoded once for all connections.
 //!
-//! Why tokio-tungstenite 0.30: as of 2026-11-22 no other library is better at everything that we need. Measured with
-//! frames of 200 bytes over TCP, in frames per second of processor time, medians of 15 interleaved rounds.
+//! Why tungstenite 0.30: as of 2026-11-22 no other library is better at everything that we need. Measured with frames
+//! of 200 bytes over TCP, in frames per second of processor time, medians of 15 interleaved rounds.
 //! tokio-websockets 0.13 reaches 0.83 of tungstenite's rate sending 16 frames per flush, 0.88 sending one, and 1.4 to
 //! 1.5 receiving, in 7.8 KiB per connection instead of 9.9; but its read buffer cannot be set, and it chooses the close
 //! frame after a violation itself. fastwebsockets 0.10 reaches 1.58, 1.34 and 1.3 to 1.5, in 14.2 KiB; but it does not
@@ -21,11 +21,10 @@ use std::io::ErrorKind;
 
 use lockstep_model::Cause;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::tungstenite;
-use tokio_tungstenite::tungstenite::error::CapacityError;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
+use tungstenite::error::CapacityError;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tungstenite::{Bytes, Error, Message, Utf8Bytes};
 
 use self::stream::Stream;
 use crate::wire::Codec;
@@ -45,7 +44,7 @@ pub struct Limits {
     pub message: usize,
     /// Bytes of one frame.
     pub frame: usize,
-    /// Bytes read from the socket at a time; at most [`Limits::MOST_READ`] count.
+    /// The most bytes that are read from the socket before the messages in them are handled.
     pub read_buffer: usize,
     /// Bytes collected before they are written to the socket.
     pub write_buffer: usize,
@@ -55,9 +54,6 @@ impl Limits {
     /// The gateway's defaults: messages of 64 KiB, buffers of 4 KiB and 16 KiB.
     pub const DEFAULT: Self =
         Self { message: 64 * 1024, frame: 64 * 1024, read_buffer: 4 * 1024, write_buffer: 16 * 1024 };
-
-    /// The most bytes that are read from a socket at a time.
-    pub const MOST_READ: usize = 8 * 1024;
 }
 
 /// Bytes of a pong besides its payload (RFC 6455 §5.5).

@@ -29,8 +29,8 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::either::Either;
+use tungstenite::handshake::derive_accept_key;
 
 use crate::manager::{Manager, Opening};
 use crate::payload::Token;

@@ -35,7 +35,7 @@ use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
 use lockstep_model::{Bounds, Cause, Code, Concurrency, ConnectionId, Control, Entry, Epoch, Frame, Request, Resume};
 use serde::Serialize;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tungstenite::Utf8Bytes;
 
 use crate::payload::{Payload, Record};
 

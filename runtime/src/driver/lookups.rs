@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use lockstep_model::session::{Found, Input, Lookup};
 use lockstep_model::stream::Page;
 use lockstep_model::{Attempt, Code, ConnectionId, Generation, Offset, UserId};
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tungstenite::Utf8Bytes;
 
 use super::{Driver, journal};
 use crate::log::guarded::Guarded;

@@ -13,6 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Limits;
 
+/// Bytes that one call reads, on the stack.
+const PIECE: usize = 8 * 1024;
+
 #[derive(Debug)]
 pub(super) struct Stream<S> {
     io: S,
@@ -21,7 +24,7 @@ pub(super) struct Stream<S> {
     taken: usize,
     /// The bytes behind `unread`.
     rest: Rest,
-    /// The most bytes to read at a time.
+    /// The most bytes of `unread`.
     most: usize,
     /// The task that waits for `io`.
     waker: Waker,
@@ -40,7 +43,7 @@ enum Rest {
 impl<S> Stream<S> {
     /// A stream whose first bytes were already read.
     pub(super) fn new(io: S, unread: Vec<u8>, limits: &Limits) -> Self {
-        let most = limits.read_buffer.clamp(1, Limits::MOST_READ);
+        let most = limits.read_buffer.max(1);
         Self { io, unread, taken: 0, rest: Rest::Open, most, waker: Waker::noop().clone() }
     }
 
@@ -56,11 +59,25 @@ impl<S: AsyncRead + Unpin> Stream<S> {
         if self.taken < self.unread.len() || !matches!(self.rest, Rest::Open) {
             return Poll::Ready(());
         }
-        let mut scratch = [const { MaybeUninit::uninit() }; Limits::MOST_READ];
-        let mut buffer = ReadBuf::uninit(&mut scratch[..self.most]);
+        (self.unread, self.taken) = (Vec::new(), 0);
+        ready!(self.poll_piece(context));
+        // Further pieces, if the buffer is longer than one, and as long as each is full.
+        while self.unread.len() < self.most
+            && self.unread.len().is_multiple_of(PIECE)
+            && matches!(self.rest, Rest::Open)
+            && self.poll_piece(context).is_ready()
+        {}
+        Poll::Ready(())
+    }
+
+    /// Adds one piece to the unread bytes.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [const { MaybeUninit::uninit() }; PIECE];
+        let room = PIECE.min(self.most - self.unread.len());
+        let mut buffer = ReadBuf::uninit(&mut scratch[..room]);
         match ready!(Pin::new(&mut self.io).poll_read(context, &mut buffer)) {
             Ok(()) if buffer.filled().is_empty() => self.rest = Rest::Ended,
-            Ok(()) => (self.unread, self.taken) = (buffer.filled().to_vec(), 0),
+            Ok(()) => self.unread.extend_from_slice(buffer.filled()),
             Err(error) => self.rest = Rest::Failed(Some(error)),
         }
         Poll::Ready(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lockstep_model::{Code, Offset};
 use serde::Serialize;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tungstenite::Utf8Bytes;
 
 use super::members::Members;
 use super::notice::sentence;

@@ -6,7 +6,7 @@ use lockstep_model::run::{Kind, Received, Schedule};
 use lockstep_model::{Cancel, Code, Entry, Offset, Request};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tungstenite::Utf8Bytes;
 
 use super::conversation::Query;
 use super::members::Members;

@@ -16,7 +16,7 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tungstenite::Utf8Bytes;
 
 use super::memory::Heartbeat;
 use super::{Hex, text};

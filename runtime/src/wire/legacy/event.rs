@@ -30,7 +30,7 @@ use lockstep_model::{Entry, Epoch, Offset, RunId, ToolId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tungstenite::Utf8Bytes;
 
 use super::fields::Fields;
 use super::memory::Memory;

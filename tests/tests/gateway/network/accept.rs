@@ -96,3 +96,20 @@ async fn a_peer_that_ends_before_its_request_is_lost() {
         assert_eq!(answer(&mut client).await, "");
     }
 }
+
+#[tokio::test]
+async fn no_more_than_the_read_buffer_is_read_before_a_message_is_handled() {
+    let message = frame(TEXT, &[b'x'; 100]);
+    for bytes in [1, 512, 4 * 1024, 8 * 1024, 8 * 1024 + 1, 20_000, 64 * 1024] {
+        let sent = message.repeat(1_000);
+        let (mut client, server) = duplex(sent.len());
+        client.write_all(&sent).await.expect("room");
+        let mut limits = Limits::DEFAULT;
+        limits.read_buffer = bytes;
+        let mut socket = WebSocket::server(server, &limits).await;
+        assert!(matches!(next(&mut socket).await, Incoming::Text(_)));
+        let taken = client.write(&sent).await.expect("open");
+        // As many reads as the first message needs.
+        assert_eq!(taken, bytes.max(message.len()), "{bytes}");
+    }
+}
