@@ -10,10 +10,10 @@ pub(crate) mod history;
 mod run;
 
 pub use history::{End, Exchange, Step, ToolCall, Turn};
-pub(crate) use run::Progress;
 #[cfg(feature = "agui")]
 pub(crate) use run::calls::{RemoteCall, tool_named};
 pub use run::{EmitError, Run, RunSink, SoFar, ToolError};
+pub(crate) use run::{Reporter, Reports, Until};
 
 #[cfg(feature = "agui")]
 pub mod agui;

@@ -17,7 +17,6 @@ use lockstep_model::{PartId, PauseId, Refusal, RunId, ToolId};
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use super::Turn;
 use crate::payload::{Payload, Record};
@@ -27,8 +26,10 @@ use crate::verify::BoxFuture;
 #[cfg(feature = "agui")]
 pub(crate) mod calls;
 mod error;
+mod progress;
 
 pub use self::error::{EmitError, ToolError};
+pub(crate) use self::progress::{Progress, Reporter, Reports, Until};
 
 /// How long an emit that the machine refused for backpressure waits before it retries, if no event of this run becomes
 /// durable meanwhile.
@@ -72,19 +73,6 @@ pub(crate) struct Newest {
     pub(crate) pause: u32,
 }
 
-/// A run's progress, as the driver reports it to the handle.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// The number of its durable events, not counting `message_received`.
-    pub(crate) durable: u64,
-    /// Whether its last event is durable.
-    pub(crate) last: bool,
-    /// Whether its machine has ended, so its agent must stop.
-    pub(crate) halted: bool,
-    /// Whether its session is lost.
-    pub(crate) lost: bool,
-}
-
 /// Called for each acknowledged event of a run: see [`Run::watched`].
 type Watcher = Box<dyn Fn(Kind) + Send + Sync>;
 
@@ -93,7 +81,7 @@ pub struct Run {
     id: RunId,
     thread: Option<Arc<str>>,
     sink: Arc<dyn RunSink>,
-    progress: watch::Receiver<Progress>,
+    progress: Reports,
     said: Mutex<Said>,
     ending: Arc<AtomicBool>,
     watchers: Vec<Watcher>,
@@ -121,12 +109,7 @@ impl Said {
 }
 
 impl Run {
-    pub(crate) fn new(
-        id: RunId,
-        thread: Option<Arc<str>>,
-        sink: Arc<dyn RunSink>,
-        progress: watch::Receiver<Progress>,
-    ) -> Self {
+    pub(crate) fn new(id: RunId, thread: Option<Arc<str>>, sink: Arc<dyn RunSink>, progress: Reports) -> Self {
         Self { id, thread, sink, progress, said: Mutex::default(), ending: Arc::default(), watchers: Vec::new() }
     }
 
@@ -179,9 +162,8 @@ impl Run {
     /// Returns when the run has ended for a reason other than this handle: the user cancelled, the agent was silent for
     /// too long, or the node stopped. The agent's future is dropped soon after. Cancel safe.
     pub async fn ended(&self) {
-        let mut progress = self.progress.clone();
-        // An error means that the driver is gone, and the run with it.
-        let _ = progress.wait_for(|progress| progress.halted || progress.lost || progress.last).await;
+        // Without further reports, the driver is gone, and the run with it.
+        let _ = self.progress.wait(Until::Over).await;
     }
 
     /// `agent_started`. The driver emits it before the agent gets a run that was not queued, and does not wait until it
@@ -386,13 +368,12 @@ impl Run {
 
     async fn put(&self, input: Input, record: Record) -> Result<(), EmitError> {
         let payload = Payload::Record(Arc::new(record));
-        let mut progress = self.progress.clone();
         let number = loop {
-            progress.mark_unchanged();
+            let seen = self.progress.count();
             match self.submit(input, &payload) {
                 Ok(number) => break number,
                 Err(Refusal::Backpressure) => {
-                    let _ = tokio::time::timeout(RETRY, progress.changed()).await;
+                    let _ = tokio::time::timeout(RETRY, self.progress.wait(Until::Reported(seen))).await;
                 }
                 Err(refusal) => return Err(EmitError::Refused(refusal)),
             }
@@ -400,9 +381,9 @@ impl Run {
         // The end of a run may also emit the ends of its tools, so the event's number says nothing.
         let ending = matches!(input, Input::Complete | Input::Fail);
         let durable = |progress: &Progress| progress.last || (!ending && progress.durable >= number);
-        match progress.wait_for(|progress| progress.lost || durable(progress)).await {
-            Ok(progress) if durable(&progress) => {}
-            Ok(_) | Err(_) => return Err(EmitError::Lost),
+        let until = if ending { Until::Last } else { Until::Durable(number) };
+        if !self.progress.wait(until).await.is_some_and(|progress| durable(&progress)) {
+            return Err(EmitError::Lost);
         }
         let pause = PauseId(lock(&self.said).newest.pause + 1);
         if let Some(kind) = emitted(input, pause) {
@@ -436,7 +417,7 @@ impl Drop for Run {
 
 impl fmt::Debug for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Run").field("id", &self.id).field("progress", &*self.progress.borrow()).finish_non_exhaustive()
+        f.debug_struct("Run").field("id", &self.id).field("progress", &self.progress.newest()).finish_non_exhaustive()
     }
 }
 

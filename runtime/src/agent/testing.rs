@@ -9,10 +9,9 @@ use lockstep_model::run::{self, Input, Kind, Received};
 use lockstep_model::{Bounds, MessageId, Refusal, RunId, Timer};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::run::Progress;
+use super::run::{Reporter, Until};
 use super::{Message, Run, RunSink, SoFar, Turn};
 use crate::payload::{Payload, thread_id};
 use crate::sync::lock;
@@ -49,7 +48,7 @@ pub struct Recorder {
     inside: Mutex<Inside>,
     /// The run's timers, if they are served.
     timers: Option<(Weak<Self>, Armed)>,
-    progress: watch::Sender<Progress>,
+    progress: Reporter,
     history: Vec<Turn>,
     bounds: Bounds,
 }
@@ -96,7 +95,7 @@ impl Recorder {
         let received = Received::immediate(MessageId(1), thread_id(None));
         let machine = run::Run::accept(&bounds, received, out);
         let inside = Inside { machine, events: Vec::new(), held: false, refusal: None };
-        Self { inside: Mutex::new(inside), timers, progress: watch::Sender::default(), history, bounds }
+        Self { inside: Mutex::new(inside), timers, progress: Reporter::default(), history, bounds }
     }
 
     /// Arms and disarms the run's timers.
@@ -125,7 +124,7 @@ impl Recorder {
     #[must_use]
     pub fn run(self: &Arc<Self>) -> Run {
         let sink: Arc<dyn RunSink> = Arc::clone(self) as _;
-        let run = Run::new(RunId(1), Some(Arc::from("thread")), sink, self.progress.subscribe());
+        let run = Run::new(RunId(1), Some(Arc::from("thread")), sink, self.progress.reports());
         // Only a second handle is refused, and the machine then refuses everything that it emits.
         let _ = run.begin();
         run
@@ -146,9 +145,15 @@ impl Recorder {
 
     /// Waits until the events satisfy a condition. Cancel safe.
     pub async fn until(&self, mut condition: impl FnMut(&[Event]) -> bool) {
-        let mut progress = self.progress.subscribe();
-        // The sender lives as long as this.
-        let _ = progress.wait_for(|_| condition(&self.lock().events)).await;
+        let reports = self.progress.reports();
+        loop {
+            let seen = reports.count();
+            if condition(&self.lock().events) {
+                return;
+            }
+            // The reporter lives as long as this.
+            let _ = reports.wait(Until::Reported(seen)).await;
+        }
     }
 
     /// Holds back later events: they do not become durable, so every emit waits.
@@ -196,7 +201,7 @@ impl Recorder {
 
     fn publish(&self, inside: &Inside) {
         let ended = !inside.machine.is_open();
-        self.progress.send_modify(|progress| {
+        self.progress.report(|progress| {
             progress.halted = ended;
             if !inside.held {
                 progress.durable = inside.events.len() as u64;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::value::to_raw_value;
 
 use super::{Core, Driver};
+use crate::agent::Until;
 use crate::payload::{Payload, Record, thread_id};
 use crate::wire;
 
@@ -78,11 +79,9 @@ async fn announce(core: &Arc<Core>, user: UserId, input: impl Fn(RunId) -> Input
         let mut progress = None;
         let prepare = |generation| progress = Some(waiting.driver.notices.open(user, generation, notice));
         match (core.announce(user, input(notice), prepare), progress) {
-            (Ok(_), Some(mut progress)) => {
-                let answer = progress.wait_for(|progress| progress.last || progress.lost).await;
-                return answer
-                    .map_err(|_| NotSent::Lost)
-                    .and_then(|progress| if progress.last { Ok(true) } else { Err(NotSent::Lost) });
+            (Ok(_), Some(progress)) => {
+                let answer = progress.wait(Until::Last).await;
+                return if answer.is_some_and(|progress| progress.last) { Ok(true) } else { Err(NotSent::Lost) };
             }
             (Err(Refusal::Backpressure), _) => tokio::time::sleep(RETRY).await,
             (Err(Refusal::Changed), _) => return Ok(false),

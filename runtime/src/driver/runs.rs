@@ -8,12 +8,11 @@ use lockstep_model::run;
 use lockstep_model::session::{self, Begin};
 use lockstep_model::{Generation, Offset, Refusal, RunId, Stream, UserId};
 use serde_json::value::RawValue;
-use tokio::sync::watch;
 use tracing::Instrument;
 
 use super::{Core, Driver};
 use crate::agent::history::{self, Received};
-use crate::agent::{Agent, Exchange, Message, Paused, Progress, Run, RunSink, SoFar, Step, Turn};
+use crate::agent::{Agent, Exchange, Message, Paused, Reporter, Reports, Run, RunSink, SoFar, Step, Turn, Until};
 use crate::log::conversations::Turns;
 use crate::log::guarded::Guarded;
 use crate::log::{Log, LogError, Written};
@@ -36,8 +35,8 @@ const TURNS: usize = 16;
 /// How long an agent may continue after it has ended its run.
 const TIDY: Duration = Duration::from_secs(30);
 
-/// Runs that have an agent, or notices that are in flight to the log, each with the sender of its progress.
-pub(super) struct Runs(Sharded<(UserId, RunId), (Generation, watch::Sender<Progress>)>);
+/// Runs that have an agent, or notices that are in flight to the log, each with the reporter of its progress.
+pub(super) struct Runs(Sharded<(UserId, RunId), (Generation, Reporter)>);
 
 impl Runs {
     pub(super) fn new(shards: usize) -> Self {
@@ -50,10 +49,11 @@ impl Runs {
         runs
     }
 
-    pub(super) fn open(&self, user: UserId, generation: Generation, run: RunId) -> watch::Receiver<Progress> {
-        let (sender, receiver) = watch::channel(Progress::default());
-        self.0.lock(&(user, run)).insert((user, run), (generation, sender));
-        receiver
+    pub(super) fn open(&self, user: UserId, generation: Generation, run: RunId) -> Reports {
+        let reporter = Reporter::default();
+        let reports = reporter.reports();
+        self.0.lock(&(user, run)).insert((user, run), (generation, reporter));
+        reports
     }
 
     /// Removes an entry that is no longer awaited.
@@ -66,7 +66,7 @@ impl Runs {
         let mut runs = self.0.lock(&(user, run));
         let Some((known, progress)) = runs.get(&(user, run)) else { return false };
         if *known == generation {
-            progress.send_modify(|progress| {
+            progress.report(|progress| {
                 progress.durable += 1;
                 progress.last |= last;
             });
@@ -82,7 +82,7 @@ impl Runs {
         if let Some((known, progress)) = self.0.lock(&(user, run)).get(&(user, run))
             && *known == generation
         {
-            progress.send_modify(|progress| progress.halted = true);
+            progress.report(|progress| progress.halted = true);
         }
     }
 
@@ -92,7 +92,7 @@ impl Runs {
             runs.retain(|(owner, _), (known, progress)| {
                 let lost = *owner == user && *known == generation;
                 if lost {
-                    progress.send_modify(|progress| progress.lost = true);
+                    progress.report(|progress| progress.lost = true);
                 }
                 !lost
             });
@@ -139,7 +139,7 @@ async fn answer(
     log: &dyn Log,
     (user, record, begin): (UserId, Option<Arc<Record>>, Begin),
     handle: Run,
-    mut progress: watch::Receiver<Progress>,
+    progress: Reports,
 ) {
     let Ok(subject) = log.subject(user).await else { return };
     let thread = record.as_ref().and_then(|record| record.thread.clone());
@@ -163,7 +163,7 @@ async fn answer(
     };
     tokio::select! {
         () = &mut answer => return,
-        Ok(_) = progress.wait_for(|progress| progress.halted || progress.lost) => {}
+        Some(_) = progress.wait(Until::Halted) => {}
     }
     if ending.load(Ordering::Acquire) {
         // The agent ended the run itself, and may clean up.
