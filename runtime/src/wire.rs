@@ -31,6 +31,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
 use lockstep_model::{Bounds, Cause, Code, Concurrency, ConnectionId, Control, Entry, Epoch, Frame, Request, Resume};
@@ -318,10 +319,18 @@ impl Peer {
 /// The result of decoding a frame; the error is the code that the peer is told.
 type Decoded = Result<Request<Payload>, Code>;
 
-/// Serializes a frame to text. The frame of an event is kept as long as the event, so it takes no more than its size.
+/// Serializes a frame to text.
 fn text(frame: &impl Serialize) -> Utf8Bytes {
-    let text = serde_json::to_string(frame).expect("frames have string keys, and writing to memory cannot fail");
-    text.into_boxed_str().into_string().into()
+    serde_json::to_string(frame).expect("frames have string keys, and writing to memory cannot fail").into()
+}
+
+/// Serializes a frame of at most about `bytes` to text. The frame of an event is kept as long as the event, so it takes
+/// no more than its size.
+fn sized_text(frame: &impl Serialize, bytes: usize) -> Utf8Bytes {
+    let mut text = Vec::with_capacity(bytes);
+    serde_json::to_writer(&mut text, frame).expect("frames have string keys, and writing to memory cannot fail");
+    text.shrink_to_fit();
+    Bytes::from(text).try_into().expect("JSON is text")
 }
 
 fn milliseconds(duration: core::time::Duration) -> u64 {

@@ -205,7 +205,11 @@ impl Run {
     ///
     /// [`EmitError`]. Cancel safe: if the future is dropped, the event may still be in the stream.
     pub async fn thinking(&self, text: &str) -> Result<(), EmitError> {
-        self.emit(Input::Think, json!({ "text": text })).await
+        #[derive(Serialize)]
+        struct Thought<'a> {
+            text: &'a str,
+        }
+        self.write(Input::Think, &Thought { text }).await
     }
 
     /// `agent_thinking`, with the agent's own data, a JSON object.
@@ -362,7 +366,12 @@ impl Run {
         if !data.is_object() {
             return Err(EmitError::NotJson);
         }
-        let record = Record::new(self.thread.clone(), to_raw_value(&data).map_err(|_| EmitError::NotJson)?);
+        self.write(input, &data).await
+    }
+
+    /// Emits an event whose data is written as a JSON object.
+    async fn write(&self, input: Input, data: &impl Serialize) -> Result<(), EmitError> {
+        let record = Record::new(self.thread.clone(), to_raw_value(data).map_err(|_| EmitError::NotJson)?);
         self.put(input, record).await
     }
 

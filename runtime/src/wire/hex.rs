@@ -37,9 +37,22 @@ impl fmt::Display for NotHex {
 
 impl core::error::Error for NotHex {}
 
+impl Hex {
+    const fn digits(self) -> [u8; 16] {
+        let (mut digits, mut rest) = ([0; 16], self.0);
+        let mut place = digits.len();
+        while place > 0 {
+            place -= 1;
+            digits[place] = b"0123456789abcdef"[(rest % 16) as usize];
+            rest /= 16;
+        }
+        digits
+    }
+}
+
 impl fmt::Display for Hex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.pad(core::str::from_utf8(&self.digits()).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -55,7 +68,7 @@ impl FromStr for Hex {
 
 impl Serialize for Hex {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(core::str::from_utf8(&self.digits()).map_err(serde::ser::Error::custom)?)
     }
 }
 

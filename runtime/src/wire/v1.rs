@@ -11,7 +11,7 @@ use tungstenite::Utf8Bytes;
 use super::conversation::Query;
 use super::members::Members;
 use super::notice::Notice;
-use super::{Decoded, Hex, Peer, event, message, text};
+use super::{Decoded, Hex, Peer, event, message, sized_text, text};
 use crate::log::Written;
 use crate::payload::{Payload, Record};
 
@@ -84,19 +84,24 @@ impl<'a> Past<'a> {
     }
 }
 
+/// Bytes of an event's frame besides its `data` and its thread's name, at most.
+const AROUND: usize = 224;
+
 pub(super) fn event(entry: &Entry<Payload>, record: &Record) -> Utf8Bytes {
     let queued = if let Kind::Received(Received { schedule: Schedule::Queued, .. }) = entry.event.kind {
         event::data_of_queued(&record.data)
     } else {
         None
     };
-    text(&Event {
+    let data = queued.as_deref().unwrap_or(&record.data);
+    let frame = Event {
         r#type: event::name(entry.event.kind),
         offset: entry.offset.0,
         previous: entry.previous.0,
         run_id: entry.event.run.into(),
         thread_id: record.thread.as_deref(),
         timestamp: record.at,
-        data: queued.as_deref().unwrap_or(&record.data),
-    })
+        data,
+    };
+    sized_text(&frame, AROUND + data.get().len() + frame.thread_id.map_or(0, str::len))
 }
