@@ -13,7 +13,8 @@ use tungstenite::Utf8Bytes;
 use crate::verify::digest64;
 use crate::wire::{self, Delta, Query};
 
-/// The payload type of the production machines. Cloning increments a reference count.
+/// The payload type of the production machines. Cloning increments a reference count. Each event that is retained holds
+/// one, so a variant is one pointer long.
 #[derive(Clone)]
 pub enum Payload {
     /// A credential, on its way to the verifier.
@@ -23,7 +24,7 @@ pub enum Payload {
     /// A conversation query, on its way to the log.
     Query(Arc<Query>),
     /// The frame that answers a query.
-    Answer(Utf8Bytes),
+    Answer(Arc<Utf8Bytes>),
 }
 
 impl fmt::Debug for Payload {
@@ -40,8 +41,11 @@ impl fmt::Debug for Payload {
 
 /// A credential as the peer presented it. It is redacted in every log, error and trace.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token {
-    text: Arc<str>,
+pub struct Token(Arc<Presented>);
+
+#[derive(PartialEq, Eq)]
+struct Presented {
+    text: Box<str>,
     kind: TokenKind,
 }
 
@@ -55,23 +59,23 @@ impl Token {
     /// Wraps a credential.
     #[must_use]
     pub fn new(token: &str) -> Self {
-        Self { text: Arc::from(token), kind: TokenKind::Credential }
+        Self(Arc::new(Presented { text: Box::from(token), kind: TokenKind::Credential }))
     }
 
     /// Wraps a ticket, which is redeemed before it is verified.
     pub(crate) fn ticket(ticket: &str) -> Self {
-        Self { text: Arc::from(ticket), kind: TokenKind::Ticket }
+        Self(Arc::new(Presented { text: Box::from(ticket), kind: TokenKind::Ticket }))
     }
 
     /// The ticket, if it is one.
     pub(crate) fn as_ticket(&self) -> Option<&str> {
-        (self.kind == TokenKind::Ticket).then_some(&self.text)
+        (self.0.kind == TokenKind::Ticket).then_some(&*self.0.text)
     }
 
     /// The credential itself, for the verifier only.
     #[must_use]
     pub fn expose(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 }
 

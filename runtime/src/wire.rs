@@ -256,7 +256,7 @@ impl Peer {
     /// protocol itself. Some frames of a legacy connection are two: see [`Peer::following`].
     pub fn encode(&mut self, frame: &Frame<Payload>) -> Option<Utf8Bytes> {
         match frame {
-            Frame::Control(Control::Answer(Payload::Answer(answer))) => Some(answer.clone()),
+            Frame::Control(Control::Answer(Payload::Answer(answer))) => Some(Utf8Bytes::clone(answer)),
             Frame::Control(Control::Unanswered { query: Payload::Query(query), code }) => Some(query.refused(*code)),
             Frame::Control(control) => {
                 self.note(control);

@@ -45,7 +45,7 @@ async fn find(log: &Guarded, user: UserId, lookup: Lookup<Payload>, bytes: usize
         Lookup::Page { after, through } => page(log, user, after, through, bytes).await.map(Found::Page),
         Lookup::Query(Payload::Query(query)) => {
             let answer = answer(log, user, &query).await?;
-            Ok(Found::Answer(Payload::Answer(answer)))
+            Ok(Found::Answer(Payload::Answer(answer.into())))
         }
         Lookup::Query(_) => Err(LogError::Broken("the payload of a query is not a query".to_owned())),
     }

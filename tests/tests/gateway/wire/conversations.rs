@@ -26,7 +26,7 @@ pub(super) fn answers(request: &str) -> [Control<Payload>; 3] {
     let turns = Turns { entries: vec![(Offset(9), piece)], next: None };
     let query = named(request);
     [query.threads(&threads), query.turns(&turns), query.renamed()]
-        .map(|answer| Control::Answer(Payload::Answer(answer)))
+        .map(|answer| Control::Answer(Payload::Answer(answer.into())))
 }
 
 fn written(kind: Kind, thread: Option<&str>, data: &Value) -> Written {
