@@ -4,7 +4,11 @@
 //! cargo bench -p lockstep --bench event                      allocations, bytes kept and written
 //! cargo bench -p lockstep --bench event -- --instructions    instructions too; needs valgrind
 //! cargo bench -p lockstep --bench event -- --profile memory  the functions in which they are spent; needs valgrind
+//! cargo bench -p lockstep --bench event -- --instructions --baseline FILE
 //! ```
+//!
+//! `FILE` is an earlier report of this command. The exit code is 1 if an event takes more instructions than there, or
+//! keeps more bytes, by more than a twentieth.
 //!
 //! A case runs in this process, on a runtime of one thread. Its clients are threads that read bytes and do nothing with
 //! them. Each figure is the difference of two runs of different lengths, divided by the difference of their events, so
@@ -79,11 +83,46 @@ fn main() -> ExitCode {
     if after("--bench").is_none() {
         return ExitCode::SUCCESS;
     }
-    let report = match after("--profile") {
+    let mut report = match after("--profile") {
         Some(case) => profile(case_of(case.first().map_or("memory", |case| case))),
         None => table(after("--instructions").is_some()),
     };
-    ExitCode::from(u8::from(io::stdout().write_all(report.as_bytes()).is_err()))
+    let mut grown = String::new();
+    if let Some([baseline, ..]) = after("--baseline") {
+        let baseline = std::fs::read_to_string(baseline).expect("the baseline can be read");
+        grown = compared(&baseline, &report);
+        report.push_str(&grown);
+    }
+    let written = io::stdout().write_all(report.as_bytes());
+    ExitCode::from(u8::from(written.is_err() || !grown.is_empty()))
+}
+
+/// The figures that are compared with a baseline, by their column. The others depend on the machine's other load.
+const COMPARED: [(&str, usize); 2] = [("instructions", 0), ("bytes kept", 3)];
+
+/// One line for each figure that is more than a twentieth above the baseline's, or missing in either report.
+fn compared(baseline: &str, report: &str) -> String {
+    let figure = |report: &str, case: &Case, column: usize| -> Option<f64> {
+        let mut rows = report.lines().filter_map(|row| row.split_once(' '));
+        let (_, row) = rows.find(|(name, _)| *name == case.name)?;
+        row.split_whitespace().filter(|word| *word != "B").nth(column)?.parse().ok()
+    };
+    let mut grown = String::new();
+    for case in &CASES {
+        for (name, column) in COMPARED {
+            let figures = [baseline, report].map(|report| figure(report, case, column));
+            match figures {
+                [Some(before), Some(now)] if now <= before * 1.05 => {}
+                [Some(before), Some(now)] => {
+                    let _ = writeln!(grown, "{}: {name}: {now}, and {before} in the baseline", case.name);
+                }
+                [None, _] | [_, None] => {
+                    let _ = writeln!(grown, "{}: {name}: not in both reports", case.name);
+                }
+            }
+        }
+    }
+    grown
 }
 
 fn case_of(name: &str) -> Case {
