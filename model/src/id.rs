@@ -65,6 +65,11 @@ id!(
     FencingToken(u32)
 );
 id!(
+    /// One life of a process as a member of a cluster: random, and never used again. A process whose lease has ended
+    /// comes back under a new one.
+    Incarnation(u64)
+);
+id!(
     /// A batch of appends of one session. The number advances when a batch is refused or given up.
     BatchId(u32)
 );

@@ -13,7 +13,9 @@
 //! | [`Run`] | one AI request: its events, its tools, its end |
 //! | [`Session`] | one user: connections, stream, runs, limits |
 //! | [`Node`] | admission and health of one process |
-//! | [`Gateway`] | all of the above, composed |
+//! | [`Ownership`] | which of many processes may write a user's log |
+//! | [`Membership`] | one process among many, and its lease |
+//! | [`Gateway`] | a node with its sessions, composed |
 //! | [`Client`] | the peer of a gateway: its socket, its position, its unsettled messages |
 //!
 //! ```
@@ -71,12 +73,14 @@ pub mod gateway;
 pub mod health;
 pub mod id;
 pub mod login;
+pub mod member;
 pub mod mode;
 pub mod node;
 pub mod piece;
 pub mod run;
 pub mod session;
 pub mod stream;
+pub mod tenure;
 pub mod timer;
 
 pub use auth::{Auth, Grant, Lifetime, Verdict};
@@ -90,15 +94,17 @@ pub use frame::{Cancel, Code, Control, Frame, Request, Resume};
 pub use gateway::Gateway;
 pub use health::{Health, Measured};
 pub use id::{
-    Attempt, BatchId, ConnectionId, CredentialId, Epoch, FencingToken, Generation, MessageId, Offset, PartId, PauseId,
-    Position, RevocationGeneration, RunId, SocketId, Tenure, ThreadId, TokenRequestId, ToolId, UserId,
+    Attempt, BatchId, ConnectionId, CredentialId, Epoch, FencingToken, Generation, Incarnation, MessageId, Offset,
+    PartId, PauseId, Position, RevocationGeneration, RunId, SocketId, Tenure, ThreadId, TokenRequestId, ToolId, UserId,
 };
 pub use login::Logins;
+pub use member::Membership;
 pub use node::{Mode, Node, Successor};
 pub use piece::Piece;
 pub use run::Run;
 pub use session::Session;
 pub use stream::{Entry, Event, Stream};
+pub use tenure::Ownership;
 pub use timer::Timer;
 
 /// The result of an input that cannot fail.

@@ -34,7 +34,7 @@ listed! {
         Pause,
         /// Session: it has been vacant for this long, and may retire.
         Linger,
-        /// Session: the log could not restore the stream, or not in time; ask it again.
+        /// Session: the log could not restore the stream, release or confirm its owner, or not in time; ask it again.
         Restore,
         /// Session: the breaker closes again.
         Breaker,

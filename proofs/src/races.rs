@@ -22,6 +22,7 @@
 //! | `pausing` | runs that wait for a reply of the user |
 //! | `position` | positions that a client names after it is connected |
 //! | `owning` | answers of the log that are missing, late, or say that the user has another owner |
+//! | `cluster` | one user on many nodes: fences, fail-overs, leases, relays |
 //! | `serving` | modes and drains |
 //! | `starting` | the start of a node |
 //! | `breaking` | a breaker that is open |
@@ -37,6 +38,7 @@
 mod backlog;
 mod breaking;
 mod clients;
+mod cluster;
 mod credentials;
 mod deleting;
 mod early;
@@ -85,6 +87,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(deleting::rows());
     rows.extend(backlog::rows());
     rows.extend(owning::rows());
+    rows.extend(cluster::rows());
     rows.extend(pausing::rows());
     rows.extend(position::rows());
     rows.extend(serving::rows());

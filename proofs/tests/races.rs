@@ -35,7 +35,7 @@ fn a_mistake_against_a_promise_is_refused_by_both_searches() {
             Refutation::Refuted { .. } | Refutation::Survived { .. } | Refutation::Incomplete { .. } => {}
         }
     }
-    assert_eq!(both.iter().map(String::as_str).collect::<Vec<_>>(), ["LIVE-1", "LIVE-2", "LIVE-3", "LIVE-4"]);
+    assert_eq!(both.iter().map(String::as_str).collect::<Vec<_>>(), ["LIVE-1", "LIVE-2", "LIVE-3", "LIVE-4", "LIVE-5"]);
 }
 
 #[test]

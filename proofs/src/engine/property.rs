@@ -90,8 +90,20 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "OWN-1",
-        "the log accepts a user's appends only from the newest generation; each session writes under the fencing token that it was granted, and one that has lost its user acknowledges nothing more",
+        "the log accepts a user's appends only from the newest generation, and grants each generation once; each session writes under the fencing token that it was granted, and one that has lost its user acknowledges nothing more",
     ),
+    (
+        "OWN-2",
+        "what one owner acknowledged or showed is in the stream of every later owner of the same epoch, on whatever node",
+    ),
+    (
+        "OWN-3",
+        "a client is told that entries it has are gone only by the user's owner: one that does not have them confirms first that it is",
+    ),
+    ("OWN-4", "a node that hands a user over has no open run of the user, and no event that is not durable"),
+    ("OWN-5", "once `revoke` has returned, no node shows anything to what was revoked"),
+    ("OWN-6", "a connection is relayed to another node at most once"),
+    ("LIVE-5", "a user whose owner is gone, and who comes back, is served again by any node that lives"),
     ("LIVE-6", "a session that lost its user ends each of its connections and runs"),
     ("LIVE-1", "each opened connection becomes live or closed"),
     ("LIVE-2", "each accepted run ends, provided that the log eventually accepts a repeated request"),
