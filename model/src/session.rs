@@ -17,7 +17,7 @@
 //!   position may see entries again, but misses none.
 //! * **RUN-2** A message id starts at most one run, across reconnects and restarts. While its `message_received` is
 //!   retained or the run is open, a repeated id is answered with that run; later it is refused as forgotten. The newest
-//!   [`MAX_PAST`] forgotten ids are remembered and restored by the log ([`Snapshot::past`]). An id that is not runs
+//!   [`MAX_PAST`] forgotten ids are remembered and restored by the log ([`Snapshot::past`](crate::stream::Snapshot::past)). An id that is not runs
 //!   again, unless it is a repetition on a connection that did not resume, or that began before what is retained.
 //! * **RUN-3** The stream reserves room for the end of every open run and for the start of a queued one
 //!   ([`Run::reserve`]). An emit is therefore refused before anything changes, or it is in the stream.
@@ -32,8 +32,9 @@
 //!   take within the time of a drain, do not keep it: see `leave`.
 //! * **NODE-2** While the node waits for runs, the session tells it when it has an open run and when it no longer has
 //!   one: see [`Session::holds`]. No client is told to leave before [`Input::Leave`].
-//! * **OWN-1** Each write carries the [`Tenure`](crate::Tenure) under which the log restored the stream. A session that
-//!   is fenced closes its connections, ends its runs without writing, and retires.
+//! * **OWN-1** Each write carries the [`Tenure`](crate::Tenure) under which the log restored the stream: see
+//!   [`tenure`]. A session that is fenced, or whose process has lost its lease, closes its connections, ends its runs
+//!   without writing, and retires. So does one whose user has another owner.
 //! * **LIVE-6** A session that lost its user ends each of its connections and runs.
 //! * **AUTH-3** The step that uses a verdict checks it against the [`Fence`], so nothing that was revoked is live.
 
@@ -49,11 +50,12 @@ use crate::close::Cause;
 use crate::connection::{self, Connection};
 use crate::fence::{Fence, Scope};
 use crate::frame::{Control, Resume};
-use crate::id::{Attempt, ConnectionId, MessageId, Offset, RunId, UserId};
+use crate::id::{ConnectionId, MessageId, Offset, RunId, UserId};
 use crate::node::Mode;
 use crate::piece::Piece;
 use crate::run::{self, Kind, Run};
-use crate::stream::{self, Event, Snapshot, Stream};
+use crate::stream::{self, Event, Stream};
+use crate::tenure::{self, Ownership};
 use crate::timer::{Owner, Timer};
 use crate::{Handled, Refusal, Violation, ensure};
 
@@ -61,11 +63,12 @@ mod deliver;
 mod io;
 mod leave;
 mod lookup;
+mod owning;
 mod position;
 mod queue;
 mod runs;
 
-pub use self::io::{Begin, Input, Known, Member, Output, Outputs, Reader, Restore, State, Unsettled, Waiting};
+pub use self::io::{Begin, Input, Known, Member, Output, Outputs, Reader, State, Unsettled, Waiting};
 pub use self::lookup::{Found, Lookup, Lookups};
 
 /// Message ids that are remembered as having run once their `message_received` is no longer retained.
@@ -80,6 +83,7 @@ pub const NOTE_EVERY: u64 = 64;
 pub struct Session<P> {
     user: UserId,
     state: State,
+    ownership: Ownership,
     mode: Mode,
     members: LiteMap<ConnectionId, Member<P>>,
     stream: Option<Stream<P>>,
@@ -98,9 +102,11 @@ pub struct Session<P> {
 impl<P: Piece> Session<P> {
     /// Opens a session for a user that the process does not know yet, and asks the log for the stream.
     pub fn open(bounds: &Bounds, user: UserId, mode: Mode, out: &mut Outputs<P>) -> Self {
-        let mut session = Self {
+        let ownership = Ownership::seek(bounds, &mut out.ownership);
+        let session = Self {
             user,
-            state: State::Vacant,
+            state: State::Restoring,
+            ownership,
             mode,
             members: LiteMap::new(),
             stream: None,
@@ -115,7 +121,7 @@ impl<P: Piece> Session<P> {
             breaker: Breaker::default(),
             fence: Fence::default(),
         };
-        session.restore(bounds, Attempt(1), out);
+        session.owned(out);
         session
     }
 
@@ -129,6 +135,12 @@ impl<P: Piece> Session<P> {
     #[must_use]
     pub const fn state(&self) -> State {
         self.state
+    }
+
+    /// Whether the session may write its user's log, or how far it is with acquiring the user.
+    #[must_use]
+    pub const fn ownership(&self) -> &Ownership {
+        &self.ownership
     }
 
     /// The node's mode, as far as the session knows it.
@@ -247,8 +259,10 @@ impl<P: Piece> Session<P> {
                 self.log(bounds, stream::Input::Persisted { batch, offset, record }, out)
             }
             Input::Failed { batch } => self.log(bounds, stream::Input::Failed { batch }, out),
-            Input::Fenced => self.lose(bounds, Cause::Moved, out),
-            Input::Broken => self.lose(bounds, Cause::Fault, out),
+            Input::Elsewhere { attempt, owner } => self.elsewhere(bounds, attempt, owner, out),
+            Input::Fenced => self.lose(bounds, tenure::Input::Fenced, Cause::Moved, out),
+            Input::Lost => self.lose(bounds, tenure::Input::Lost, Cause::Moved, out),
+            Input::Broken => self.lose(bounds, tenure::Input::Abandon, Cause::Fault, out),
             Input::Revoke(scope) => self.revoke(bounds, scope, out),
             Input::Verified(oldest) => {
                 if self.fence.lower(oldest) {
@@ -262,7 +276,7 @@ impl<P: Piece> Session<P> {
             // Runs were interrupted when the node left. The session does not wait for the log to take their ends.
             Input::Stop => {
                 self.mode = Mode::Draining;
-                self.lose(bounds, Cause::GoingAway, out)
+                self.lose(bounds, tenure::Input::Abandon, Cause::GoingAway, out)
             }
             Input::Expired(owner, timer) => self.expired(bounds, owner, timer, out),
         };
@@ -306,7 +320,7 @@ impl<P: Piece> Session<P> {
         }
         let idle = self.is_idle();
         match self.state {
-            State::Restoring { .. } => ensure(self.stream.is_none() && self.runs.is_empty(), "SES-1"),
+            State::Restoring => ensure(self.stream.is_none() && self.runs.is_empty(), "SES-1"),
             State::Vacant => ensure(idle && self.stream.is_some(), "SES-1"),
             State::Occupied => ensure(!idle && self.stream.is_some(), "SES-1"),
             State::Leaving { .. } => ensure(idle && (!self.is_written() || self.is_fencing()), "SES-1"),
@@ -314,43 +328,9 @@ impl<P: Piece> Session<P> {
                 // Checked here because `is_written` made the decision and must not verify itself.
                 ensure(idle && self.stream.as_ref().is_none_or(|stream| stream.pending().is_empty()), "SES-1")
             }
-        }
-    }
-
-    /// Asks the log for the stream. The session asks again only after the log has answered or [`Timer::LogAnswer`] has
-    /// fired.
-    fn restore(&mut self, bounds: &Bounds, attempt: Attempt, out: &mut Outputs<P>) {
-        self.state = State::Restoring { attempt, request: Restore::Requested };
-        out.list.push(Output::Restore { attempt });
-        out.list.push(Output::Arm(Owner::Session, Timer::LogAnswer, bounds.log_answer));
-    }
-
-    fn restored(&mut self, bounds: &Bounds, answered: Attempt, snapshot: Snapshot<P>, out: &mut Outputs<P>) -> Handled {
-        if self.state != (State::Restoring { attempt: answered, request: Restore::Requested }) {
-            return Handled::Ignored;
-        }
-        self.state = State::Occupied;
-        out.list.push(Output::Disarm(Owner::Session, Timer::LogAnswer));
-        self.recall(bounds, snapshot, out);
-        let waiting: Vec<ConnectionId> = self.members.keys().copied().collect();
-        for connection in waiting {
-            self.ready(bounds, connection, out);
-        }
-        Handled::Done
-    }
-
-    fn not_restored(&mut self, bounds: &Bounds, answered: Attempt, out: &mut Outputs<P>) -> Handled {
-        if self.state != (State::Restoring { attempt: answered, request: Restore::Requested }) {
-            return Handled::Ignored;
-        }
-        if self.members.is_empty() && !self.fence.is_up() {
-            self.retire(out);
-        } else {
-            self.state = State::Restoring { attempt: answered, request: Restore::Pausing };
-            out.list.push(Output::Disarm(Owner::Session, Timer::LogAnswer));
-            out.list.push(Output::Arm(Owner::Session, Timer::Restore, bounds.restore));
-        }
-        Handled::Done
+        }?;
+        let under = self.stream.as_ref().map(Stream::tenure);
+        ensure(self.state == State::Retired || self.ownership.tenure() == under, "OWN-1")
     }
 
     /// Admits a verified connection, or closes it with the cause for which it is refused.
@@ -440,20 +420,19 @@ impl<P: Piece> Session<P> {
             (Owner::Run(run), _, _) => {
                 self.run(bounds, run, run::Input::Expired(timer), None, out).unwrap_or(Handled::Ignored)
             }
-            (Owner::Session, Timer::LogAnswer, State::Restoring { attempt, .. }) => {
-                self.not_restored(bounds, attempt, out)
+            (Owner::Session, Timer::LogAnswer, State::Restoring) => {
+                self.seeking().map_or(Handled::Ignored, |attempt| self.not_restored(bounds, attempt, out))
             }
             (Owner::Session, Timer::Retry | Timer::LogAnswer, _) => {
                 self.log(bounds, stream::Input::Expired(timer), out)
             }
-            (Owner::Session, Timer::Restore, State::Restoring { attempt, request: Restore::Pausing }) => {
-                self.restore(bounds, attempt.next(), out);
-                Handled::Done
+            (Owner::Session, Timer::Restore, State::Restoring) => {
+                self.own(bounds, tenure::Input::Expired(Timer::Restore), out)
             }
             (Owner::Session, Timer::Breaker, _) if self.breaker.reset() => Handled::Done,
             (Owner::Session, Timer::Linger, State::Vacant) => {
                 if self.is_written() && !self.fence.is_up() {
-                    self.retire(out);
+                    self.retire(bounds, out);
                 } else {
                     out.list.push(Output::Arm(Owner::Session, Timer::Linger, bounds.linger));
                 }
@@ -462,7 +441,7 @@ impl<P: Piece> Session<P> {
             (
                 Owner::Session,
                 _,
-                State::Restoring { .. } | State::Vacant | State::Occupied | State::Leaving { .. } | State::Retired,
+                State::Restoring | State::Vacant | State::Occupied | State::Leaving { .. } | State::Retired,
             ) => Handled::Ignored,
         }
     }

@@ -219,6 +219,15 @@ impl Ownership {
         }
     }
 
+    /// The newest attempt to acquire the user, and how far it is; `None` once that is decided.
+    #[must_use]
+    pub const fn seeking(&self) -> Option<(Attempt, Request)> {
+        match self.state {
+            State::Seeking { attempt, request } => Some((attempt, request)),
+            State::Held { .. } | State::Leaving { .. } | State::Over { .. } => None,
+        }
+    }
+
     /// The newest confirmation that was asked for and has not been given.
     #[must_use]
     pub fn unconfirmed(&self) -> Option<Attempt> {
@@ -239,18 +248,18 @@ impl Ownership {
             (State::Seeking { .. }, Input::Release | Input::Abandon)
             | (State::Held { .. } | State::Leaving { .. }, Input::Abandon) => end(Ending::Released, out),
             (State::Seeking { attempt, request }, input) => {
-                return self.seeking(bounds, (attempt, request), input, out);
+                return self.seek_on(bounds, (attempt, request), input, out);
             }
             (State::Held { tenure, asked, confirmed }, input) => {
-                return self.held(bounds, tenure, (asked, confirmed), input, out);
+                return self.hold_on(bounds, tenure, (asked, confirmed), input, out);
             }
-            (State::Leaving { tenure, request }, input) => return self.leaving(bounds, (tenure, request), input, out),
+            (State::Leaving { tenure, request }, input) => return self.leave_on(bounds, (tenure, request), input, out),
         };
         self.state = next;
         Handled::Done
     }
 
-    fn seeking(
+    fn seek_on(
         &mut self,
         bounds: &Bounds,
         (newest, request): (Attempt, Request),
@@ -279,7 +288,7 @@ impl Ownership {
         Handled::Done
     }
 
-    fn held(
+    fn hold_on(
         &mut self,
         bounds: &Bounds,
         tenure: Tenure,
@@ -320,7 +329,7 @@ impl Ownership {
         Handled::Done
     }
 
-    fn leaving(
+    fn leave_on(
         &mut self,
         bounds: &Bounds,
         (tenure, request): (Tenure, Request),

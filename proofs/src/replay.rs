@@ -360,6 +360,7 @@ const fn source(input: &session::Input<Tag>) -> Lifeline {
         | session::Input::NotFound { .. }
         | session::Input::Persisted { .. }
         | session::Input::Failed { .. }
+        | session::Input::Elsewhere { .. }
         | session::Input::Fenced
         | session::Input::Broken => Lifeline::Log,
         session::Input::Join { .. } | session::Input::Connection { .. } | session::Input::Pull { .. } => {
@@ -367,7 +368,9 @@ const fn source(input: &session::Input<Tag>) -> Lifeline {
         }
         session::Input::Run { .. } | session::Input::Notice { .. } | session::Input::Delete { .. } => Lifeline::Agent,
         session::Input::Revoke(_) | session::Input::Verified(_) => Lifeline::Operator,
-        session::Input::Mode(_) | session::Input::Leave(_) | session::Input::Stop => Lifeline::Node,
+        session::Input::Lost | session::Input::Mode(_) | session::Input::Leave(_) | session::Input::Stop => {
+            Lifeline::Node
+        }
         session::Input::Expired(..) => Lifeline::Session,
     }
 }
@@ -386,7 +389,9 @@ fn label(input: &session::Input<Tag>) -> String {
         | session::Input::Delete { .. }
         | session::Input::Persisted { .. }
         | session::Input::Failed { .. }
+        | session::Input::Elsewhere { .. }
         | session::Input::Fenced
+        | session::Input::Lost
         | session::Input::Broken
         | session::Input::Revoke(_)
         | session::Input::Verified(_)

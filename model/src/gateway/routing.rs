@@ -261,7 +261,9 @@ impl<P> session::Input<P> {
             | Self::NotFound { .. }
             | Self::Persisted { .. }
             | Self::Failed { .. }
+            | Self::Elsewhere { .. }
             | Self::Fenced
+            | Self::Lost
             | Self::Broken
             | Self::Run { .. }
             | Self::Notice { .. }
@@ -294,7 +296,9 @@ impl<P> session::Input<P> {
             | Self::NotFound { .. }
             | Self::Persisted { .. }
             | Self::Failed { .. }
+            | Self::Elsewhere { .. }
             | Self::Fenced
+            | Self::Lost
             | Self::Broken
             | Self::Revoke(_)
             | Self::Verified(_)

@@ -9,24 +9,23 @@ use crate::close::Cause;
 use crate::connection::{self, Connection};
 use crate::fence::Scope;
 use crate::frame::{Frame, ReadFrom, Resume};
-use crate::id::{Attempt, BatchId, ConnectionId, MessageId, Offset, RevocationGeneration, RunId, Tenure, ThreadId};
+use crate::id::{
+    Attempt, BatchId, ConnectionId, Incarnation, MessageId, Offset, RevocationGeneration, RunId, Tenure, ThreadId,
+};
 use crate::node::{Mode, Successor};
 use crate::piece::Piece;
 use crate::run;
 use crate::stream::{self, Cursor, Event, Snapshot, Stream};
+use crate::tenure;
 use crate::timer::{Owner, Timer};
 
 /// The state of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
-    /// The log has not returned the stream yet; connections wait.
-    Restoring {
-        /// The attempt whose answer counts.
-        attempt: Attempt,
-        /// Whether the log is asked now.
-        request: Restore,
-    },
+    /// The user is not acquired yet, or the log has not returned the stream; connections wait. How far that is says
+    /// [`Session::ownership`](super::Session::ownership).
+    Restoring,
     /// There is no connection, and nothing is in progress.
     Vacant,
     /// There is a connection, or an open run that this process must end: a draining process leaves queued runs to the
@@ -40,16 +39,6 @@ pub enum State {
     },
     /// Final. The user's next connection needs a new session.
     Retired,
-}
-
-/// How far a session is with reading its stream from the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Restore {
-    /// The log could not answer. The session asks again after a pause.
-    Pausing,
-    /// The request is in flight.
-    Requested,
 }
 
 /// A connection of the session.
@@ -162,6 +151,13 @@ pub enum Input<P> {
         /// The attempt that is answered.
         attempt: Attempt,
     },
+    /// The log answers: another process, which lives, owns the user.
+    Elsewhere {
+        /// The attempt that is answered.
+        attempt: Attempt,
+        /// The owner's process.
+        owner: Incarnation,
+    },
     /// A connection whose credential was verified joins.
     Join {
         /// The connection, in [`connection::State::Attaching`].
@@ -247,6 +243,8 @@ pub enum Input<P> {
     /// The log has a newer owner for the user, or has erased the user. Final: it accepts nothing more from this
     /// session.
     Fenced,
+    /// The process has lost its lease: see [`member`](crate::member).
+    Lost,
     /// The log violated its contract, so its answers about this user are unreliable.
     Broken,
     /// Credentials were revoked.
@@ -383,13 +381,14 @@ pub struct Outputs<P> {
     pub(super) connection: Vec<connection::Output<P>>,
     pub(super) stream: Vec<stream::Output<P>>,
     pub(super) run: Vec<run::Output>,
+    pub(super) ownership: Vec<tenure::Output>,
 }
 
 impl<P> Outputs<P> {
     /// Creates empty buffers.
     #[must_use]
     pub const fn new() -> Self {
-        Self { list: Vec::new(), connection: Vec::new(), stream: Vec::new(), run: Vec::new() }
+        Self { list: Vec::new(), connection: Vec::new(), stream: Vec::new(), run: Vec::new(), ownership: Vec::new() }
     }
 }
 

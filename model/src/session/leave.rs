@@ -13,6 +13,7 @@ use crate::node::{Mode, Successor};
 use crate::piece::Piece;
 use crate::run;
 use crate::stream::Stream;
+use crate::tenure;
 use crate::timer::{Owner, Timer};
 
 impl<P: Piece> Session<P> {
@@ -29,7 +30,13 @@ impl<P: Piece> Session<P> {
 
     /// The log takes nothing more from this session: its connections close, its agents stop, and nothing that is
     /// pending is answered as done.
-    pub(super) fn lose(&mut self, bounds: &Bounds, cause: Cause, out: &mut Outputs<P>) -> Handled {
+    pub(super) fn lose(
+        &mut self,
+        bounds: &Bounds,
+        ending: tenure::Input,
+        cause: Cause,
+        out: &mut Outputs<P>,
+    ) -> Handled {
         if let State::Leaving { .. } = self.state
             && self.stream.is_none()
         {
@@ -51,6 +58,7 @@ impl<P: Piece> Session<P> {
         self.unsettled.clear();
         self.breaker = Breaker::default();
         self.stream = None;
+        self.disown(bounds, ending, out);
         self.state = State::Leaving { cause };
         Handled::Done
     }
@@ -86,13 +94,13 @@ impl<P: Piece> Session<P> {
             self.vacate(bounds, out);
         }
         let may_go = match self.state {
-            State::Restoring { .. } => self.mode == Mode::Draining && self.members.is_empty(),
+            State::Restoring => self.mode == Mode::Draining && self.members.is_empty(),
             State::Vacant => self.mode == Mode::Draining && self.is_written(),
             State::Leaving { .. } => self.is_written() && !self.is_fencing(),
             State::Occupied | State::Retired => false,
         };
         if may_go {
-            self.retire(out);
+            self.retire(bounds, out);
         }
     }
 
@@ -108,8 +116,9 @@ impl<P: Piece> Session<P> {
         out.list.push(Output::Arm(Owner::Session, Timer::Linger, bounds.linger));
     }
 
-    pub(super) fn retire(&mut self, out: &mut Outputs<P>) {
+    pub(super) fn retire(&mut self, bounds: &Bounds, out: &mut Outputs<P>) {
         self.state = State::Retired;
+        self.disown(bounds, tenure::Input::Abandon, out);
         out.list.extend(
             [Timer::Linger, Timer::Restore, Timer::LogAnswer, Timer::Breaker]
                 .map(|timer| Output::Disarm(Owner::Session, timer)),

@@ -127,10 +127,7 @@ impl Model for Alone {
     }
 
     fn within_boundary(&self, state: &State) -> bool {
-        let asked = match state.session.state() {
-            Stage::Restoring { attempt, .. } => attempt.0,
-            Stage::Vacant | Stage::Occupied | Stage::Leaving { .. } | Stage::Retired => 0,
-        };
+        let asked = state.session.ownership().seeking().map_or(0, |(attempt, _)| attempt.0);
         let (head, batch) = state.session.stream().map_or((0, 0), |stream| (stream.head().0, stream.batch().0));
         asked <= 2 && head <= self.offsets && batch <= 1
     }
@@ -186,7 +183,7 @@ impl Lifecycle for Alone {
 
     fn phase(&self, state: &State) -> &'static str {
         match state.session.state() {
-            Stage::Restoring { .. } => "restoring",
+            Stage::Restoring => "restoring",
             Stage::Vacant => "vacant",
             Stage::Occupied => "occupied",
             Stage::Leaving { .. } => "leaving",
@@ -205,8 +202,8 @@ impl Lifecycle for Alone {
             Input::Run { .. } => "emit",
             Input::Notice { .. } => "notice",
             Input::Delete { .. } => "delete",
-            // A session alone does no lookups. The worlds cover them.
-            Input::Found { .. } | Input::NotFound { .. } => return None,
+            // A session alone does no lookups, which the worlds cover, and its process has no other beside it.
+            Input::Found { .. } | Input::NotFound { .. } | Input::Elsewhere { .. } | Input::Lost => return None,
             Input::Persisted { .. } => "persisted",
             Input::Failed { .. } => "failed",
             Input::Fenced => "fenced",

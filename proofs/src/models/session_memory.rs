@@ -25,7 +25,8 @@ mod environment;
 mod step;
 
 use lockstep_model::auth::{Grant, Verdict};
-use lockstep_model::session::{Outputs, Restore, Session, State as Phase};
+use lockstep_model::session::{Outputs, Session, State as Phase};
+use lockstep_model::tenure::Request;
 use lockstep_model::{
     Attempt, Bounds, Cause, Code, ConnectionId, CredentialId, Mode, Offset, RevocationGeneration, RunId, Scope, Timer,
     UserId,
@@ -221,7 +222,7 @@ impl State {
         let fence = self.session.fence().is_up() == (self.is_up() && !self.retired);
         let breaker = self.session.breaker().is_open() == self.open;
         let broken = self.retired || self.armed.has(Timer::Breaker) == self.open;
-        let waits = matches!(self.session.state(), Phase::Restoring { request: Restore::Requested, .. });
+        let waits = matches!(self.session.ownership().seeking(), Some((_, Request::Requested)));
         self.expect(self.armed.has(Timer::LogAnswer) == waits, "SES-1");
         let lingers = self.retired || self.armed.has(Timer::Linger) == (self.session.state() == Phase::Vacant);
         self.expect(members, "AUTH-1");

@@ -262,7 +262,8 @@ pub fn is_small<P: Piece>(session: &Session<P>) -> bool {
 #[must_use]
 pub fn sketch<P: Piece + Hash>(session: &Session<P>) -> u64 {
     let mut digest = Digest::new();
-    (session.user(), session.state(), session.mode(), session.members(), session.runs()).hash(&mut digest);
+    (session.user(), session.state(), session.ownership(), session.mode(), session.members(), session.runs())
+        .hash(&mut digest);
     (session.queue(), session.unsettled(), session.breaker(), session.fence()).hash(&mut digest);
     (session.known().len(), session.past().len()).hash(&mut digest);
     if let Some(stream) = session.stream() {
@@ -355,7 +356,9 @@ impl fmt::Display for Record {
                     | session::Input::Delete { .. }
                     | session::Input::Persisted { .. }
                     | session::Input::Failed { .. }
+                    | session::Input::Elsewhere { .. }
                     | session::Input::Fenced
+                    | session::Input::Lost
                     | session::Input::Broken
                     | session::Input::Revoke(_)
                     | session::Input::Verified(_)

@@ -19,12 +19,13 @@ use std::collections::VecDeque;
 use lockstep_model::connection::{self, Connection};
 use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::run::{self, Kind, Received};
-use lockstep_model::session::{Input, Output, Outputs};
+use lockstep_model::session::{Input, Output, Outputs, State};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    BatchId, Bounds, Cancel, Cause, ConnectionId, Entry, Epoch, Event, FencingToken, Frame, Grant, Handled, MessageId,
-    Mode, Offset, Position, Refusal, Request, Resume, RunId, Session, Tenure, ThreadId, Timer, UserId,
+    Attempt, BatchId, Bounds, Cancel, Cause, ConnectionId, Entry, Epoch, Event, FencingToken, Frame, Grant, Handled,
+    MessageId, Mode, Offset, Position, Refusal, Request, Resume, RunId, Session, Tenure, ThreadId, Timer, UserId,
+    tenure,
 };
 
 use crate::support::{SMALL, Tag, attempt, grant, valid};
@@ -172,6 +173,11 @@ fn settled(mut session: Session<Tag>) -> Session<Tag> {
 fn working(session: Session<Tag>, number: u64) -> Session<Tag> {
     let session = settled(then(session, message(1, number)));
     settled(then(session, emit(number, run::Input::Start)))
+}
+
+/// The session's state, and how far it is with acquiring its user.
+fn seeking(session: &Session<Tag>) -> (State, Option<(Attempt, tenure::Request)>) {
+    (session.state(), session.ownership().seeking())
 }
 
 const fn owned(id: u64) -> Owner {

@@ -142,8 +142,8 @@ impl Fixture {
 
     /// The log returns an empty stream.
     pub fn restore(&self) {
-        let attempt = self.look(|_, session| session.state());
-        let Some(session::State::Restoring { attempt, .. }) = attempt else { return };
+        let seeking = self.look(|_, session| session.ownership().seeking());
+        let Some(Some((attempt, _))) = seeking else { return };
         let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
         let _ = self.session(session::Input::Restored { attempt, snapshot });
     }

@@ -1,6 +1,6 @@
 //! A session and its memory as a model, named `memory` on the command line.
 
-use lockstep_model::session::{Restore, State as Phase};
+use lockstep_model::tenure::Request;
 use lockstep_model::{CredentialId, Mode, RevocationGeneration, Scope, Timer};
 use stateright::{Model, Property};
 
@@ -26,8 +26,8 @@ impl Model for SessionMemory {
             actions.extend(grants(3).map(|(credential, generation)| Action::Join(credential, generation)));
         }
         actions.extend(state.members.iter().map(|member| Action::Leave(member.id)));
-        if let Phase::Restoring { request, .. } = state.session.state() {
-            if request == Restore::Requested {
+        if let Some((_, request)) = state.session.ownership().seeking() {
+            if request == Request::Requested {
                 actions.extend([Action::Restored, Action::NotRestored]);
             } else {
                 actions.extend((state.asked == 1).then_some(Action::Expired(Timer::Restore)));

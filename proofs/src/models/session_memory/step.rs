@@ -88,10 +88,7 @@ impl State {
 
     /// The attempt that the session waits for.
     fn attempt(&self) -> Attempt {
-        match self.session.state() {
-            Phase::Restoring { attempt, .. } => attempt,
-            Phase::Vacant | Phase::Occupied | Phase::Leaving { .. } | Phase::Retired => Attempt(0),
-        }
+        self.session.ownership().seeking().map_or(Attempt(0), |(attempt, _)| attempt)
     }
 
     fn restored(&mut self, bounds: &Bounds, seen: &mut Seen) {

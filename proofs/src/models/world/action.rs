@@ -469,9 +469,6 @@ impl World {
     /// Whether a session waits for the log.
     pub fn is_restoring(&self, user: usize) -> bool {
         let user = UserId(user as u64);
-        self.gateway
-            .slots()
-            .get(&user)
-            .is_some_and(|slot| matches!(slot.session.state(), session::State::Restoring { .. }))
+        self.gateway.slots().get(&user).is_some_and(|slot| matches!(slot.session.state(), session::State::Restoring))
     }
 }

@@ -5,8 +5,9 @@ use lockstep_model::auth::State as Credential;
 use lockstep_model::connection::State as Stage;
 use lockstep_model::gateway::{self, Place};
 use lockstep_model::run::Kind;
-use lockstep_model::session::{self, Restore, State};
+use lockstep_model::session::{self, State};
 use lockstep_model::stream::Writer;
+use lockstep_model::tenure::Request as Asked;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Cancel, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode, Offset,
@@ -53,7 +54,7 @@ impl World {
         let place = Place::Session(user, slot.generation);
         let armed = |timer| self.timers.binary_search(&(place, timer)).is_ok();
         let held = |timer| !waits(&slot.session, timer) || armed(timer);
-        let asked = matches!(slot.session.state(), State::Restoring { request: Restore::Requested, .. });
+        let asked = seeks(&slot.session, Asked::Requested);
         ensure(asked == self.is_asked(user, slot.generation), "SES-1")?;
         ensure(held(Timer::Restore) && held(Timer::Linger), "SES-1")?;
         ensure(held(Timer::Retry), "STR-2")?;
@@ -395,20 +396,24 @@ pub(super) enum Due {
     Unknown,
 }
 
+/// Whether a session's request to acquire its user is in flight, or paused.
+fn seeks(session: &Session<Payload>, progress: Asked) -> bool {
+    session.ownership().seeking().is_some_and(|(_, request)| request == progress)
+}
+
 /// Whether a session waits for something that only this timer brings.
 fn waits(session: &Session<Payload>, timer: Timer) -> bool {
     match timer {
-        Timer::Restore => matches!(session.state(), State::Restoring { request: Restore::Pausing, .. }),
+        Timer::Restore => seeks(session, Asked::Pausing),
         Timer::Linger => match session.state() {
             State::Vacant => true,
             State::Leaving { .. } => session.stream().is_some(),
-            State::Restoring { .. } | State::Occupied | State::Retired => false,
+            State::Restoring | State::Occupied | State::Retired => false,
         },
         Timer::LogAnswer => {
             let writing =
                 |stream: &Stream<_>| matches!(stream.writer(), Writer::Writing { .. } | Writer::Retrying { .. });
-            matches!(session.state(), State::Restoring { request: Restore::Requested, .. })
-                || session.stream().is_some_and(writing)
+            seeks(session, Asked::Requested) || session.stream().is_some_and(writing)
         }
         Timer::Breaker => session.breaker().is_open(),
         Timer::Retry => session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting),

@@ -159,7 +159,9 @@ fn session_input(input: &session::Input<Payload>) -> Drawing {
             arrow(Lifeline::Log, Lifeline::Session, format!("offset {} is durable", offset.0))
         }
         session::Input::Failed { .. } => arrow(Lifeline::Log, Lifeline::Session, "batch refused"),
+        session::Input::Elsewhere { .. } => arrow(Lifeline::Log, Lifeline::Session, "owned elsewhere"),
         session::Input::Fenced => arrow(Lifeline::Log, Lifeline::Session, "fenced"),
+        session::Input::Lost => arrow(Lifeline::Node, Lifeline::Session, "the lease has ended"),
         session::Input::Found { found: session::Found::Page(page), .. } => arrow(
             Lifeline::Log,
             Lifeline::Session,

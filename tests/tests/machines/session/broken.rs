@@ -3,7 +3,7 @@
 use lockstep_model::connection;
 use lockstep_model::frame::ReadFrom;
 use lockstep_model::run;
-use lockstep_model::session::{Restore, State};
+use lockstep_model::session::State;
 use lockstep_model::stream::Cursor;
 use lockstep_model::{CredentialId, Fence, Mode, RevocationGeneration, Scope};
 
@@ -103,13 +103,14 @@ fn the_stream_is_sound() {
 /// SES-1: the state matches the members.
 #[test]
 fn a_state_that_contradicts_its_members_violates_ses_1() {
-    let asked = State::Restoring { attempt: attempt(1), request: Restore::Requested };
+    let asked = State::Restoring;
     says(&vacant(), "/state", &asked, "SES-1");
     says(&vacant(), "/state", &State::Occupied, "SES-1");
     says(&vacant(), "/stream", &NONE, "SES-1");
     says(&occupied(), "/state", &State::Vacant, "SES-1");
     says(&occupied(), "/state", &State::Retired, "SES-1");
     says(&restoring(), "/state", &State::Occupied, "SES-1");
+    says(&vacant(), "/ownership", restoring().ownership(), "OWN-1");
 
     let alone = then(working(occupied(), 5), on(1, connection::Input::Close(Cause::Superseded)));
     says(&alone, "/state", &State::Vacant, "SES-1");

@@ -3,7 +3,7 @@
 use lockstep_model::frame::ReadFrom;
 use lockstep_model::run;
 use lockstep_model::session::State;
-use lockstep_model::{CredentialId, RevocationGeneration, Scope, Successor};
+use lockstep_model::{CredentialId, Incarnation, RevocationGeneration, Scope, Successor};
 
 use super::lifecycle::retires;
 use super::*;
@@ -20,7 +20,7 @@ fn causes(out: &[Output<Tag>]) -> Vec<(u64, Cause)> {
 /// OWN-1: the session ends at once, with an error to its clients, and nothing pending is confirmed.
 #[test]
 fn a_fenced_session_ends_with_its_connections_and_runs() {
-    for (input, cause) in [(Input::Fenced, Cause::Moved), (Input::Broken, Cause::Fault)] {
+    for (input, cause) in [(Input::Fenced, Cause::Moved), (Input::Lost, Cause::Moved), (Input::Broken, Cause::Fault)] {
         let mut session = busy();
         let batch = session.stream().unwrap().batch();
         let (handled, out) = step(&mut session, input);
@@ -42,10 +42,16 @@ fn a_fenced_session_ends_with_its_connections_and_runs() {
 
 #[test]
 fn a_session_that_waits_for_its_stream_may_be_fenced() {
-    let mut session = then(opened(), join(1, ReadFrom::Latest));
-    let (handled, out) = step(&mut session, Input::Fenced);
-    assert_eq!((handled, session.state()), (Ok(Handled::Done), State::Retired));
-    assert_eq!(causes(&out), [(1, Cause::Moved)]);
+    let elsewhere = |number| Input::Elsewhere { attempt: attempt(number), owner: Incarnation(4) };
+    for input in [Input::Fenced, Input::Lost, elsewhere(1)] {
+        let mut session = then(opened(), join(1, ReadFrom::Latest));
+        assert_eq!(step(&mut session, elsewhere(2)), (Ok(Handled::Ignored), vec![]), "another attempt");
+        let (handled, out) = step(&mut session, input);
+        assert_eq!((handled, session.state()), (Ok(Handled::Done), State::Retired));
+        assert_eq!(causes(&out), [(1, Cause::Moved)]);
+    }
+    let mut session = occupied();
+    assert_eq!(step(&mut session, elsewhere(1)), (Ok(Handled::Ignored), vec![]), "it has acquired its user");
 }
 
 /// AUTH-3: a fenced session still guards against verifications under way; later connections are sent away.

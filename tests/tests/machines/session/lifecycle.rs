@@ -3,7 +3,8 @@
 use lockstep_model::connection;
 use lockstep_model::frame::ReadFrom;
 use lockstep_model::run;
-use lockstep_model::session::{Restore, State};
+use lockstep_model::session::State;
+use lockstep_model::tenure::Request as Asked;
 use lockstep_model::{BatchId, RevocationGeneration, Scope, Stream, Successor};
 
 use super::*;
@@ -47,10 +48,8 @@ fn an_opened_session_asks_the_log_first() {
     let mut outputs = Outputs::new();
     let session: Session<Tag> = Session::open(&SMALL, USER, Mode::Degraded, &mut outputs);
     assert_eq!(outputs.list, [Output::Restore { attempt: attempt(1) }, ASKED]);
-    assert_eq!(
-        (session.user(), session.state()),
-        (USER, State::Restoring { attempt: attempt(1), request: Restore::Requested })
-    );
+    assert_eq!(session.user(), USER);
+    assert_eq!(seeking(&session), (State::Restoring, Some((attempt(1), Asked::Requested))));
     assert_eq!((session.mode(), session.stream()), (Mode::Degraded, None));
     assert!(session.members().is_empty() && session.runs().is_empty() && session.known().is_empty());
     assert!(session.unsettled().is_empty() && !session.fence().is_up() && !session.breaker().is_open());
@@ -65,7 +64,7 @@ fn a_restored_session_is_vacant_or_occupied_by_waiting_connections() {
     assert_eq!(session.stream().map(Stream::head), Some(Offset(3)));
 
     let mut session = then(opened(), join(1, ReadFrom::Latest));
-    assert_eq!(session.state(), State::Restoring { attempt: attempt(1), request: Restore::Requested });
+    assert_eq!(seeking(&session), (State::Restoring, Some((attempt(1), Asked::Requested))));
     assert_eq!(session.members().len(), 1);
     let live = [Output::Disarm(owned(1), Timer::Handshake), Output::Arm(owned(1), Timer::Idle, SMALL.idle), wake(1)];
     assert_eq!(step(&mut session, snapshot(3, &[])), done([&[ANSWERED], &live[..]].concat()));
@@ -91,7 +90,7 @@ fn a_failed_restore_is_retried_after_a_pause() {
         assert_eq!(step(&mut session, not_restored(number - 1)), done(vec![ANSWERED, RESTORE]));
         let out = vec![Output::Restore { attempt: attempt(number) }, ASKED];
         assert_eq!(step(&mut session, expired(Owner::Session, Timer::Restore)), done(out));
-        assert_eq!(session.state(), State::Restoring { attempt: attempt(number), request: Restore::Requested });
+        assert_eq!(seeking(&session), (State::Restoring, Some((attempt(number), Asked::Requested))));
         ignores(&session, [expired(Owner::Session, Timer::Restore)]);
     }
     ignores(&vacant(), [expired(Owner::Session, Timer::Restore)]);
@@ -106,7 +105,7 @@ fn a_log_that_cannot_answer_ends_an_unneeded_session() {
     assert_eq!(session.state(), State::Retired);
     for mut session in [then(opened(), join(1, ReadFrom::Latest)), fenced(opened())] {
         assert_eq!(step(&mut session, not_restored(1)), done(vec![ANSWERED, RESTORE]));
-        assert_eq!(session.state(), State::Restoring { attempt: attempt(1), request: Restore::Pausing });
+        assert_eq!(seeking(&session), (State::Restoring, Some((attempt(1), Asked::Pausing))));
         ignores(&session, [not_restored(1), snapshot(0, &[])]);
     }
 }

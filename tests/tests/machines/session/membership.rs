@@ -4,7 +4,8 @@ use core::time::Duration;
 
 use lockstep_model::connection;
 use lockstep_model::frame::ReadFrom;
-use lockstep_model::session::{Restore, State};
+use lockstep_model::session::State;
+use lockstep_model::tenure::Request as Asked;
 use lockstep_model::{CredentialId, RevocationGeneration, Scope};
 
 use super::*;
@@ -176,7 +177,7 @@ fn a_connection_that_waits_for_the_stream_is_revoked_too() {
     let mut session = then(opened(), join(1, ReadFrom::Latest));
     let (_, out) = step(&mut session, Input::Revoke(Scope::One(CredentialId(1), RevocationGeneration(1))));
     assert_eq!(released(&out), [(1, Cause::CredentialRevoked)]);
-    assert_eq!(session.state(), State::Restoring { attempt: attempt(1), request: Restore::Requested });
+    assert_eq!(seeking(&session), (State::Restoring, Some((attempt(1), Asked::Requested))));
     assert_eq!(then(session, snapshot(0, &[])).state(), State::Vacant);
 }
 

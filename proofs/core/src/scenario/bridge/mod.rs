@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 
 use lockstep_model::connection;
 use lockstep_model::frame::Request;
-use lockstep_model::session::{self, State};
+use lockstep_model::session;
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
@@ -222,7 +222,7 @@ impl<L: Looking> Actor<L> {
     /// The log returns an empty stream to a session that is restoring.
     fn restore(&mut self) {
         if let Answer::Seen(Some((generation, session))) = self.call(Call::Look)
-            && let State::Restoring { attempt, .. } = session.state()
+            && let Some((attempt, _)) = session.ownership().seeking()
         {
             let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
             self.call(Call::Session(generation, session::Input::Restored { attempt, snapshot }));
