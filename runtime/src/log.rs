@@ -19,7 +19,7 @@
 use std::sync::Arc;
 
 use lockstep_model::run::Kind;
-use lockstep_model::{FencingToken, MessageId, Offset, RunId, Tenure, UserId};
+use lockstep_model::{FencingToken, Incarnation, MessageId, Offset, RunId, Tenure, UserId};
 
 use crate::payload::Record;
 use crate::verify::BoxFuture;
@@ -67,6 +67,8 @@ pub struct Written {
 pub enum Acquired {
     /// The caller now owns the user.
     Owner(Tenure),
+    /// The user has an owner in another process, which lives. A log that one process has to itself never answers this.
+    Elsewhere(Incarnation),
 }
 
 /// What a log holds for one user.
@@ -132,8 +134,8 @@ pub trait Log: Send + Sync + 'static {
 
     /// Appends `batch` in order after `after`, and returns each entry's offset once all are durable. Offsets increase
     /// and may have gaps. Entries that are already after `after` must carry the generation of `tenure`: they are the
-    /// first entries of `batch`, and only the rest is appended. An empty batch appends nothing: its answer confirms
-    /// that the tenure is valid and that everything before is durable.
+    /// first entries of `batch`, and only the rest is appended. An empty batch appends nothing, whatever is after
+    /// `after`: its answer confirms that the tenure is valid and that everything before is durable.
     ///
     /// An entry of [`Kind::Deleted`] makes its thread's earlier content *gone*: every earlier entry of the user with
     /// the same [`Record::thread`], except a [`Kind::Notice`] without a thread, which belongs to no thread. The log
@@ -196,6 +198,9 @@ pub(crate) fn already_there(
         return Err(LogError::Broken(why));
     }
     let mut offsets = Vec::with_capacity(batch);
+    if batch == 0 {
+        return Ok(offsets);
+    }
     for (offset, generation) in there {
         if generation != tenure.token || offsets.len() == batch {
             let why = format!("an append after offset {}, but the log holds another entry at {}", after.0, offset.0);

@@ -179,15 +179,19 @@ impl Journal {
 
     async fn restore_stream(&self, user: UserId, generation: Generation, attempt: Attempt) {
         let held = async {
-            let Acquired::Owner(tenure) = self.log.acquire(user).await?;
+            let tenure = match self.log.acquire(user).await? {
+                Acquired::Owner(tenure) => tenure,
+                Acquired::Elsewhere(owner) => return Ok(Err(owner)),
+            };
             match self.log.restore(user, tenure).await {
                 // The newer tenure may be our own, from an acquire that was abandoned and completed late.
                 Err(LogError::Fenced) => Err(LogError::Unavailable("the user has a newer tenure".to_owned())),
-                held => Ok((tenure, held?)),
+                held => Ok(Ok((tenure, held?))),
             }
         };
         let input = match held.await {
-            Ok((tenure, held)) => {
+            Ok(Err(owner)) => session::Input::Elsewhere { attempt, owner },
+            Ok(Ok((tenure, held))) => {
                 self.queue(user, |queue| {
                     queue.restored(held.entries.iter().map(|(_, entry)| entry));
                 });

@@ -73,8 +73,10 @@ pub fn deletion(number: u64, thread: Option<&str>) -> Written {
 ///
 /// If the log refuses.
 pub async fn own(log: &dyn Log, user: UserId) -> Tenure {
-    let Acquired::Owner(tenure) = log.acquire(user).await.expect("an owner");
-    tenure
+    match log.acquire(user).await.expect("an owner") {
+        Acquired::Owner(tenure) => tenure,
+        Acquired::Elsewhere(owner) => panic!("the user has an owner in another process: {owner:?}"),
+    }
 }
 
 async fn held(log: &dyn Log, user: UserId, tenure: Tenure) -> Held {
@@ -156,6 +158,7 @@ async fn repeats(log: &dyn Log) {
     let all = log.append(user, tenure, Offset(0), batch.clone()).await.expect("appended");
     assert_eq!(all[..3], offsets, "what is there keeps its offsets");
     assert_eq!(log.append(user, tenure, all[5], Vec::new()).await, Ok(Vec::new()), "an empty batch confirms");
+    assert_eq!(log.append(user, tenure, all[1], Vec::new()).await, Ok(Vec::new()), "whatever is there already");
     is(&held(log, user, tenure).await, &all, &batch);
     broken(log.append(user, tenure, Offset(all[5].0 + 1), run(6)).await);
     broken(log.append(user, tenure, all[1], batch[..2].to_vec()).await);
