@@ -1,17 +1,22 @@
 /** Shows what an agent asks its user, takes the reply, and then shows both as a record. A part of `view.js`. */
 import { isAnswered, outcomesOf, replyTo, requestOf } from "./asks.js";
 import { action, element, set, values } from "./dom.js";
+import { memory } from "./memory.js";
 import { UNDECIDED, approval } from "./words.js";
 
 /** The most rows of a text field. */
 const MAX_ROWS = 8;
+
+/** Where this tab keeps what was written into a card, behind the run and the number of the pause. */
+const WRITTEN = "lockstep.reply.";
 
 /** The number of cards so far, which makes the ids of their elements unique. */
 let count = 0;
 
 /**
  * A control that takes an answer.
- * @typedef {{root: HTMLElement, answer: () => import("./asks.js").Answer, focus: () => void, lock: (isLocked: boolean) => void}} Control
+ * @typedef {{root: HTMLElement, answer: () => import("./asks.js").Answer, focus: () => void, lock: (isLocked: boolean) => void,
+ *   write?: (text: string) => void}} Control `write` sets a text that was written before
  */
 
 /**
@@ -53,11 +58,16 @@ function textControl(label, id) {
     event.preventDefault();
     field.form.requestSubmit();
   });
-  field.addEventListener("input", () => {
+  const fit = () => {
     field.rows = 1;
     while (field.rows < MAX_ROWS && field.scrollHeight > field.clientHeight) field.rows += 1;
-  });
+  };
+  field.addEventListener("input", fit);
   return {
+    write(text) {
+      field.value = text;
+      requestAnimationFrame(fit);
+    },
     root: element("div", { className: "written" }, element("label", { htmlFor: id }, label), field),
     answer: () => field.value,
     focus: () => field.focus(),
@@ -102,6 +112,8 @@ export class PauseView {
   /** Which request is shown, and in what state. */
   #asked = "";
   #shown = "";
+  /** Where the card's texts are kept. */
+  #place = "";
   /** @type {(payload: unknown) => void} */ #reply = () => {};
   root = element("div", { className: "ask", role: "group", tabIndex: -1 }, this.#title, this.#body, this.#note);
 
@@ -114,6 +126,7 @@ export class PauseView {
       event.preventDefault();
       this.#submit();
     });
+    this.#body.addEventListener("input", () => this.#keep());
   }
 
   /**
@@ -124,6 +137,7 @@ export class PauseView {
   update({ number, request, state, reply, why }, _isComplete, run) {
     const asked = JSON.stringify([run.id, number, request]);
     if (asked !== this.#asked) [this.#asked, this.#shown, this.#request, this.#controls] = [asked, "", requestOf(request), []];
+    this.#place = `${WRITTEN}${run.id}.${number}`;
     const shown = state === "replied" ? state : run.state !== "open" ? run.state : `${state} ${why}`;
     if (shown === this.#shown) return;
     this.#shown = shown;
@@ -170,12 +184,20 @@ export class PauseView {
       this.#controls.push(control);
       parts.push(control.root);
     }
+    const kept = memory.load(this.#place);
+    for (const [index, { write }] of this.#controls.entries()) if (typeof kept?.[index] === "string") write?.(kept[index]);
     // A single approval is decided with its own buttons.
     if (!isOne || asks[0].kind !== "approval") {
       this.#send = element("button", { type: "submit", className: "primary" }, asks.length > 1 ? "Send" : "Reply");
       parts.push(element("div", { className: "choice" }, this.#send));
     }
     this.#body.replaceChildren(...said(message, rest), ...parts);
+  }
+
+  /** Keeps what is written, so that a reload loses nothing. A decision is made again: it is one press. */
+  #keep() {
+    const texts = this.#controls.map(({ answer, write }) => (write ? answer() : null));
+    memory.save(this.#place, texts.some((text) => text) ? texts : null);
   }
 
   #submit() {
@@ -191,6 +213,7 @@ export class PauseView {
 
   /** Shows what was asked, and what was replied, if anything. */
   #record(isReplied, reply, end) {
+    memory.save(this.#place, null);
     this.#controls = [];
     this.#send = null;
     const { message, asks, rest } = /** @type {import("./asks.js").Request} */ (this.#request);

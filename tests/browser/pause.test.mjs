@@ -112,6 +112,20 @@ test("a question is answered in words", async () => {
   assert.match(await record.innerText(), /^The agent asked\s+What is your name\?\s+Your answer\s+<b>Ada<\/b>$/);
 });
 
+test("what is written into a card outlasts a reload, until it is sent", async () => {
+  await asked(page, QUESTION);
+  await page.locator(".ask textarea").fill("as blue as\nthe sky");
+  await page.reload();
+  await card(page);
+  assert.equal(await page.locator(".ask textarea").inputValue(), "as blue as\nthe sky");
+  const kept = () => page.evaluate(() => Object.keys(sessionStorage).filter((key) => key.startsWith("lockstep.reply.")).length);
+  assert.equal(await kept(), 1);
+  await button(page, "Reply").click();
+  assert.match(await answer(page), /as blue as/);
+  await card(page, "replied");
+  assert.equal(await kept(), 0);
+});
+
 test("an answer that waits outlasts a reload and a restart of the gateway, and goes on after the reply", async () => {
   await asked(page, APPROVAL);
   await page.reload();
