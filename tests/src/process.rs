@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header};
@@ -230,6 +230,23 @@ impl Gateway {
         let user = user.to_owned();
         Arc::new(move || token(&user, lifetime))
     }
+}
+
+/// A function that makes a credential only when the last one has expired.
+pub fn lazy_tokens(user: &str, lifetime: Duration) -> Arc<dyn Fn() -> String + Send + Sync> {
+    let user = user.to_owned();
+    let kept: Mutex<Option<(Instant, String)>> = Mutex::new(None);
+    Arc::new(move || {
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((until, token)) if Instant::now() < *until => token.clone(),
+            Some(_) | None => {
+                let new = token(&user, lifetime);
+                *kept = Some((Instant::now() + lifetime, new.clone()));
+                new
+            }
+        }
+    })
 }
 
 impl Drop for Gateway {

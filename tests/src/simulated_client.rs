@@ -8,7 +8,8 @@ use futures_util::{SinkExt, StreamExt};
 use lockstep_model::client::{self, Client, Input, Output};
 use lockstep_model::frame::ReadFrom;
 use lockstep_model::{
-    Bounds, Code, ConnectionId, Entry, MessageId, Offset, Position, Refusal, Request, RunId, SocketId, ThreadId, Timer,
+    Bounds, Code, ConnectionId, Entry, MessageId, Offset, PauseId, Position, Refusal, Request, RunId, SocketId,
+    ThreadId, Timer,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -60,6 +61,8 @@ pub enum Command {
     Send(String, Value),
     /// Cancel a run.
     Cancel(RunId),
+    /// Reply to a run that waits for its user.
+    Reply(RunId, PauseId, Value),
     /// Delete the thread of messages without one.
     Delete,
     /// Drop the socket without a close frame.
@@ -225,6 +228,10 @@ impl SimulatedClient {
             Command::Cancel(run) => {
                 let frame = json!({ "type": "cancel", "run_id": format!("{:016x}", run.0) });
                 self.write(frame).await;
+            }
+            Command::Reply(run, pause, payload) => {
+                let (run, pause) = (format!("{:016x}", run.0), pause.0);
+                self.write(json!({ "type": "reply", "run_id": run, "pause": pause, "payload": payload })).await;
             }
             Command::Delete => self.write(json!({ "type": "delete_thread" })).await,
             Command::Cut => {

@@ -27,6 +27,7 @@ pub mod hostile;
 pub mod kept;
 pub mod ledger;
 pub mod plan;
+pub mod replies;
 pub mod watch;
 pub mod workload;
 

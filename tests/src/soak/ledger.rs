@@ -5,9 +5,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use lockstep::wire::event_type;
 use lockstep_model::run::{Kind, Reason};
-use lockstep_model::{Entry, MessageId, Offset, Position, RunId};
+use lockstep_model::{Entry, MessageId, Offset, PauseId, Position, RunId};
 use serde_json::Value;
 
+use super::replies::Waiting;
 use crate::frames::Payload;
 use crate::simulated_client::Seen;
 
@@ -40,6 +41,8 @@ pub struct User {
     runs: BTreeMap<RunId, Run>,
     /// Runs that began and have not ended, oldest first.
     open: Vec<RunId>,
+    /// Runs that wait for a reply.
+    paused: BTreeMap<RunId, PauseId>,
     /// Every entry that any tab read.
     entries: BTreeMap<Position, Read>,
     cancelled: BTreeSet<RunId>,
@@ -247,6 +250,7 @@ impl Ledger {
             Kind::Completed | Kind::Error(_) => {
                 of.runs.entry(run).or_default().ended = true;
                 of.open.retain(|open| *open != run);
+                of.paused.remove(&run);
                 let end =
                     if let Kind::Error(reason) = entry.event.kind { name(reason) } else { "completed".to_owned() };
                 if entry.event.kind == Kind::Error(Reason::Cancelled) && !of.cancelled.contains(&run) && !of.deletes {
@@ -266,13 +270,17 @@ impl Ledger {
                 of.delete(*position);
                 self.count("deletions read");
             }
-            Kind::Started
-            | Kind::Thinking
-            | Kind::Delta(_)
-            | Kind::ToolExecuting(_)
-            | Kind::ToolCompleted(..)
-            | Kind::Paused(_)
-            | Kind::Resumed(_) => {}
+            Kind::Started | Kind::Thinking | Kind::Delta(_) | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) => {}
+            Kind::Paused(pause) => {
+                if of.runs.get(&run).is_none_or(|run| !run.ended) {
+                    of.paused.insert(run, pause);
+                }
+                self.count("runs paused");
+            }
+            Kind::Resumed(_) => {
+                of.paused.remove(&run);
+                self.count("runs resumed");
+            }
         }
     }
 
@@ -305,6 +313,16 @@ impl Ledger {
             .collect()
     }
 
+    /// The runs that wait for their user.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<Waiting> {
+        let users = self.users.iter().enumerate();
+        let waiting = |(user, of): (usize, &User)| {
+            of.paused.iter().map(|(run, pause)| Waiting { user, run: *run, pause: *pause }).collect::<Vec<_>>()
+        };
+        users.flat_map(waiting).collect()
+    }
+
     /// The number of runs whose end may lie in an unread part of the stream.
     #[must_use]
     pub fn unread(&self) -> usize {
@@ -322,6 +340,7 @@ impl User {
             run.ended = true;
         }
         self.open.retain(|run| self.runs.get(run).is_some_and(|run| !run.ended));
+        self.paused.retain(|run, _| self.runs.get(run).is_some_and(|run| !run.ended));
     }
 
     /// The last entry before the last hole in what was read of the stream.

@@ -11,7 +11,7 @@ pub const MAX_TABS: usize = 3;
 const RESTARTS: core::ops::Range<u64> = 15..60;
 
 /// The number of message texts.
-const TEXTS: usize = 7;
+const TEXTS: usize = 8;
 
 /// How long the answers are, and how much of a stream stays readable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,7 @@ impl Chats {
                 "what did I say before?",
                 "hello",
                 "what is 7/0, and 3*3?",
+                "ask me, then 6 * 7",
             ],
             Self::Long => [
                 "count to 200",
@@ -44,6 +45,7 @@ impl Chats {
                 "what did I say before?",
                 "count to 120",
                 "what is 7/0, and 3*3?",
+                "ask me, then 6 * 7",
             ],
         }
     }

@@ -1,6 +1,6 @@
 //! The workload: executes a plan with every user's tabs, the operator, hostile clients, and restarts of the process.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lockstep_model::Bounds;
@@ -12,10 +12,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::hostile::{self, Target};
 use super::ledger::{Ledger, Reader};
 use super::plan::{Act, Begin, Chats, Place};
+use super::replies::{Replies, Waiting};
 use super::watch;
 use crate::frames::message_id;
 use crate::history::History;
-use crate::process::{Gateway, Way, token};
+use crate::process::{Gateway, Way, lazy_tokens, token};
 use crate::simulated_client::{self, Command, Seen, Who};
 
 /// How long a drain may take.
@@ -96,6 +97,7 @@ pub struct Workload {
     /// Each user's token that is not revoked yet.
     tokens: Vec<String>,
     revoked: Vec<(String, String)>,
+    replies: Replies,
     messages: usize,
     attacks: usize,
     changed: Instant,
@@ -128,6 +130,7 @@ impl Workload {
             restart_sequence: 0,
             tokens: (0..tabs.len()).map(|user| token(&user_name(user), LONG)).collect(),
             revoked: Vec::new(),
+            replies: Replies::default(),
             messages: 0,
             attacks: 0,
             changed: Instant::now(),
@@ -145,7 +148,7 @@ impl Workload {
         // One third of the tabs refresh in time, one third only after the credential has expired.
         let token: Arc<dyn Fn() -> String + Send + Sync> = match (place.user + place.tab) % 3 {
             0 => Gateway::tokens(&user, SHORT),
-            1 => lazy(user.clone()),
+            1 => lazy_tokens(&user, SHORT),
             _ => Gateway::tokens(&user, LONG),
         };
         let who = Who { name: name.clone(), user, url: format!("ws://{}/ws", self.address), begin, token };
@@ -238,6 +241,15 @@ impl Workload {
         let tab = &mut self.tabs[place.user][place.tab];
         self.ledger.sends(place.user, &mut tab.reader, message_id(&name), name.clone(), payload.clone());
         let _ = tab.commands.send(Command::Send(name, payload));
+    }
+
+    /// Replies from one tab, and the first time from another one, too: the first reply counts.
+    fn reply(&mut self, waiting: Waiting, replies: u32) {
+        let live = self.tabs[waiting.user].iter().filter(|tab| tab.reader.live);
+        for tab in live.take(if replies == 0 { 2 } else { 1 }) {
+            let _ = tab.commands.send(Command::Reply(waiting.run, waiting.pause, waiting.reply()));
+            self.ledger.count("replies");
+        }
     }
 
     async fn reload(&mut self, place: Place, begin: Begin) {
@@ -333,6 +345,9 @@ impl Workload {
     /// Processes everything that has happened.
     pub fn turn(&mut self) {
         self.drain_observations();
+        for (waiting, replies) in self.replies.due(self.ledger.waiting()) {
+            self.reply(waiting, replies);
+        }
         while let Some(done) = self.done.try_join_next() {
             match done {
                 Ok(done) => self.finish(done),
@@ -474,20 +489,4 @@ impl Workload {
             }
         }
     }
-}
-
-/// A function that returns the same token until it has expired.
-fn lazy(user: String) -> Arc<dyn Fn() -> String + Send + Sync> {
-    let kept: Mutex<Option<(Instant, String)>> = Mutex::new(None);
-    Arc::new(move || {
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*kept {
-            Some((until, token)) if Instant::now() < *until => token.clone(),
-            Some(_) | None => {
-                let new = token(&user, SHORT);
-                *kept = Some((Instant::now() + SHORT, new.clone()));
-                new
-            }
-        }
-    })
 }
