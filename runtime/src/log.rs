@@ -31,6 +31,7 @@ pub mod disk;
 pub(crate) mod guarded;
 #[cfg(feature = "kept")]
 pub mod kept;
+pub mod members;
 pub mod memory;
 #[cfg(feature = "kept")]
 mod pages;
@@ -42,6 +43,7 @@ pub use conversations::Conversations;
 pub use disk::DiskLog;
 #[cfg(feature = "kept")]
 pub use kept::KeptLog;
+pub use members::Members;
 pub use memory::MemoryLog;
 
 #[cfg(feature = "disk")]
@@ -126,7 +128,10 @@ pub trait Log: Send + Sync + 'static {
     /// Makes the caller the user's owner. The generation is higher than in every earlier answer, including answers to
     /// the same caller and answers before a restart, and earlier tenures are fenced from then on. [`LogError::Fenced`]
     /// if the user is erased.
-    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>>;
+    ///
+    /// A log that several processes share answers [`Acquired::Elsewhere`] if the user's owner is another incarnation
+    /// with a lease, and [`LogError::Unavailable`] if `who` has none: see [`Members`]. Other logs ignore `who`.
+    fn acquire(&self, user: UserId, who: Incarnation) -> BoxFuture<'_, Result<Acquired, LogError>>;
 
     /// Returns what the log holds for a user. It includes everything that was ever acknowledged as appended in this
     /// epoch and was neither trimmed nor deleted with its thread.
@@ -176,6 +181,12 @@ pub trait Log: Send + Sync + 'static {
     /// Returns the reading side of the streams, if the log keeps conversations. Returns at once, and always the same
     /// answer.
     fn conversations(&self) -> Option<&dyn Conversations> {
+        None
+    }
+
+    /// Returns the leases of the processes that share this log; `None` if one process has it to itself. Returns at
+    /// once, and always the same answer.
+    fn members(&self) -> Option<&dyn Members> {
         None
     }
 }

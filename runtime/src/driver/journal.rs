@@ -179,7 +179,7 @@ impl Journal {
 
     async fn restore_stream(&self, user: UserId, generation: Generation, attempt: Attempt) {
         let held = async {
-            let tenure = match self.log.acquire(user).await? {
+            let tenure = match self.log.acquire(user, lockstep_model::Incarnation(1)).await? {
                 Acquired::Owner(tenure) => tenure,
                 Acquired::Elsewhere(owner) => return Ok(Err(owner)),
             };

@@ -63,7 +63,7 @@ use std::time::Duration;
 
 use lockstep_model::run::Kind;
 use lockstep_model::session::MAX_PAST;
-use lockstep_model::{Epoch, MessageId, Offset, Tenure, UserId};
+use lockstep_model::{Epoch, Incarnation, MessageId, Offset, Tenure, UserId};
 use tokio::sync::oneshot;
 
 use super::deletions;
@@ -397,7 +397,7 @@ impl Log for DiskLog {
         })
     }
 
-    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>> {
+    fn acquire(&self, user: UserId, _: Incarnation) -> BoxFuture<'_, Result<Acquired, LogError>> {
         let acquired = self.ask(|answer| Write::Acquire(user, answer));
         Box::pin(async move { acquired.await.map(Acquired::Owner) })
     }

@@ -6,10 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_model::{Offset, Tenure, UserId};
+use lockstep_model::{Incarnation, Offset, Tenure, UserId};
 use tokio::sync::RwLock;
 
 use super::conversations::{Page, Retention, Stale, ThreadPlace, Threads, Turns};
+use super::members::{Member, Members};
 use super::{Acquired, Conversations, Held, Log, LogError, Written};
 use crate::seam::ask;
 use crate::seldom::Seldom;
@@ -20,19 +21,21 @@ pub(crate) struct Guarded {
     log: RwLock<Option<Arc<dyn Log>>>,
     /// The answer of [`Conversations::keeps`], if the log has conversations.
     keeps: Option<bool>,
+    /// Whether the log has members.
+    shared: bool,
     /// Limits how often refusals are logged: each kind at once and then every ten seconds, because each user's session
     /// retries several times a second.
     pub(crate) refusals: Seldom<&'static str>,
 }
 
-/// Calls the log, or its conversations, if it is open.
+/// Calls the log, or one of the parts that it may have, if it is open.
 macro_rules! ask {
-    ($guarded:ident . conversations . $call:ident ( $($argument:expr),* )) => {
+    ($guarded:ident . $part:ident . $call:ident ( $($argument:expr),* )) => {
         async move {
             match &*$guarded.log.read().await {
-                Some(log) => ask(move || match log.conversations() {
-                    Some(conversations) => conversations.$call($($argument),*),
-                    None => Box::pin(core::future::ready(Err(wrong("it no longer keeps conversations")))),
+                Some(log) => ask(move || match log.$part() {
+                    Some(part) => part.$call($($argument),*),
+                    None => Box::pin(core::future::ready(Err(wrong(concat!("it has no ", stringify!($part), " any more"))))),
                 })
                 .await
                 .unwrap_or_else(|| Err(unavailable("it panicked"))),
@@ -54,7 +57,8 @@ impl Guarded {
     pub(crate) fn new(log: Arc<dyn Log>) -> Self {
         let keeps =
             catch_unwind(AssertUnwindSafe(|| log.conversations().map(Conversations::keeps))).unwrap_or_default();
-        Self { log: RwLock::new(Some(log)), keeps, refusals: Seldom::new(Duration::from_secs(10)) }
+        let shared = catch_unwind(AssertUnwindSafe(|| log.members().is_some())).unwrap_or_default();
+        Self { log: RwLock::new(Some(log)), keeps, shared, refusals: Seldom::new(Duration::from_secs(10)) }
     }
 
     /// Waits for the calls in progress, and drops the log. Later calls are refused.
@@ -92,8 +96,8 @@ impl Log for Guarded {
         Box::pin(ask!(self.subject(user)))
     }
 
-    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>> {
-        Box::pin(ask!(self.acquire(user)))
+    fn acquire(&self, user: UserId, who: Incarnation) -> BoxFuture<'_, Result<Acquired, LogError>> {
+        Box::pin(ask!(self.acquire(user, who)))
     }
 
     fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
@@ -148,6 +152,28 @@ impl Log for Guarded {
 
     fn conversations(&self) -> Option<&dyn Conversations> {
         self.keeps.map(|_| self as &dyn Conversations)
+    }
+
+    fn members(&self) -> Option<&dyn Members> {
+        self.shared.then_some(self as &dyn Members)
+    }
+}
+
+impl Members for Guarded {
+    fn renew<'a>(&'a self, who: Incarnation, address: &'a str, lease: Duration) -> BoxFuture<'a, Result<(), LogError>> {
+        Box::pin(ask!(self.members.renew(who, address, lease)))
+    }
+
+    fn depart(&self, who: Incarnation) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(ask!(self.members.depart(who)))
+    }
+
+    fn address(&self, who: Incarnation) -> BoxFuture<'_, Result<Option<Arc<str>>, LogError>> {
+        Box::pin(ask!(self.members.address(who)))
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Member>, LogError>> {
+        Box::pin(ask!(self.members.list()))
     }
 }
 

@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use lockstep_model::session::MAX_PAST;
-use lockstep_model::{MessageId, Offset, Tenure, UserId};
+use lockstep_model::{Incarnation, MessageId, Offset, Tenure, UserId};
 use tokio::sync::oneshot;
 
 use super::conversations::{Page, Retention, Stale, ThreadPlace, Threads, Turns};
@@ -224,8 +224,8 @@ impl Log for KeptLog {
         self.log.subject(user)
     }
 
-    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>> {
-        self.log.acquire(user)
+    fn acquire(&self, user: UserId, who: Incarnation) -> BoxFuture<'_, Result<Acquired, LogError>> {
+        self.log.acquire(user, who)
     }
 
     fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {

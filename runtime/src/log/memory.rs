@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lockstep_model::run::Kind;
 use lockstep_model::session::MAX_PAST;
-use lockstep_model::{Epoch, FencingToken, MessageId, Offset, Tenure, UserId};
+use lockstep_model::{Epoch, FencingToken, Incarnation, MessageId, Offset, Tenure, UserId};
 
 use super::conversations::{self, Page, Retention, Stale, Thread, ThreadPlace, Threads, Turns};
 use super::deletions::{Deletions, message};
@@ -219,7 +219,7 @@ impl Log for MemoryLog {
         self.ready(|inside| inside.subject(user).and_then(|subject| subject.clone()).ok_or_else(unknown))
     }
 
-    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>> {
+    fn acquire(&self, user: UserId, _: Incarnation) -> BoxFuture<'_, Result<Acquired, LogError>> {
         self.ready(|inside| {
             if inside.subject(user).is_some_and(|subject| subject.is_none()) {
                 return Err(LogError::Fenced);

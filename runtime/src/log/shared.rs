@@ -3,9 +3,9 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use lockstep_model::{Offset, Tenure, UserId};
+use lockstep_model::{Incarnation, Offset, Tenure, UserId};
 
-use super::{Acquired, Conversations, Held, Log, LogError, Written};
+use super::{Acquired, Conversations, Held, Log, LogError, Members, Written};
 use crate::verify::BoxFuture;
 
 impl<L: Log + ?Sized> Log for Arc<L> {
@@ -17,8 +17,8 @@ impl<L: Log + ?Sized> Log for Arc<L> {
         (**self).subject(user)
     }
 
-    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>> {
-        (**self).acquire(user)
+    fn acquire(&self, user: UserId, who: Incarnation) -> BoxFuture<'_, Result<Acquired, LogError>> {
+        (**self).acquire(user, who)
     }
 
     fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
@@ -57,5 +57,9 @@ impl<L: Log + ?Sized> Log for Arc<L> {
 
     fn conversations(&self) -> Option<&dyn Conversations> {
         (**self).conversations()
+    }
+
+    fn members(&self) -> Option<&dyn Members> {
+        (**self).members()
     }
 }

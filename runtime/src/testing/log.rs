@@ -7,13 +7,16 @@
 use std::sync::Arc;
 
 use lockstep_model::run::{Kind, Received, Schedule, ToolEnd};
-use lockstep_model::{MessageId, Offset, RunId, Tenure, ThreadId, ToolId, UserId};
+use lockstep_model::{Incarnation, MessageId, Offset, RunId, Tenure, ThreadId, ToolId, UserId};
 use serde_json::value::RawValue;
 
 use crate::log::{Acquired, Conversations, Held, Log, LogError, Written};
 use crate::payload::Record;
 
 mod pages;
+
+/// The process that these tests stand for. A log that several processes share must know it as a member.
+pub const PROCESS: Incarnation = Incarnation(1);
 
 /// Builds an event of a run; `text` is its content.
 #[must_use]
@@ -73,7 +76,7 @@ pub fn deletion(number: u64, thread: Option<&str>) -> Written {
 ///
 /// If the log refuses.
 pub async fn own(log: &dyn Log, user: UserId) -> Tenure {
-    match log.acquire(user).await.expect("an owner") {
+    match log.acquire(user, PROCESS).await.expect("an owner") {
         Acquired::Owner(tenure) => tenure,
         Acquired::Elsewhere(owner) => panic!("the user has an owner in another process: {owner:?}"),
     }
@@ -332,7 +335,7 @@ async fn erasures(log: &dyn Log) {
     log.erase(user).await.expect("erased again");
     fenced(log.restore(user, tenure).await);
     fenced(log.append(user, tenure, offsets[5], run(2)).await);
-    fenced(log.acquire(user).await);
+    fenced(log.acquire(user, PROCESS).await);
     log.subject(user).await.expect_err("its name is gone, too");
     let again = log.user("contract: erased").await.expect("a number");
     assert!(again > user, "the number is retired");
@@ -386,7 +389,7 @@ pub async fn lasting(open: impl Fn() -> Arc<dyn Log>) {
     assert!(found.read <= first[2], "no reader has come further than it was said");
     let more = log.append(kept, again, first[5], run(2)).await.expect("appended");
     is(&held(log, kept, again).await, &[first, more].concat(), &[run(1), run(2)].concat());
-    fenced(log.acquire(gone).await);
+    fenced(log.acquire(gone, PROCESS).await);
     let back = log.user("lasting: gone").await.expect("a number");
     assert!(back > gone && back != newcomer, "an erased number is not given again after a restart");
     let of_back = own(log, back).await;

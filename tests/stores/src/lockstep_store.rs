@@ -7,7 +7,7 @@ use lockstep::log::disk::{DiskLog, Durability};
 use lockstep::log::{Acquired, Log, Written};
 use lockstep::payload::Record;
 use lockstep_model::run::Kind;
-use lockstep_model::{Offset, RunId, Tenure, UserId};
+use lockstep_model::{Incarnation, Offset, RunId, Tenure, UserId};
 use tokio::runtime::Runtime;
 
 use crate::{Event, Store};
@@ -36,7 +36,7 @@ impl Disk {
         }
         let known = self.runtime.block_on(async {
             let number = self.log.user(&format!("user {user}")).await.expect("a number");
-            let Acquired::Owner(tenure) = self.log.acquire(number).await.expect("an owner") else { panic!("no owner") };
+            let Acquired::Owner(tenure) = self.log.acquire(number, Incarnation(1)).await.expect("an owner") else { panic!("no owner") };
             let held = self.log.restore(number, tenure).await.expect("what it holds");
             (number, tenure, held.entries.last().map_or(held.trimmed, |(offset, _)| *offset))
         });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lockstep::log::{Acquired, Conversations, Held, Log, LogError, MemoryLog, Written};
 use lockstep::verify::BoxFuture;
-use lockstep_model::{Offset, Tenure, UserId};
+use lockstep_model::{Incarnation, Offset, Tenure, UserId};
 
 /// An answer of a log.
 pub(crate) type Reply<'a, T> = BoxFuture<'a, Result<T, LogError>>;
@@ -66,8 +66,8 @@ impl<F: Fake> Log for Faked<F> {
         self.log().subject(user)
     }
 
-    fn acquire(&self, user: UserId) -> Reply<'_, Acquired> {
-        self.log().acquire(user)
+    fn acquire(&self, user: UserId, who: Incarnation) -> Reply<'_, Acquired> {
+        self.log().acquire(user, who)
     }
 
     fn restore(&self, user: UserId, tenure: Tenure) -> Reply<'_, Held> {

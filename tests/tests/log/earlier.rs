@@ -7,7 +7,7 @@ use std::time::Duration;
 use lockstep::log::disk::{Durability, Options};
 use lockstep::log::{Acquired, Conversations, DiskLog, KeptLog, Log, Written};
 use lockstep::payload::thread_id;
-use lockstep::testing::log::{content, deletion, own, written};
+use lockstep::testing::log::{PROCESS, content, deletion, own, written};
 use lockstep_model::run::{Kind, Reason, Schedule, ToolEnd};
 use lockstep_model::{MessageId, Offset, ToolId};
 
@@ -25,7 +25,7 @@ async fn a_log_of_the_first_version_is_read_event_by_event() {
     }
     let log = DiskLog::open(&folder.0, Durability::Always).expect("a log");
     let user = log.user("ada").await.expect("a user");
-    let Acquired::Owner(tenure) = log.acquire(user).await.expect("an owner") else { panic!("one process") };
+    let Acquired::Owner(tenure) = log.acquire(user, PROCESS).await.expect("an owner") else { panic!("one process") };
     let held = log.restore(user, tenure).await.expect("what it holds");
     let kinds: Vec<Kind> = held.entries.iter().map(|(_, written)| written.kind).collect();
     let threads = held.entries.iter().map(|(_, written)| written.record.thread.as_deref());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use lockstep::log::disk::{DiskLog, Durability, Options};
 use lockstep::log::{Acquired, Log, LogError, Written};
-use lockstep::testing::log::written;
+use lockstep::testing::log::{PROCESS, written};
 use lockstep_model::run::Kind;
 use lockstep_model::{Epoch, Offset, Tenure, UserId};
 use proptest::prelude::*;
@@ -172,7 +172,7 @@ impl World {
         assert!(self.epoch == before || may_end || before == Epoch(0), "the epoch ended though nothing can be lost");
         for known in &self.users {
             for erased in &known.erased {
-                let again = self.log().acquire(*erased).await;
+                let again = self.log().acquire(*erased, PROCESS).await;
                 let given = self.users.iter().any(|known| known.user == Some(*erased));
                 assert!(again.is_err() || (given && end == End::Unsynced), "user {} was erased: {again:?}", erased.0);
             }
@@ -187,7 +187,7 @@ impl World {
             Err(LogError::Unavailable(_)) => return false,
             Err(error) => panic!("{error}"),
         };
-        let tenure = match self.log().acquire(user).await {
+        let tenure = match self.log().acquire(user, PROCESS).await {
             Ok(Acquired::Owner(tenure)) => tenure,
             Ok(other) => panic!("{other:?}"),
             Err(LogError::Unavailable(_)) => return false,
