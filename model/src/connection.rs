@@ -28,19 +28,20 @@ use crate::auth::{self, Auth, Ending, Grant};
 use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::frame::{Control, Frame, Request, Resume};
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, Incarnation};
 use crate::timer::Timer;
 use crate::{Handled, Violation, ensure};
 
 mod io;
 
-pub use self::io::{CloseFrame, Input, Liveness, Output, State};
+pub use self::io::{CloseFrame, Input, Liveness, Origin, Output, Relay, State};
 
 /// The state machine of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Connection<P> {
     id: ConnectionId,
+    origin: Origin,
     state: State<P>,
     auth: Auth,
     outbox: VecDeque<Control<P>>,
@@ -50,7 +51,7 @@ impl<P: Clone> Connection<P> {
     /// Creates a connection that was just accepted.
     pub fn accept(bounds: &Bounds, id: ConnectionId, out: &mut Vec<Output<P>>) -> Self {
         out.push(Output::Arm(Timer::Handshake, bounds.handshake));
-        Self { id, state: State::Opening, auth: Auth::new(), outbox: VecDeque::new() }
+        Self { id, origin: Origin::Client, state: State::Opening, auth: Auth::new(), outbox: VecDeque::new() }
     }
 
     /// The connection's id, from accept to close.
@@ -89,9 +90,27 @@ impl<P: Clone> Connection<P> {
     pub const fn resume(&self) -> Option<Resume> {
         match &self.state {
             State::Authenticating { resume, .. } | State::Attaching { resume, .. } => Some(*resume),
-            State::Opening | State::Live { .. } | State::Draining | State::Closing { .. } | State::Closed { .. } => {
-                None
-            }
+            State::Opening
+            | State::Live { .. }
+            | State::Draining
+            | State::Relayed { .. }
+            | State::Closing { .. }
+            | State::Closed { .. } => None,
+        }
+    }
+
+    /// The process that serves the connection, if it is another one.
+    #[must_use]
+    pub const fn relayed_to(&self) -> Option<Incarnation> {
+        match self.state {
+            State::Relayed { owner, .. } => Some(owner),
+            State::Opening
+            | State::Authenticating { .. }
+            | State::Attaching { .. }
+            | State::Live { .. }
+            | State::Draining
+            | State::Closing { .. }
+            | State::Closed { .. } => None,
         }
     }
 
@@ -105,7 +124,9 @@ impl<P: Clone> Connection<P> {
             State::Attaching { .. } => 5,
             State::Live { liveness: Liveness::Heard, .. } => 4,
             State::Live { liveness: Liveness::Probed, .. } => 3,
-            State::Draining => 2,
+            State::Relayed { relay: Relay::Opening, .. } => 4,
+            State::Relayed { relay: Relay::Open { client: Liveness::Heard, owner: Liveness::Heard }, .. } => 3,
+            State::Draining | State::Relayed { .. } => 2,
             State::Closing { .. } => 1,
             State::Closed { .. } => 0,
         }
@@ -114,7 +135,7 @@ impl<P: Clone> Connection<P> {
     /// Returns the next control frame or close frame to send, if there is one.
     pub fn pull(&mut self) -> Option<Frame<P>> {
         match &mut self.state {
-            State::Live { .. } | State::Draining => self.outbox.pop_front().map(Frame::Control),
+            State::Live { .. } | State::Draining | State::Relayed { .. } => self.outbox.pop_front().map(Frame::Control),
             State::Closing { cause, frame } if *frame == CloseFrame::Queued => {
                 *frame = CloseFrame::Sent;
                 Some(Frame::Close(*cause))
@@ -137,7 +158,7 @@ impl<P: Clone> Connection<P> {
     #[must_use]
     pub fn has_frame(&self) -> bool {
         match self.state {
-            State::Live { .. } | State::Draining => !self.outbox.is_empty(),
+            State::Live { .. } | State::Draining | State::Relayed { .. } => !self.outbox.is_empty(),
             State::Closing { frame, .. } => frame == CloseFrame::Queued,
             State::Opening | State::Authenticating { .. } | State::Attaching { .. } | State::Closed { .. } => false,
         }
@@ -159,7 +180,10 @@ impl<P: Clone> Connection<P> {
             }
             (_, Input::Close(cause) | Input::Received(Request::Violation(cause))) => self.close(bounds, cause, out),
 
-            (State::Opening, Input::Opened) => {
+            (State::Opening, input @ (Input::Opened | Input::OpenedByMember)) => {
+                if let Input::OpenedByMember = input {
+                    self.origin = Origin::Member;
+                }
                 self.state = State::Authenticating { early: VecDeque::new(), resume: Resume::default() };
             }
             (State::Opening, Input::Expired(Timer::Handshake)) => self.close(bounds, Cause::HandshakeTimeout, out),
@@ -173,9 +197,12 @@ impl<P: Clone> Connection<P> {
                 };
                 self.close(bounds, cause, out);
             }
-            (State::Attaching { .. }, Input::Expired(Timer::Handshake)) => {
-                self.close(bounds, Cause::HandshakeTimeout, out);
-            }
+            (
+                State::Attaching { .. } | State::Relayed { relay: Relay::Opening, .. },
+                Input::Expired(Timer::Handshake),
+            ) => self.close(bounds, Cause::HandshakeTimeout, out),
+            (State::Attaching { .. }, Input::Relay { owner }) => self.relay(bounds, owner, out),
+            (State::Relayed { .. }, input) => return self.pass(bounds, &input, out),
 
             (
                 State::Authenticating { .. } | State::Attaching { .. } | State::Live { .. } | State::Draining,
@@ -283,12 +310,35 @@ impl<P: Clone> Connection<P> {
                 | Input::Expired(_),
             )
             | (
-                State::Authenticating { .. },
-                Input::Opened | Input::Ready { .. } | Input::Tell(_) | Input::Notify(_) | Input::Expired(_),
+                State::Opening | State::Authenticating { .. } | State::Live { .. } | State::Draining,
+                Input::Relay { .. },
             )
-            | (State::Attaching { .. }, Input::Opened | Input::Tell(_) | Input::Notify(_) | Input::Expired(_))
-            | (State::Live { .. }, Input::Opened | Input::Ready { .. } | Input::Expired(_))
-            | (State::Draining, Input::Opened | Input::Ready { .. } | Input::Drain { .. } | Input::Expired(_)) => {
+            | (
+                State::Opening
+                | State::Authenticating { .. }
+                | State::Attaching { .. }
+                | State::Live { .. }
+                | State::Draining,
+                Input::RelayOpened | Input::RelayHeard,
+            )
+            | (
+                State::Authenticating { .. },
+                Input::Opened
+                | Input::OpenedByMember
+                | Input::Ready { .. }
+                | Input::Tell(_)
+                | Input::Notify(_)
+                | Input::Expired(_),
+            )
+            | (
+                State::Attaching { .. },
+                Input::Opened | Input::OpenedByMember | Input::Tell(_) | Input::Notify(_) | Input::Expired(_),
+            )
+            | (State::Live { .. }, Input::Opened | Input::OpenedByMember | Input::Ready { .. } | Input::Expired(_))
+            | (
+                State::Draining,
+                Input::Opened | Input::OpenedByMember | Input::Ready { .. } | Input::Drain { .. } | Input::Expired(_),
+            ) => {
                 return Handled::Ignored;
             }
         }
@@ -306,10 +356,12 @@ impl<P: Clone> Connection<P> {
             State::Authenticating { early, .. } => (early.len(), self.auth.grant().is_none()),
             State::Attaching { early, .. } => (early.len(), self.auth.grant().is_some()),
             State::Live { .. } | State::Draining => (0, self.auth.grant().is_some()),
-            State::Closing { .. } | State::Closed { .. } => (0, self.auth.grant().is_none()),
+            State::Relayed { .. } | State::Closing { .. } | State::Closed { .. } => (0, self.auth.grant().is_none()),
         };
         ensure(valid, "AUTH-1")?;
-        ensure(self.is_reading() || self.outbox.is_empty(), "AUTH-1")?;
+        let probes = self.relayed_to().is_some() && matches!(self.outbox.front(), Some(Control::Probe));
+        ensure(self.is_reading() || probes || self.outbox.is_empty(), "AUTH-1")?;
+        ensure(self.origin == Origin::Client || self.relayed_to().is_none(), "OWN-6")?;
         ensure(early <= bounds.early, "LIM-1")?;
         ensure(self.outbox.len() <= bounds.outbox, "LIM-1")
     }
@@ -356,6 +408,46 @@ impl<P: Clone> Connection<P> {
             self.state = State::Attaching { early: core::mem::take(early), resume: *resume };
             out.push(Output::Attach(grant));
         }
+    }
+
+    /// The user's owner is another process. A connection that was relayed here is not relayed again: between its two
+    /// steps, the user has moved once more, and its client comes back (OWN-6).
+    fn relay(&mut self, bounds: &Bounds, owner: Incarnation, out: &mut Vec<Output<P>>) {
+        if self.origin == Origin::Member {
+            return self.close(bounds, Cause::Moved, out);
+        }
+        self.end_credential(bounds, out);
+        self.state = State::Relayed { owner, relay: Relay::Opening };
+        out.push(Output::Relay { owner });
+    }
+
+    /// Takes one input of a relayed connection, except those that close it. The owner's process answers requests. A
+    /// silent client or owner is found as a silent client is elsewhere: both are probed in turn.
+    fn pass(&mut self, bounds: &Bounds, input: &Input<P>, out: &mut Vec<Output<P>>) -> Handled {
+        let State::Relayed { relay, .. } = &mut self.state else { return Handled::Ignored };
+        match (relay, input) {
+            (_, Input::Drain { .. }) => self.close(bounds, Cause::GoingAway, out),
+            (relay @ Relay::Opening, Input::RelayOpened) => {
+                *relay = Relay::Open { client: Liveness::Heard, owner: Liveness::Heard };
+                out.extend([Output::Disarm(Timer::Handshake), Output::Arm(Timer::Idle, bounds.idle)]);
+            }
+            (Relay::Open { client, .. }, Input::Received(_)) => *client = Liveness::Heard,
+            (Relay::Open { owner, .. }, Input::RelayHeard) => *owner = Liveness::Heard,
+            (Relay::Open { client, owner }, Input::Expired(Timer::Idle)) => {
+                if *client == Liveness::Probed || *owner == Liveness::Probed {
+                    self.close(bounds, Cause::HeartbeatLost, out);
+                    return Handled::Done;
+                }
+                (*client, *owner) = (Liveness::Probed, Liveness::Probed);
+                if self.outbox.is_empty() {
+                    self.outbox.push_back(Control::Probe);
+                    out.push(Output::Wake);
+                }
+                out.push(Output::Arm(Timer::Idle, bounds.idle));
+            }
+            (Relay::Opening | Relay::Open { .. }, _) => return Handled::Ignored,
+        }
+        Handled::Done
     }
 
     /// Takes one request on a connection that is past `connection_ready`.
@@ -410,11 +502,16 @@ impl<P: Clone> Connection<P> {
         }
         self.outbox.clear();
         self.state = State::Closing { cause, frame: CloseFrame::Queued };
+        out.extend([Timer::Handshake, Timer::Idle, Timer::Allowance, Timer::Grace].map(Output::Disarm));
+        self.end_credential(bounds, out);
+        out.extend([Output::Arm(Timer::Close, bounds.close), Output::Closing(cause), Output::Wake]);
+    }
+
+    /// The credential is no longer needed here.
+    fn end_credential(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
         let mut outputs = Vec::new();
         let _ = self.auth.step(bounds, auth::Input::Abandoned, &mut outputs);
-        out.extend([Timer::Handshake, Timer::Idle, Timer::Allowance, Timer::Grace].map(Output::Disarm));
         out.extend([Timer::Verification, Timer::Warning, Timer::Credential].map(Output::Disarm));
-        out.extend([Output::Arm(Timer::Close, bounds.close), Output::Closing(cause), Output::Wake]);
     }
 
     fn closed(&mut self, cause: Cause, out: &mut Vec<Output<P>>) {

@@ -68,7 +68,7 @@ mod position;
 mod queue;
 mod runs;
 
-pub use self::io::{Begin, Input, Known, Member, Output, Outputs, Reader, State, Unsettled, Waiting};
+pub use self::io::{Ahead, Begin, Input, Known, Member, Output, Outputs, Reader, State, Unsettled, Waiting};
 pub use self::lookup::{Found, Lookup, Lookups};
 
 /// Message ids that are remembered as having run once their `message_received` is no longer retained.
@@ -260,6 +260,8 @@ impl<P: Piece> Session<P> {
             }
             Input::Failed { batch } => self.log(bounds, stream::Input::Failed { batch }, out),
             Input::Elsewhere { attempt, owner } => self.elsewhere(bounds, attempt, owner, out),
+            Input::Confirmed { attempt } => self.own(bounds, tenure::Input::Confirmed { attempt }, out),
+            Input::NotConfirmed { attempt } => self.own(bounds, tenure::Input::NotConfirmed { attempt }, out),
             Input::Fenced => self.lose(bounds, tenure::Input::Fenced, Cause::Moved, out),
             Input::Lost => self.lose(bounds, tenure::Input::Lost, Cause::Moved, out),
             Input::Broken => self.lose(bounds, tenure::Input::Abandon, Cause::Fault, out),
@@ -426,7 +428,7 @@ impl<P: Piece> Session<P> {
             (Owner::Session, Timer::Retry | Timer::LogAnswer, _) => {
                 self.log(bounds, stream::Input::Expired(timer), out)
             }
-            (Owner::Session, Timer::Restore, State::Restoring) => {
+            (Owner::Session, Timer::Restore, State::Restoring | State::Vacant | State::Occupied) => {
                 self.own(bounds, tenure::Input::Expired(Timer::Restore), out)
             }
             (Owner::Session, Timer::Breaker, _) if self.breaker.reset() => Handled::Done,
@@ -454,6 +456,7 @@ fn translate<P>(connection: ConnectionId, output: connection::Output<P>) -> Opti
         connection::Output::Verify { attempt, token } => Some(Output::Verify { connection, attempt, token }),
         connection::Output::Arm(timer, after) => Some(Output::Arm(owner, timer, after)),
         connection::Output::Disarm(timer) => Some(Output::Disarm(owner, timer)),
+        connection::Output::Relay { owner } => Some(Output::Relay { connection, owner }),
         connection::Output::Attach(_)
         | connection::Output::Handle(_)
         | connection::Output::Wake

@@ -356,6 +356,8 @@ const fn source(input: &session::Input<Tag>) -> Lifeline {
     match input {
         session::Input::Restored { .. }
         | session::Input::NotRestored { .. }
+        | session::Input::Confirmed { .. }
+        | session::Input::NotConfirmed { .. }
         | session::Input::Found { .. }
         | session::Input::NotFound { .. }
         | session::Input::Persisted { .. }
@@ -380,6 +382,8 @@ fn label(input: &session::Input<Tag>) -> String {
         session::Input::Restored { snapshot, .. } => format!("Restored: {} entries", snapshot.entries.len()),
         session::Input::Join { connection, .. } => format!("Join {:016x}", connection.id().0),
         session::Input::NotRestored { .. }
+        | session::Input::Confirmed { .. }
+        | session::Input::NotConfirmed { .. }
         | session::Input::Found { .. }
         | session::Input::NotFound { .. }
         | session::Input::Connection { .. }

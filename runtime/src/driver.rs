@@ -7,6 +7,8 @@
 //! | [`measure`] | measurements of the process |
 //! | [`journal`] | one queue per user between a session and its log |
 //! | [`runs`] | agents, and the progress of their runs |
+//! | [`membership`] | the lease of a process that shares its log |
+//! | [`relay`] | connections whose user another process owns |
 //! | [`notices`] | notices and deletions by the embedding service |
 //! | [`revocations`] | revocations, until sessions have them |
 //!
@@ -21,14 +23,15 @@ use lockstep_model::node;
 use lockstep_model::session;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Cause, ConnectionId, Generation, Grant, Lifetime, RevocationGeneration, Timer, UserId, Verdict,
-    connection as machine,
+    Attempt, Cause, ConnectionId, Generation, Grant, Incarnation, Lifetime, RevocationGeneration, Timer, UserId,
+    Verdict, connection as machine,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::agent::Agent;
+use crate::cluster::Cluster;
 use crate::core::watch::{Step, Taken};
 use crate::core::{Effects, Fault};
 use crate::log::Log;
@@ -39,6 +42,7 @@ use crate::sharded::Sharded;
 use crate::sync::lock;
 use crate::timers::Timers;
 use crate::trace::Trace;
+use crate::transport::Limits;
 use crate::upgrade::Redeem;
 use crate::verify::{Identity, NotVerified, Reports, Verifier};
 
@@ -47,13 +51,16 @@ mod instruments;
 mod journal;
 mod lookups;
 mod measure;
+mod membership;
 pub(crate) mod notices;
+mod relay;
 pub(crate) mod revocations;
 mod runs;
 
 use self::instruments::Instruments;
 use self::journal::Journal;
 use self::measure::{Process, Verifications};
+use self::membership::Membership;
 use self::revocations::{Before, Revocations};
 use self::runs::Runs;
 
@@ -79,6 +86,10 @@ pub(crate) struct Shared {
     names: Mutex<Names>,
     /// Why the connection was closed; unset while it is open.
     pub(crate) closed: OnceLock<Cause>,
+    /// The process that serves the connection, if it is another one.
+    relay: OnceLock<Incarnation>,
+    /// The credential that was found valid last, until the connection is live: a relay hands it over.
+    credential: Mutex<Option<Token>>,
     /// Notified when a connection becomes live.
     pub(crate) arrivals: Arc<Notify>,
 }
@@ -113,6 +124,11 @@ impl Shared {
         names.found.retain(|(found, _)| *found == user);
         names.found.first().map(|(_, subject)| Arc::clone(subject))
     }
+
+    /// Takes the credential, which is not needed any more afterwards.
+    fn take_credential(&self) -> Option<Token> {
+        lock(&self.credential).take()
+    }
 }
 
 /// What finds out whose a presented credential is.
@@ -123,9 +139,8 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// Redeems the token if it is a ticket, and verifies it.
-    async fn verify(&self, token: &Token) -> Result<Identity, NotVerified> {
-        let panicked = || Err(NotVerified::Unavailable("the verifier panicked".to_owned()));
+    /// Redeems the token if it is a ticket.
+    async fn redeem(&self, token: &Token) -> Result<Option<Token>, NotVerified> {
         let redeemed = match (token.as_ticket(), &self.tickets) {
             (None, _) => None,
             (Some(ticket), Some(tickets)) => Some(
@@ -136,8 +151,12 @@ impl Credentials {
             (Some(_), None) => Some(None),
         };
         // An unknown ticket is a bad credential, not a missing one.
-        let redeemed = redeemed.map(|credential| credential.unwrap_or_else(|| Token::new("")));
-        ask(|| self.verifier.verify(redeemed.as_ref().unwrap_or(token))).await.unwrap_or_else(panicked)
+        Ok(redeemed.map(|credential| credential.unwrap_or_else(|| Token::new(""))))
+    }
+
+    async fn verify(&self, token: &Token) -> Result<Identity, NotVerified> {
+        let panicked = || Err(NotVerified::Unavailable("the verifier panicked".to_owned()));
+        ask(|| self.verifier.verify(token)).await.unwrap_or_else(panicked)
     }
 }
 
@@ -150,6 +169,9 @@ pub(crate) struct Driver {
     agent: Arc<dyn Agent>,
     pub(crate) timers: Arc<Timers>,
     journal: Arc<Journal>,
+    /// The membership of a process that shares its log.
+    pub(crate) membership: Option<Arc<Membership>>,
+    limits: Limits,
     runs: Arc<Runs>,
     notices: Runs,
     connections: Sharded<ConnectionId, Arc<Shared>>,
@@ -171,13 +193,19 @@ impl Driver {
         credentials: Credentials,
         log: Arc<dyn Log>,
         agent: Arc<dyn Agent>,
+        cluster: Option<(Cluster, Limits)>,
         shards: usize,
         trace: Option<Trace>,
     ) -> Self {
         let instruments = Arc::new(Instruments::new());
         let log = Arc::new(Guarded::new(log));
-        let journal = Journal::new(Weak::clone(&core), Arc::clone(&log), Arc::clone(&instruments), shards);
+        let limits = cluster.as_ref().map(|(_, limits)| *limits).unwrap_or_default();
+        let membership = cluster.map(|(cluster, _)| Arc::new(Membership::new(cluster)));
+        let journal =
+            Journal::new(Weak::clone(&core), Arc::clone(&log), membership.clone(), Arc::clone(&instruments), shards);
         Self {
+            membership,
+            limits,
             journal: Arc::new(journal),
             runs: Arc::new(Runs::new(shards)),
             notices: Runs::new(shards),
@@ -199,8 +227,12 @@ impl Driver {
         }
     }
 
-    /// Starts to serve the timers.
+    /// Starts to serve the timers, and joins the cluster, if there is one.
     pub(crate) fn start(&self) {
+        if let Some(membership) = &self.membership {
+            let log = Arc::clone(&self.log);
+            self.runtime.spawn(Arc::clone(membership).serve(Weak::clone(&self.core), log));
+        }
         for shard in 0..self.timers.shards() {
             let core = Weak::clone(&self.core);
             self.runtime.spawn(Arc::clone(&self.timers).serve(shard, move |place, timer| {
@@ -269,6 +301,23 @@ impl Driver {
         *lock(&self.measured)
     }
 
+    /// Leaves the cluster, if there is one.
+    fn depart(&self) {
+        if let Some(membership) = self.membership.clone() {
+            let core = Weak::clone(&self.core);
+            self.runtime.spawn(async move {
+                if let Some(core) = core.upgrade() {
+                    membership.leave(&core);
+                }
+            });
+        }
+    }
+
+    /// Whether a relay may need a connection's credential.
+    fn keeps_credentials(&self) -> bool {
+        self.membership.is_some()
+    }
+
     fn probe(&self) {
         let (core, log) = (Weak::clone(&self.core), Arc::clone(&self.log));
         let (journal, verifications) = (Arc::clone(&self.journal), Arc::clone(&self.verifications));
@@ -305,6 +354,9 @@ impl Effects<Payload> for Driver {
             }
             Output::Session { user, generation, output } => match output {
                 SessionOutput::Restore { attempt } => self.journal.restore(user, generation, attempt),
+                SessionOutput::Confirm { tenure, attempt, after } => {
+                    self.journal.confirm(user, (generation, attempt), tenure, after);
+                }
                 SessionOutput::Lookup { connection, attempt, lookup } => {
                     self.look_up((user, generation), (connection, attempt), lookup);
                 }
@@ -327,6 +379,11 @@ impl Effects<Payload> for Driver {
                 }
                 SessionOutput::Relinquish { tenure } => self.journal.relinquish(user, tenure),
             },
+            Output::Relay { connection, owner } => {
+                if let Some(shared) = self.connections.lock(&connection).get(&connection) {
+                    let _ = shared.relay.set(owner);
+                }
+            }
             Output::Closed { connection, cause } => {
                 self.instruments.closed.of(cause).increment(1);
                 if let Some(shared) = self.connections.lock(&connection).remove(&connection) {
@@ -338,6 +395,7 @@ impl Effects<Payload> for Driver {
                 self.phase.send_replace(Phase::Leaving);
             }
             Output::Released => {
+                self.depart();
                 self.phase.send_replace(Phase::Released);
             }
             Output::Stopped => {
@@ -396,8 +454,13 @@ async fn verdict_for(
     shared: Option<&Shared>,
     reports: &Reports,
 ) -> Verdict {
-    let identity = match credentials.verify(token).await {
-        Ok(identity) => identity,
+    let verified = async {
+        let redeemed = credentials.redeem(token).await?;
+        let token = redeemed.as_ref().unwrap_or(token);
+        credentials.verify(token).await.map(|identity| (identity, token.clone()))
+    };
+    let (identity, token) = match verified.await {
+        Ok(verified) => verified,
         Err(not) => {
             reports.take(&not);
             return match not {
@@ -420,6 +483,9 @@ async fn verdict_for(
         shared.found(user, Arc::clone(&identity.subject));
     }
     let Some(core) = core.upgrade() else { return Verdict::Unavailable };
+    if let Some(shared) = shared.filter(|_| core.effects().keeps_credentials()) {
+        *lock(&shared.credential) = Some(token);
+    }
     match core.effects().revocations.before(&identity.subject, generation) {
         Before::Revoke(scopes) => scopes.into_iter().for_each(|scope| core.revoke(user, scope)),
         Before::Unknown => return Verdict::Unavailable,

@@ -63,6 +63,7 @@
 //! | [`agent`] | what answers a message |
 //! | [`agui`] | front ends that speak AG-UI |
 //! | [`log`] | where streams are kept |
+//! | [`cluster`] | several processes that share a log |
 //! | [`upgrade`] | from an HTTP request to a WebSocket |
 //! | [`transport`] | sockets |
 //! | [`wire`] | frames as JSON |
@@ -82,6 +83,7 @@
 pub mod agent;
 #[cfg(feature = "agui")]
 pub mod agui;
+pub mod cluster;
 #[cfg(feature = "core")]
 pub mod core;
 // The driver uses a part of it.

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::agent::Agent;
+use crate::cluster::Cluster;
 use crate::driver::{Core, Credentials, Driver, notices, revocations};
 use crate::log::conversations::Retention;
 use crate::log::{Log, MemoryLog};
@@ -62,6 +63,7 @@ pub struct Builder {
     redeem: Option<Arc<dyn Redeem>>,
     trace: Option<Trace>,
     retention: Option<(Retention, Duration)>,
+    cluster: Option<Cluster>,
 }
 
 /// Why a [`Manager`] cannot be built.
@@ -74,6 +76,10 @@ pub enum NotBuilt {
     NoAgent,
     /// The bounds cannot satisfy the gateway's guarantees. The text names the rule that they break.
     Bounds(&'static str),
+    /// Several processes share the log, and others do not know where to reach this one: see [`Builder::cluster`].
+    NoCluster,
+    /// One process has the log to itself, so there is no cluster to take part in.
+    NotShared,
 }
 
 impl fmt::Display for NotBuilt {
@@ -82,6 +88,8 @@ impl fmt::Display for NotBuilt {
             Self::NoVerifier => f.write_str("a verifier is missing: call Builder::verifier"),
             Self::NoAgent => f.write_str("an agent is missing: call Builder::agent"),
             Self::Bounds(rule) => write!(f, "the bounds are not valid: {rule}"),
+            Self::NoCluster => f.write_str("several processes share this log: call Builder::cluster"),
+            Self::NotShared => f.write_str("a cluster needs a log that several processes share"),
         }
     }
 }
@@ -164,6 +172,14 @@ impl Builder {
         self
     }
 
+    /// Makes this process a member of a cluster, for a log that several processes share ([`Log::members`]). Serve
+    /// [`Manager::upgrade_member`] at the cluster's address.
+    #[must_use]
+    pub fn cluster(mut self, cluster: Cluster) -> Self {
+        self.cluster = Some(cluster);
+        self
+    }
+
     /// Writes each step of each machine into this trace, which must have been started with the same bounds. By default
     /// there is no trace. To have all of it on disk, close the trace after the machines have stopped.
     #[must_use]
@@ -185,11 +201,17 @@ impl Builder {
         if self.trace.as_ref().is_some_and(|trace| *trace.bounds() != self.bounds) {
             return Err(NotBuilt::Bounds("the trace was started with other bounds"));
         }
+        match (self.log.members().is_some(), &self.cluster) {
+            (true, None) => return Err(NotBuilt::NoCluster),
+            (false, Some(_)) => return Err(NotBuilt::NotShared),
+            (true, Some(_)) | (false, None) => {}
+        }
         let shards = std::thread::available_parallelism().map_or(4, |threads| 4 * threads.get());
         let (log, bounds, trace) = (self.log, self.bounds, self.trace);
         let verifier = Credentials { verifier, tickets: self.redeem };
+        let cluster = self.cluster.map(|cluster| (cluster, self.limits));
         let core = Arc::new_cyclic(|core| {
-            crate::core::Core::new(bounds, Driver::new(core.clone(), verifier, log, agent, shards, trace))
+            crate::core::Core::new(bounds, Driver::new(core.clone(), verifier, log, agent, cluster, shards, trace))
         });
         core.effects().start();
         if let Some((retention, every)) = self.retention {
@@ -280,6 +302,7 @@ impl Manager {
             redeem: None,
             trace: None,
             retention: None,
+            cluster: None,
         }
     }
 

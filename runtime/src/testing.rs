@@ -18,6 +18,9 @@
 //! ```
 
 pub mod log;
+mod shared;
+
+pub use shared::SharedLog;
 
 use core::fmt;
 use std::time::Duration;

@@ -30,11 +30,13 @@ use self::stream::Stream;
 use crate::wire::Codec;
 
 mod accept;
+mod connect;
 #[cfg(any(feature = "agui", feature = "testing"))]
 pub(crate) mod memory;
 mod stream;
 
 pub use accept::NotAccepted;
+pub(crate) use connect::NotConnected;
 
 /// What a peer may make this process buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +152,8 @@ pub struct WebSocket<S> {
     starved: bool,
     /// The peer's close frame has arrived, and our answer is on its way.
     closing: bool,
+    /// The code of that frame.
+    closed: Option<u16>,
     /// Reading has failed; any remaining input is discarded.
     failed: bool,
     /// Our close frame was sent, and our side of the stream is still open.
@@ -168,12 +172,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         Self::begun(io, Vec::new(), limits)
     }
 
-    fn over(stream: Stream<S>, limits: &Limits) -> Self {
-        let socket = tungstenite::WebSocket::from_raw_socket(stream, Role::Server, Some(limits.config()));
+    fn over(stream: Stream<S>, role: Role, limits: &Limits) -> Self {
+        let socket = tungstenite::WebSocket::from_raw_socket(stream, role, Some(limits.config()));
         Self {
             socket,
             starved: false,
             closing: false,
+            closed: None,
             failed: false,
             parting: false,
             owed: 0,
@@ -184,6 +189,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
+    /// The cause that the peer's close frame names by its code, once it has arrived; `None` if it names none.
+    pub(crate) fn closed_with(&self) -> Option<Cause> {
+        let code = self.closed?;
+        Cause::ALL.iter().copied().find(|cause| cause.code() == code)
+    }
+
     /// Sends the pong that the library has prepared.
     fn pinged(&mut self, bytes: usize) -> Incoming {
         self.owed += bytes;
@@ -257,7 +268,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for WebSocket<S>
                 Ok(Message::Binary(bytes)) => Incoming::Binary(bytes),
                 Ok(Message::Ping(payload)) => self.pinged(PONG_HEAD + payload.len()),
                 Ok(Message::Pong(_) | Message::Frame(_)) => Incoming::Alive,
-                Ok(Message::Close(_)) => {
+                Ok(Message::Close(frame)) => {
+                    self.closed = frame.map(|frame| frame.code.into());
                     // Keep reading: this sends our answer, and ends with an error that reports a complete close
                     // handshake.
                     self.closing = true;

@@ -32,6 +32,9 @@ use tokio::net::TcpStream;
 use tokio_util::either::Either;
 use tungstenite::handshake::derive_accept_key;
 
+use lockstep_model::connection::Origin;
+
+use crate::cluster;
 use crate::manager::{Manager, Opening};
 use crate::payload::Token;
 use crate::transport::WebSocket;
@@ -90,7 +93,18 @@ impl Manager {
             Ok(found) => found,
             Err(NotUpgraded { status, reason }) => return refuse(status, reason),
         };
-        let upgrade = hyper::upgrade::on(&mut request);
+        self.accept(&mut request, opening, selected, accept)
+    }
+
+    /// Serves the connection, and returns the response of the upgrade.
+    fn accept<B>(
+        &self,
+        request: &mut Request<B>,
+        opening: Opening,
+        selected: Option<HeaderValue>,
+        accept: HeaderValue,
+    ) -> Response<String> {
+        let upgrade = hyper::upgrade::on(request);
         let limits = self.inner.limits;
         let socket = async move {
             match upgrade.await {
@@ -115,6 +129,41 @@ impl Manager {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, selected);
         }
         response
+    }
+
+    /// Answers a request of another member of the cluster, at [`cluster::PATH`], and serves the connection that it
+    /// relays. The response has status 101, or its body says what is wrong with the request: 403 without the cluster's
+    /// key, 404 if this process is no member of a cluster.
+    pub fn upgrade_member<B>(&self, mut request: Request<B>) -> Response<String> {
+        match self.examine_member(&request) {
+            Ok((opening, accept)) => {
+                let selected = HeaderValue::from_static(opening.codec.subprotocol());
+                self.accept(&mut request, opening, Some(selected), accept)
+            }
+            Err(NotUpgraded { status, reason }) => refuse(status, reason),
+        }
+    }
+
+    fn examine_member<B>(&self, request: &Request<B>) -> Result<(Opening, HeaderValue), NotUpgraded> {
+        let refused = |status, reason| Err(NotUpgraded { status, reason });
+        let headers = request.headers();
+        let Some(membership) = &self.inner.core.effects().membership else {
+            return refused(StatusCode::NOT_FOUND, "this process is no member of a cluster");
+        };
+        if !membership.cluster().admits(headers) {
+            return refused(
+                StatusCode::FORBIDDEN,
+                "the cluster's key is missing or wrong: all members must have the same",
+            );
+        }
+        let accept = handshake(request)?;
+        let codec = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).next().and_then(Codec::of_subprotocol);
+        let codec = codec.ok_or(bad("the subprotocol of a relayed connection is missing or not known"))?;
+        let resume = resume_from_query(request.uri().query().unwrap_or("")).map_err(|wrong| bad(wrong.reason()))?;
+        let credential =
+            cluster::credential(headers).ok_or(bad("the credential of a relayed connection is missing"))?;
+        let opening = Opening { credential: Some(credential), resume, origin: Origin::Member, ..Opening::new(codec) };
+        Ok((opening, accept))
     }
 
     /// Checks a request. Returns what it asks for, the subprotocol to select, and the answer to its key.

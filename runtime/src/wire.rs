@@ -64,6 +64,7 @@ pub use legacy::{MAX_HEARTBEATS, MAX_OPEN, MAX_TEXT, MAX_TOOLS};
 pub use members::{MAX_DEPTH, MAX_INTEGER, MAX_MEMBERS};
 pub(crate) use message::deleted;
 pub use message::{MAX_ECHO, MAX_NAME, MAX_NAMES};
+pub(crate) use query::query_of;
 pub use query::{InvalidQuery, resume_from_query};
 pub(crate) use v1::Past;
 
@@ -238,6 +239,11 @@ impl Peer {
     pub const fn presents(&mut self) -> Resume {
         self.asked = Some(self.address);
         self.address
+    }
+
+    /// Where the connection began to read: as the first credential asked, or as the URL of the upgrade request does.
+    pub(crate) fn begins(&self) -> Resume {
+        self.asked.unwrap_or(self.address)
     }
 
     /// Decodes a text frame. Total: a frame that cannot be understood becomes [`Request::Invalid`].

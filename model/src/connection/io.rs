@@ -6,7 +6,7 @@ use core::time::Duration;
 use crate::auth::{Grant, Verdict};
 use crate::close::Cause;
 use crate::frame::{Control, Request, Resume};
-use crate::id::Attempt;
+use crate::id::{Attempt, Incarnation};
 use crate::node::Successor;
 use crate::timer::Timer;
 
@@ -39,6 +39,13 @@ pub enum State<P> {
     },
     /// `going_away` was queued; the stream is still delivered, and no new run begins.
     Draining,
+    /// Another process owns the user and serves the connection: bytes pass through this one, in both directions.
+    Relayed {
+        /// The owner's process.
+        owner: Incarnation,
+        /// How far the relay is.
+        relay: Relay,
+    },
     /// The cause is chosen. The close frame leaves next, and nothing after it.
     Closing {
         /// The cause.
@@ -51,6 +58,31 @@ pub enum State<P> {
         /// The cause.
         cause: Cause,
     },
+}
+
+/// How far a relay to the user's owner is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Relay {
+    /// The owner has not accepted the connection yet.
+    Opening,
+    /// Frames pass.
+    Open {
+        /// What is known of the client.
+        client: Liveness,
+        /// What is known of the owner's process.
+        owner: Liveness,
+    },
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Origin {
+    /// A client.
+    Client,
+    /// Another process, which relays a client's connection to its user's owner (OWN-6).
+    Member,
 }
 
 /// What is known of a live connection's peer.
@@ -77,8 +109,10 @@ pub enum CloseFrame {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input<P> {
-    /// The upgrade is complete.
+    /// The upgrade is complete: a client has connected.
     Opened,
+    /// The upgrade is complete: another process relays a client's connection.
+    OpenedByMember,
     /// The peer sent this request.
     Received(Request<P>),
     /// The verifier answered.
@@ -100,6 +134,15 @@ pub enum Input<P> {
     /// The embedding service has a notice for this connection alone. Ignored unless the connection is live or draining
     /// and has room: a peer is not closed for failing to read what it did not request.
     Notify(P),
+    /// Another process owns the connection's user.
+    Relay {
+        /// The owner's process.
+        owner: Incarnation,
+    },
+    /// The owner's process has accepted the relayed connection.
+    RelayOpened,
+    /// Something has arrived from the owner's process.
+    RelayHeard,
     /// The credential was revoked.
     Revoked,
     /// Send `going_away`, and close after the grace period.
@@ -132,6 +175,11 @@ pub enum Output<P> {
     Disarm(Timer),
     /// The credential is valid: move this connection to its user's session.
     Attach(Grant),
+    /// Pass the connection on to its user's owner, from its first frame on.
+    Relay {
+        /// The owner's process.
+        owner: Incarnation,
+    },
     /// Handle this request now. Requests are emitted in order of arrival (CONN-2).
     Handle(Request<P>),
     /// There is something to pull.

@@ -9,8 +9,8 @@ use crate::close::Cause;
 use crate::connection;
 use crate::frame::Frame;
 use crate::id::{
-    Attempt, BatchId, ConnectionId, CredentialId, Generation, Offset, RevocationGeneration, RunId, Tenure, ThreadId,
-    UserId,
+    Attempt, BatchId, ConnectionId, CredentialId, Generation, Incarnation, Offset, RevocationGeneration, RunId, Tenure,
+    ThreadId, UserId,
 };
 use crate::node;
 use crate::piece::Piece;
@@ -180,6 +180,13 @@ pub enum Output<P> {
         /// The frame.
         frame: Frame<P>,
     },
+    /// Pass the connection on to its user's owner, from its first frame on.
+    Relay {
+        /// The connection.
+        connection: ConnectionId,
+        /// The owner's process.
+        owner: Incarnation,
+    },
     /// Drop the socket.
     Closed {
         /// The connection.
@@ -217,6 +224,15 @@ pub enum SessionOutput<P> {
     Restore {
         /// The attempt that the answer must quote.
         attempt: Attempt,
+    },
+    /// See [`session::Output::Confirm`].
+    Confirm {
+        /// The tenure.
+        tenure: Tenure,
+        /// The attempt that the answer must quote.
+        attempt: Attempt,
+        /// The log's head as the session knows it.
+        after: Offset,
     },
     /// See [`session::Output::Lookup`].
     Lookup {

@@ -103,7 +103,9 @@ pub fn session<P>(user: UserId, generation: Generation, output: session::Output<
         O::Verify { connection, attempt, token } => return FromSession::Verify(connection, attempt, token),
         O::Arm(owner, timer, after) => return FromSession::Driver(Output::Arm(place(owner), timer, after)),
         O::Disarm(owner, timer) => return FromSession::Driver(Output::Disarm(place(owner), timer)),
+        O::Relay { connection, owner } => return FromSession::Driver(Output::Relay { connection, owner }),
         O::Restore { attempt } => SessionOutput::Restore { attempt },
+        O::Confirm { tenure, attempt, after } => SessionOutput::Confirm { tenure, attempt, after },
         O::Lookup { connection, attempt, lookup } => SessionOutput::Lookup { connection, attempt, lookup },
         O::Write { tenure, batch, after, event } => SessionOutput::Write { tenure, batch, after, event },
         O::Trim { tenure, through } => SessionOutput::Trim { tenure, through },
@@ -126,6 +128,7 @@ pub fn connection<P>(id: ConnectionId, output: connection::Output<P>) -> Option<
         connection::Output::Wake => Some(FromConnection::Wake),
         connection::Output::Verify { attempt, token } => Some(FromConnection::Verify(attempt, token)),
         connection::Output::Attach(grant) => Some(FromConnection::Attach(grant)),
+        connection::Output::Relay { owner } => Some(FromConnection::Driver(Output::Relay { connection: id, owner })),
         connection::Output::Handle(_) | connection::Output::Closing(_) | connection::Output::Closed(_) => None,
     }
 }
@@ -262,6 +265,8 @@ impl<P> session::Input<P> {
             | Self::Persisted { .. }
             | Self::Failed { .. }
             | Self::Elsewhere { .. }
+            | Self::Confirmed { .. }
+            | Self::NotConfirmed { .. }
             | Self::Fenced
             | Self::Lost
             | Self::Broken
@@ -297,6 +302,8 @@ impl<P> session::Input<P> {
             | Self::Persisted { .. }
             | Self::Failed { .. }
             | Self::Elsewhere { .. }
+            | Self::Confirmed { .. }
+            | Self::NotConfirmed { .. }
             | Self::Fenced
             | Self::Lost
             | Self::Broken

@@ -43,7 +43,9 @@ impl<P: Piece> Session<P> {
             }
         }
         out.connection = outputs;
-        if self.members.get(&id).is_some_and(|member| member.connection.is_closing())
+        let leaves =
+            |connection: &connection::Connection<P>| connection.is_closing() || connection.relayed_to().is_some();
+        if self.members.get(&id).is_some_and(|member| leaves(&member.connection))
             && let Some(Member { connection, lookups, reader, .. }) = self.members.remove(&id)
         {
             if reader == Reader::Deferred {

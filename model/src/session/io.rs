@@ -10,7 +10,8 @@ use crate::connection::{self, Connection};
 use crate::fence::Scope;
 use crate::frame::{Frame, ReadFrom, Resume};
 use crate::id::{
-    Attempt, BatchId, ConnectionId, Incarnation, MessageId, Offset, RevocationGeneration, RunId, Tenure, ThreadId,
+    Attempt, BatchId, ConnectionId, Incarnation, MessageId, Offset, Position, RevocationGeneration, RunId, Tenure,
+    ThreadId,
 };
 use crate::node::{Mode, Successor};
 use crate::piece::Piece;
@@ -59,6 +60,19 @@ pub struct Member<P> {
     pub parked: bool,
     /// The connection's look-ups in the log.
     pub lookups: Lookups<P>,
+    /// The position of a client that has seen what this session has not, until the log confirms that the session still
+    /// holds the user (OWN-3).
+    pub ahead: Option<Ahead>,
+}
+
+/// A client's position that this session does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Ahead {
+    /// The confirmation whose answer counts, or a later one.
+    pub attempt: Attempt,
+    /// The position.
+    pub position: Position,
 }
 
 impl<P: Clone> Member<P> {
@@ -68,7 +82,7 @@ impl<P: Clone> Member<P> {
             Some(Resume { from: ReadFrom::Deferred, .. }) => Reader::Deferred,
             Some(_) | None => Reader::Reading,
         };
-        Self { connection, cursor: None, start: None, reader, parked: true, lookups: Lookups::default() }
+        Self { connection, cursor: None, start: None, reader, parked: true, lookups: Lookups::default(), ahead: None }
     }
 }
 
@@ -157,6 +171,16 @@ pub enum Input<P> {
         attempt: Attempt,
         /// The owner's process.
         owner: Incarnation,
+    },
+    /// The log has taken a write of nothing: the session held the user when it was asked.
+    Confirmed {
+        /// The attempt that is answered.
+        attempt: Attempt,
+    },
+    /// The log could not say whether the session holds the user.
+    NotConfirmed {
+        /// The attempt that is answered.
+        attempt: Attempt,
     },
     /// A connection whose credential was verified joins.
     Join {
@@ -269,6 +293,22 @@ pub enum Output<P> {
     Restore {
         /// The attempt that the answer must quote.
         attempt: Attempt,
+    },
+    /// Write nothing under this tenure. The answer says whether it is still the newest.
+    Confirm {
+        /// The tenure.
+        tenure: Tenure,
+        /// The attempt that the answer must quote.
+        attempt: Attempt,
+        /// The log's head as the session knows it.
+        after: Offset,
+    },
+    /// Pass the connection on to its user's owner. It leaves the session in the same step.
+    Relay {
+        /// The connection.
+        connection: ConnectionId,
+        /// The owner's process.
+        owner: Incarnation,
     },
     /// Ask the verifier.
     Verify {

@@ -29,11 +29,25 @@ impl<P: Piece> Member<P> {
 }
 
 impl<P: Piece> Session<P> {
-    /// Makes an attaching connection live, if the stream is restored.
+    /// Makes an attaching connection live, if the stream is restored and has what the client has seen.
     pub(super) fn ready(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Outputs<P>) {
+        let Some(resume) = self.members.get(&id).and_then(|member| member.connection.resume()) else { return };
+        if !self.must_confirm(bounds, id, resume.from, out) {
+            self.go_live(bounds, id, resume.from, out);
+        }
+    }
+
+    /// Answers a client whose position the session does not know: it holds the user, so the position is gone.
+    pub(super) fn answer(&mut self, bounds: &Bounds, id: ConnectionId, position: Position, out: &mut Outputs<P>) {
+        match self.members.get(&id).and_then(|member| member.connection.resume()) {
+            Some(_) => self.go_live(bounds, id, ReadFrom::After(position), out),
+            None => self.read_after(bounds, id, position, out),
+        }
+    }
+
+    fn go_live(&mut self, bounds: &Bounds, id: ConnectionId, from: ReadFrom, out: &mut Outputs<P>) {
         let (Some(stream), Some(member)) = (&self.stream, self.members.get_mut(&id)) else { return };
-        let Some(resume) = member.connection.resume() else { return };
-        let reset = member.seek(stream, resume.from, self.read);
+        let reset = member.seek(stream, from, self.read);
         let ready = Control::Ready {
             user: self.user,
             epoch: stream.epoch(),
@@ -50,6 +64,12 @@ impl<P: Piece> Session<P> {
 
     /// Reads on after this position, on a connection that is live.
     pub(super) fn seek(&mut self, bounds: &Bounds, id: ConnectionId, from: Position, out: &mut Outputs<P>) {
+        if !self.must_confirm(bounds, id, ReadFrom::After(from), out) {
+            self.read_after(bounds, id, from, out);
+        }
+    }
+
+    fn read_after(&mut self, bounds: &Bounds, id: ConnectionId, from: Position, out: &mut Outputs<P>) {
         let (Some(stream), Some(member)) = (&self.stream, self.members.get_mut(&id)) else { return };
         let reset = member.seek(stream, ReadFrom::After(from), self.read);
         member.lookups.forget_page(id, out);

@@ -19,8 +19,8 @@ mod chart;
 use lockstep_model::auth::Verdict;
 use lockstep_model::connection::{Connection, Input, Output};
 use lockstep_model::{
-    Attempt, Bounds, Cancel, Cause, Code, ConnectionId, Control, Epoch, Frame, Handled, MessageId, Mode, Offset,
-    Request, Resume, RunId, Successor, ThreadId, Timer, UserId,
+    Attempt, Bounds, Cancel, Cause, Code, ConnectionId, Control, Epoch, Frame, Handled, Incarnation, MessageId, Mode,
+    Offset, Request, Resume, RunId, Successor, ThreadId, Timer, UserId,
 };
 use stateright::{Model, Property};
 
@@ -79,7 +79,7 @@ pub struct State {
 const ID: ConnectionId = ConnectionId(9);
 
 checked![Socket, State; "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "LIM-1", "LIVE-4", "NODE-1",
-    "NODE-2", "STR-1"];
+    "NODE-2", "OWN-6", "STR-1"];
 
 impl State {
     fn pull(&mut self, bounds: &Bounds) {
@@ -112,6 +112,7 @@ impl State {
                 Output::Arm(timer, _) => self.armed.arm(*timer),
                 Output::Disarm(timer) => self.armed.disarm(*timer),
                 Output::Verify { .. } | Output::Attach(_) | Output::Handle(_) | Output::Wake => {}
+                Output::Relay { .. } => {}
                 Output::Closing(_) | Output::Closed(_) => {}
             }
         }
@@ -243,7 +244,9 @@ impl Model for Socket {
         actions.extend(Mode::ALL.map(Control::Mode).into_iter().chain([refused]).map(Input::Tell).map(fresh));
         actions.push(fresh(Input::Notify(7)));
         actions.extend(Cause::ALL.iter().copied().map(Input::Close).map(fresh));
-        actions.extend([Input::Opened, Input::Revoked].map(fresh));
+        actions.extend([Input::Opened, Input::OpenedByMember, Input::Revoked].map(fresh));
+        let relayed = Input::Relay { owner: Incarnation(2) };
+        actions.extend([relayed, Input::RelayOpened, Input::RelayHeard].map(fresh));
         actions.extend(Successor::ALL.map(|successor| Input::Drain { successor }).map(fresh));
         actions.extend(Timer::ALL.map(|timer| Action::Hear(Input::Expired(timer), !state.armed.has(timer))));
     }
@@ -285,6 +288,8 @@ impl Model for Socket {
             }),
             Property::sometimes("LIVE-4.probed", |_, state: &State| state.observed.probing),
             Property::sometimes("CONN-3.found", |_, state: &State| state.observed.cause == Some(Cause::HeartbeatLost)),
+            Property::sometimes("OWN-6.relayed", |_, state: &State| state.observed.stage == Phase::Relayed),
+            Property::sometimes("OWN-6.refused", |_, state: &State| state.observed.cause == Some(Cause::Moved)),
             Property::sometimes("LIM-1.eager", |_, state: &State| state.observed.cause == Some(Cause::TooEager)),
             Property::sometimes("LIM-1.slow", |_, state: &State| state.observed.cause == Some(Cause::Slow)),
             Property::sometimes("LIM-1.flooding", |_, state: &State| state.observed.cause == Some(Cause::Flooding)),
@@ -326,7 +331,7 @@ impl Proof for Socket {
             Action::Hear(Input::Verdict { .. }, _) | Action::Hear(_, true) => 2,
             Action::Hear(Input::Expired(Timer::Allowance), false) => 80,
             Action::Hear(Input::Expired(_), false) => 8,
-            Action::Hear(Input::Opened | Input::Ready { .. }, _) => 200,
+            Action::Hear(Input::Opened | Input::OpenedByMember | Input::RelayOpened | Input::Ready { .. }, _) => 200,
             Action::Pull => 300,
             Action::Hear(_, false) => 40,
         }
@@ -348,7 +353,9 @@ impl Proof for Socket {
             Promise {
                 id: "LIVE-1",
                 pending: |_, state| {
-                    state.broken.is_none() && !state.observed.reads() && state.observed.stage != Phase::Closed
+                    state.broken.is_none()
+                        && !state.observed.reads()
+                        && !matches!(state.observed.stage, Phase::Relayed | Phase::Closed)
                 },
             },
             Promise {

@@ -6,7 +6,7 @@
 //! flight. Meanwhile the service appends notices, more than the stream retains, and the log keeps trimmed entries and
 //! returns them in pages of any size, or it does not keep them.
 //!
-//! The environment is restricted as follows. The log confirms a write at once, and no other connection reads the stream. The
+//! The environment is restricted as follows. The log confirms a write and an owner at once, and no other connection reads the stream. The
 //! worlds cover both. A frame that arrives is handled at once.
 //!
 //! The oracle knows the numbers of the entries: how many there are, which one the client has, and which one must come

@@ -204,6 +204,7 @@ impl Lifecycle for Alone {
             Input::Delete { .. } => "delete",
             // A session alone does no lookups, which the worlds cover, and its process has no other beside it.
             Input::Found { .. } | Input::NotFound { .. } | Input::Elsewhere { .. } | Input::Lost => return None,
+            Input::Confirmed { .. } | Input::NotConfirmed { .. } => return None,
             Input::Persisted { .. } => "persisted",
             Input::Failed { .. } => "failed",
             Input::Fenced => "fenced",

@@ -93,7 +93,9 @@ pub(crate) const fn counts(input: &Input<u8>) -> &'static str {
         Input::Notify(_) => "LIM-1",
         Input::Drain { .. } => "NODE-2",
         Input::Expired(timer) => guards(*timer),
-        Input::Opened | Input::Close(_) | Input::Gone(_) => "CONN-1",
+        Input::Opened | Input::OpenedByMember | Input::Close(_) | Input::Gone(_) => "CONN-1",
+        Input::Relay { .. } => "OWN-6",
+        Input::RelayOpened | Input::RelayHeard => "LIVE-4",
         Input::Received(_) | Input::Ready { .. } | Input::Tell(_) => "CONN-2",
     }
 }

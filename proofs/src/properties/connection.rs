@@ -15,7 +15,7 @@ use core::time::Duration;
 
 use lockstep_model::auth::{self, Ending, Grant};
 use lockstep_model::connection::{Input, Output};
-use lockstep_model::{Attempt, Bounds, Cause, Code, Control, Frame, Request, Resume, Timer};
+use lockstep_model::{Attempt, Bounds, Cause, Code, Control, Frame, Incarnation, Request, Resume, Timer};
 
 use super::attribution::{guards, protects, tells};
 use super::credential::{Credential, Effect};
@@ -27,6 +27,9 @@ pub(crate) enum Stage {
     Opening,
     Authenticating,
     Attaching,
+    /// The owner's process has not accepted it yet.
+    Relaying,
+    Relayed,
     Live,
     Draining,
     Closing,
@@ -48,6 +51,10 @@ pub(crate) struct Observed {
     spent: u16,
     /// Whether the peer was probed and has not been heard since.
     pub(crate) probing: bool,
+    /// Whether another process relays the connection here.
+    pub(crate) from_member: bool,
+    /// Whether the owner's process of a relayed connection was probed and has not been heard since.
+    pub(crate) owner_probing: bool,
     /// The first cause.
     pub(crate) cause: Option<Cause>,
     /// Whether the close frame has left.
@@ -60,6 +67,7 @@ pub(crate) struct Effects {
     /// Whether the input is taken. A late one changes nothing.
     pub(crate) taken: bool,
     handled: Vec<Request<u8>>,
+    relay: Vec<Incarnation>,
     verify: Vec<(Attempt, u8)>,
     attach: Vec<Grant>,
     closing: Vec<Cause>,
@@ -80,15 +88,22 @@ impl Observed {
         matches!(self.stage, Stage::Live | Stage::Draining)
     }
 
+    /// Whether the peer may be sent anything but the close: a relayed one is probed.
+    const fn sends(&self) -> bool {
+        self.reads() || matches!(self.stage, Stage::Relayed)
+    }
+
     /// The distance from closed, which each effective expiry lowers.
     pub(crate) const fn distance(&self) -> u8 {
         match self.stage {
             Stage::Opening => 7,
             Stage::Authenticating => 6,
             Stage::Attaching => 5,
+            Stage::Relaying => 4,
             Stage::Live if !self.probing => 4,
             Stage::Live => 3,
-            Stage::Draining => 2,
+            Stage::Relayed if !self.probing && !self.owner_probing => 3,
+            Stage::Draining | Stage::Relayed => 2,
             Stage::Closing => 1,
             Stage::Closed => 0,
         }
@@ -106,8 +121,8 @@ impl Observed {
     /// The timer that bounds the stage.
     const fn limit(&self) -> Option<Timer> {
         match self.stage {
-            Stage::Opening | Stage::Authenticating | Stage::Attaching => Some(Timer::Handshake),
-            Stage::Live => Some(Timer::Idle),
+            Stage::Opening | Stage::Authenticating | Stage::Attaching | Stage::Relaying => Some(Timer::Handshake),
+            Stage::Live | Stage::Relayed => Some(Timer::Idle),
             Stage::Draining => Some(Timer::Grace),
             Stage::Closing => Some(Timer::Close),
             Stage::Closed => None,
@@ -117,8 +132,8 @@ impl Observed {
     /// How long the stage may take.
     const fn longest(&self, bounds: &Bounds) -> Duration {
         match self.stage {
-            Stage::Opening | Stage::Authenticating | Stage::Attaching => bounds.handshake,
-            Stage::Live => bounds.idle,
+            Stage::Opening | Stage::Authenticating | Stage::Attaching | Stage::Relaying => bounds.handshake,
+            Stage::Live | Stage::Relayed => bounds.idle,
             Stage::Draining => bounds.grace,
             Stage::Closing | Stage::Closed => bounds.close,
         }
@@ -172,16 +187,26 @@ impl Observed {
         if let Some(stage) = entered {
             (self.stage, self.spent, self.probing) = (stage, 0, false);
         }
+        if let (Some(Stage::Relaying), Input::Relay { owner }) = (entered, input) {
+            // The owner's process verifies the credential, and answers what has arrived.
+            *self = Self { stage: self.stage, ..Self::default() };
+            self.credential.ending = Some(Ending::Abandoned);
+            expected.relay.push(*owner);
+        }
+        self.from_member |= *input == Input::OpenedByMember && entered.is_some();
         expected.arms.extend(effect.arms(bounds));
         let told = self.tells(bounds, input, effect, entered);
         let allowed = self.stage == Stage::Live && *input == Input::Expired(Timer::Allowance);
         if allowed {
             self.spent = 0;
         }
-        let received = matches!(input, Input::Received(_)) && self.stage != Stage::Opening;
-        expected.taken = effect != Effect::Late || entered.is_some() || !told.is_empty() || received || allowed;
-        if *input == Input::Expired(Timer::Idle) && self.stage == Stage::Live {
-            self.probing = true;
+        let received = matches!(input, Input::Received(_)) && !matches!(self.stage, Stage::Opening | Stage::Relaying);
+        let passed = *input == Input::RelayHeard && self.stage == Stage::Relayed;
+        expected.taken =
+            effect != Effect::Late || entered.is_some() || !told.is_empty() || received || passed || allowed;
+        self.owner_probing &= !passed;
+        if *input == Input::Expired(Timer::Idle) && matches!(self.stage, Stage::Live | Stage::Relayed) {
+            (self.probing, self.owner_probing) = (true, self.stage == Stage::Relayed);
             expected.arms.push((Timer::Idle, bounds.idle));
         }
         for control in told {
@@ -193,14 +218,20 @@ impl Observed {
     /// The credential's part of an input.
     fn consult(&mut self, bounds: &Bounds, input: &Input<u8>, expected: &mut Effects) -> Effect {
         let input = match input {
-            _ if self.stage == Stage::Opening => return Effect::Late,
+            _ if matches!(self.stage, Stage::Opening | Stage::Relaying | Stage::Relayed) => return Effect::Late,
             Input::Received(Request::Auth { .. }) => auth::Input::Presented,
             Input::Verdict { attempt, verdict } => auth::Input::Verdict { attempt: *attempt, verdict: *verdict },
             Input::Revoked => auth::Input::Revoked,
             Input::Expired(timer) => auth::Input::Expired(*timer),
-            Input::Opened | Input::Received(_) | Input::Ready { .. } | Input::Tell(_) | Input::Notify(_) => {
-                return Effect::Late;
-            }
+            Input::Opened
+            | Input::OpenedByMember
+            | Input::Received(_)
+            | Input::Ready { .. }
+            | Input::Tell(_)
+            | Input::Notify(_)
+            | Input::Relay { .. }
+            | Input::RelayOpened
+            | Input::RelayHeard => return Effect::Late,
             Input::Drain { .. } | Input::Close(_) | Input::Gone(_) => return Effect::Late,
         };
         let effect = self.credential.feed(bounds, &input);
@@ -220,14 +251,34 @@ impl Observed {
             Input::Received(request) if !matches!(request, Request::Auth { .. }) => match self.stage {
                 Stage::Authenticating | Stage::Attaching => full.then_some(Cause::TooEager),
                 Stage::Live => (used_up && needs_answer(request)).then_some(Cause::Flooding),
-                Stage::Opening | Stage::Draining | Stage::Closing | Stage::Closed => None,
+                Stage::Opening
+                | Stage::Relaying
+                | Stage::Relayed
+                | Stage::Draining
+                | Stage::Closing
+                | Stage::Closed => None,
             },
             Input::Expired(Timer::Handshake) if unknown => Some(Cause::CredentialMissing),
-            Input::Expired(Timer::Handshake) => (self.stage < Stage::Live).then_some(Cause::HandshakeTimeout),
-            Input::Expired(Timer::Idle) => (self.stage == Stage::Live && self.probing).then_some(Cause::HeartbeatLost),
+            Input::Expired(Timer::Handshake) => (self.stage <= Stage::Relaying).then_some(Cause::HandshakeTimeout),
+            Input::Expired(Timer::Idle) => match self.stage {
+                Stage::Live => self.probing.then_some(Cause::HeartbeatLost),
+                Stage::Relayed => (self.probing || self.owner_probing).then_some(Cause::HeartbeatLost),
+                Stage::Opening
+                | Stage::Authenticating
+                | Stage::Attaching
+                | Stage::Relaying
+                | Stage::Draining
+                | Stage::Closing
+                | Stage::Closed => None,
+            },
+            // OWN-6
+            Input::Relay { .. } => (self.stage == Stage::Attaching && self.from_member).then_some(Cause::Moved),
             Input::Expired(Timer::Grace) => (self.stage == Stage::Draining).then_some(Cause::GoingAway),
             Input::Drain { .. } => (self.stage < Stage::Live).then_some(Cause::GoingAway),
             Input::Opened
+            | Input::OpenedByMember
+            | Input::RelayOpened
+            | Input::RelayHeard
             | Input::Received(_)
             | Input::Verdict { .. }
             | Input::Ready { .. }
@@ -249,7 +300,9 @@ impl Observed {
     /// CONN-2: one input leads from each stage to the next.
     fn enters(&self, input: &Input<u8>, effect: Effect) -> Option<Stage> {
         match (self.stage, input) {
-            (Stage::Opening, Input::Opened) => Some(Stage::Authenticating),
+            (Stage::Opening, Input::Opened | Input::OpenedByMember) => Some(Stage::Authenticating),
+            (Stage::Attaching, Input::Relay { .. }) => Some(Stage::Relaying),
+            (Stage::Relaying, Input::RelayOpened) => Some(Stage::Relayed),
             (Stage::Authenticating, _) if matches!(effect, Effect::Granted(..)) => Some(Stage::Attaching),
             (Stage::Attaching, Input::Ready { .. }) => Some(Stage::Live),
             (Stage::Live, Input::Drain { .. }) => Some(Stage::Draining),
@@ -267,6 +320,10 @@ impl Observed {
         }
         let Input::Received(request) = input else { return };
         if self.cause.is_some() || self.stage == Stage::Opening {
+            return;
+        }
+        if matches!(self.stage, Stage::Relaying | Stage::Relayed) {
+            self.probing = false;
             return;
         }
         let is_credential = matches!(request, Request::Auth { .. });
@@ -323,18 +380,22 @@ impl Observed {
                 [Some(ready.clone()), reset.clone()].into_iter().flatten().collect()
             }
             (Input::Drain { successor }, _) if entered.is_some() => vec![Control::GoingAway(*successor)],
-            (Input::Tell(control), _) => vec![control.clone()],
-            (Input::Notify(payload), _) if self.outbox.len() < bounds.outbox / 2 => vec![Control::Notice(*payload)],
-            (Input::Expired(Timer::Idle), _) if self.stage == Stage::Live => vec![Control::Probe],
+            (Input::Tell(control), _) if self.reads() => vec![control.clone()],
+            (Input::Notify(payload), _) if self.reads() && self.outbox.len() < bounds.outbox / 2 => {
+                vec![Control::Notice(*payload)]
+            }
+            (Input::Expired(Timer::Idle), _) if matches!(self.stage, Stage::Live | Stage::Relayed) => {
+                vec![Control::Probe]
+            }
             _ => Vec::new(),
         };
-        if self.reads() { told } else { Vec::new() }
+        if self.sends() { told } else { Vec::new() }
     }
 
     /// A frame takes the place of an older one that it makes obsolete. LIM-1: a peer that lets its outbox overflow is
     /// too slow.
     fn say(&mut self, bounds: &Bounds, control: Control<u8>, expected: &mut Effects) {
-        if !self.reads() {
+        if !self.sends() {
             return;
         }
         let news = matches!(control, Control::Mode(_) | Control::Probe | Control::AuthExpiring | Control::GoingAway(_));
@@ -356,7 +417,7 @@ impl Observed {
 
     /// Takes the frame that is pulled next, if there is one.
     pub(crate) fn pull(&mut self) -> Option<Frame<u8>> {
-        if self.reads() && !self.outbox.is_empty() {
+        if self.sends() && !self.outbox.is_empty() {
             return Some(Frame::Control(self.outbox.remove(0)));
         }
         let frame = self.cause.filter(|_| self.stage == Stage::Closing && !self.told);
@@ -378,6 +439,7 @@ impl Effects {
                 }
                 Output::Disarm(timer) => seen.arms.retain(|(armed, _)| armed != timer),
                 Output::Attach(grant) => seen.attach.push(*grant),
+                Output::Relay { owner } => seen.relay.push(*owner),
                 Output::Handle(request) => seen.handled.push(request.clone()),
                 Output::Wake => seen.wakes = true,
                 Output::Closing(cause) => seen.closing.push(*cause),
@@ -396,6 +458,7 @@ impl Effects {
             (self.closing != seen.closing).then(|| self.closing.first().filter(|_| stays).map_or("CONN-1", protects)),
             (self.closed != seen.closed).then_some("CONN-1"),
             (self.handled != seen.handled).then_some("CONN-2"),
+            (self.relay != seen.relay).then_some("OWN-6"),
             (self.verify != seen.verify || self.attach != seen.attach).then_some(self.trust.unwrap_or("AUTH-3")),
             self.news.filter(|_| !seen.wakes),
             arm.map(|(timer, _)| guards(*timer)),

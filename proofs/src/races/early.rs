@@ -158,7 +158,7 @@ impl Model for SocketModel {
             }
             State::Live { .. } => &[Timer::Idle],
             State::Closing { .. } => &[Timer::Close],
-            State::Opening | State::Draining | State::Closed { .. } => &[],
+            State::Opening | State::Draining | State::Relayed { .. } | State::Closed { .. } => &[],
         };
         if state.dead || state.connection.is_closing() {
             steps.extend(timers.iter().map(|timer| Step::Expire(*timer)));

@@ -290,6 +290,8 @@ impl Machines {
                     self.sessions.remove(&(user, generation));
                 }
                 Output::Restore { .. }
+                | Output::Confirm { .. }
+                | Output::Relay { .. }
                 | Output::Verify { .. }
                 | Output::Send { .. }
                 | Output::Wake { .. }

@@ -179,6 +179,7 @@ pub(super) fn observe(manager: &Manager, kept: Option<&Path>) {
                     State::Opening
                     | State::Authenticating { .. }
                     | State::Attaching { .. }
+                    | State::Relayed { .. }
                     | State::Closing { .. }
                     | State::Closed { .. } => attaching += 1,
                 }

@@ -46,9 +46,15 @@ impl<P> Item for Input<P> {
             Self::Gone(_) => Some(2),
             Self::Revoked => Some(3),
             Self::Drain { .. } => Some(4),
-            Self::Opened => Some(5),
+            Self::Opened | Self::OpenedByMember => Some(5),
             Self::Expired(timer) => Some(0x40 + *timer as u8),
-            Self::Received(_) | Self::Ready { .. } | Self::Tell(_) | Self::Notify(_) => None,
+            Self::Received(_)
+            | Self::Ready { .. }
+            | Self::Tell(_)
+            | Self::Notify(_)
+            | Self::Relay { .. }
+            | Self::RelayOpened
+            | Self::RelayHeard => None,
         }
     }
 
@@ -62,6 +68,10 @@ impl<P> Item for Input<P> {
                 | Self::Revoked
                 | Self::Drain { .. }
                 | Self::Opened
+                | Self::OpenedByMember
+                | Self::Relay { .. }
+                | Self::RelayOpened
+                | Self::RelayHeard
                 | Self::Expired(_)
                 | Self::Received(_)
                 | Self::Ready { .. }
@@ -133,6 +143,16 @@ impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
         match self.location {
             Location::Closed(cause) => Some(cause),
             Location::Unattached(_) | Location::Attached(_) | Location::Moving => None,
+        }
+    }
+
+    /// Whether the cause of the close is chosen, as far as this task knows.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        match &self.location {
+            Location::Unattached(connection) => connection.is_closing(),
+            Location::Closed(_) => true,
+            Location::Attached(_) | Location::Moving => false,
         }
     }
 
@@ -282,7 +302,7 @@ impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
         }
     }
 
-    /// Keeps a connection that its session has released. It is closing, and has no credential.
+    /// Keeps a connection that its session has released. It is closing or relayed, and has no credential.
     fn released(&mut self, connection: Box<Connection<P>>) {
         self.location = Location::Unattached(connection);
         self.contents.signal = true;

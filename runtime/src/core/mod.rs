@@ -277,6 +277,15 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
         let _ = self.steer_and_tell(node::Input::SessionQuiet);
     }
 
+    /// Ends every session, because the process has lost its lease: nothing more is shown to any client.
+    pub fn lose(&self) {
+        for slot in self.sessions.all() {
+            self.with_session(&slot, |session| {
+                let _ = session.step(session::Input::Lost);
+            });
+        }
+    }
+
     fn steer_and_tell(&self, input: node::Input) -> Handled {
         let (handled, mut told) = self.shared.admission.steer(self.bounds(), input, self.effects());
         while !told.0.is_empty() {

@@ -9,14 +9,16 @@ use core::future::Future;
 use core::pin::pin;
 use core::task::{Context, Poll};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use lockstep_model::connection::Input;
+use lockstep_model::connection::{Input, Origin};
 use lockstep_model::{Cause, ConnectionId, Control, Frame, Request, Resume};
 use metrics::Histogram;
 use tracing::Instrument;
+use tungstenite::Utf8Bytes;
 
+use super::relay::{self, Progress, Relay, Target};
 use super::{Core, Shared};
 use crate::core::{ConnectionHandle, NotAdmitted};
 use crate::payload::{Payload, Token};
@@ -44,13 +46,15 @@ pub struct Opening {
     pub resume: Resume,
     /// The agent's name in legacy frames; `None` for the manager's.
     pub agent_name: Option<Arc<str>>,
+    /// Whether a client has connected, or another process relays a client's connection.
+    pub origin: Origin,
 }
 
 impl Opening {
     /// Frames of this codec, no credential, and the default place to start reading.
     #[must_use]
     pub fn new(codec: Codec) -> Self {
-        Self { codec, credential: None, resume: Resume::default(), agent_name: None }
+        Self { codec, credential: None, resume: Resume::default(), agent_name: None, origin: Origin::Client }
     }
 }
 
@@ -90,7 +94,8 @@ async fn open<S: Socket>(
             // The cause is counted as for a connection that was admitted.
             instruments.refused.of(cause).increment(1);
             // No machine bounds how long the peer may take, so the time for closing is taken from the bounds.
-            let _ = tokio::time::timeout(core.bounds().close, refuse(socket, opening.codec, cause)).await;
+            let close = close(opening.codec, opening.origin, cause);
+            let _ = tokio::time::timeout(core.bounds().close, refuse(socket, close)).await;
             None
         }
         Err(NotAdmitted::InUse) => None,
@@ -113,20 +118,18 @@ impl Drop for Forget {
     }
 }
 
-/// The close frame, as clients of the codec know it.
-const fn close(codec: Codec, cause: Cause) -> Outgoing {
-    match codec {
-        Codec::V1 => Outgoing::Close(cause),
-        Codec::Legacy => Outgoing::LegacyClose(cause),
+/// The close frame, as clients of the codec know it. A member translates it for its client.
+const fn close(codec: Codec, origin: Origin, cause: Cause) -> Outgoing {
+    match (codec, origin) {
+        (Codec::V1, _) | (Codec::Legacy, Origin::Member) => Outgoing::Close(cause),
+        (Codec::Legacy, Origin::Client) => Outgoing::LegacyClose(cause),
     }
 }
 
 /// Tells a refused peer the cause, and waits for it to leave.
-async fn refuse<S: Socket>(socket: impl Future<Output = Option<S>>, codec: Codec, cause: Cause) {
+async fn refuse<S: Socket>(socket: impl Future<Output = Option<S>>, close: Outgoing) {
     let Some(mut socket) = socket.await else { return };
-    if socket.send(close(codec, cause)).is_ok()
-        && core::future::poll_fn(|context| socket.poll_flush(context)).await.is_ok()
-    {
+    if socket.send(close).is_ok() && core::future::poll_fn(|context| socket.poll_flush(context)).await.is_ok() {
         while !matches!(core::future::poll_fn(|context| socket.poll_receive(context)).await, Incoming::Gone(_)) {}
     }
 }
@@ -157,13 +160,21 @@ async fn open_admitted<S: Socket>(
         peer.names_agent(name);
     }
     peer.resumes(&opening.resume);
-    let _ = handle.step(Input::Opened);
+    let _ = handle.step(match opening.origin {
+        Origin::Client => Input::Opened,
+        Origin::Member => Input::OpenedByMember,
+    });
     if let Some(token) = opening.credential {
         let request = Request::Auth { token: Payload::Token(token), resume: peer.presents() };
         let _ = handle.step(Input::Received(request));
     }
     let age = core.effects().instruments.event_age.clone();
+    let driver = core.effects();
+    let relay = driver.membership.is_some().then(|| Box::new(Relay::new(driver.instruments.relays.clone())));
     Some(Box::new(ConnectionTask {
+        core: Arc::clone(core),
+        origin: opening.origin,
+        relay,
         handle,
         socket,
         peer,
@@ -186,6 +197,10 @@ fn reconnect_pause(grace: Duration) -> u64 {
 
 /// The state of a connection's task.
 struct ConnectionTask<S> {
+    core: Arc<Core>,
+    origin: Origin,
+    /// `None` for a connection that is live, or of a process that has its log to itself.
+    relay: Option<Box<Relay>>,
     handle: ConnectionHandle<Payload, super::Driver>,
     socket: S,
     peer: Peer,
@@ -209,12 +224,16 @@ impl<S: Socket> ConnectionTask<S> {
             self.write(context);
             let notified = self.handle.poll(context).is_ready();
             self.pullable |= notified;
+            if self.handle.is_closing() {
+                self.relay = None;
+            }
+            let passed = self.pass(context);
             let read = self.read(context);
             if self.handle.closed().is_some() {
                 return Poll::Ready(());
             }
             // The inbox and the socket were polled after the last write, so a write leaves nothing to do.
-            if !(notified || read) {
+            if !(notified || passed || read) {
                 return Poll::Pending;
             }
         }
@@ -224,6 +243,9 @@ impl<S: Socket> ConnectionTask<S> {
 
     /// Flushes, and writes batches until the socket is full or there is nothing to pull.
     fn write(&mut self, context: &mut Context<'_>) {
+        if let Some(membership) = &self.core.effects().membership {
+            membership.check(&self.core);
+        }
         while self.flushing || self.pullable {
             if self.flushing {
                 match self.socket.poll_flush(context) {
@@ -249,6 +271,8 @@ impl<S: Socket> ConnectionTask<S> {
                 self.peer.identify(subject);
                 tracing::Span::current().record("user", user.0);
                 self.shared.arrivals.notify_waiters();
+                self.relay = None;
+                drop(self.shared.take_credential());
                 tracing::debug!("live");
             }
             if let Frame::Event(entry) = &frame
@@ -260,9 +284,14 @@ impl<S: Socket> ConnectionTask<S> {
                 Frame::Close(cause) => {
                     // A socket ends its side when it is read after this.
                     self.drained = false;
-                    close(self.peer.codec(), *cause)
+                    close(self.peer.codec(), self.origin, *cause)
                 }
-                Frame::Control(Control::Probe) => Outgoing::Ping,
+                Frame::Control(Control::Probe) => {
+                    if let Some(relay) = &mut self.relay {
+                        relay.send(Outgoing::Ping);
+                    }
+                    Outgoing::Ping
+                }
                 Frame::Control(_) | Frame::Event(_) => match self.peer.encode(&frame) {
                     Some(text) => Outgoing::Text(text),
                     None => continue,
@@ -286,18 +315,73 @@ impl<S: Socket> ConnectionTask<S> {
             if self.handle.closed().is_some() {
                 return true;
             }
+            if self.relay.as_mut().is_some_and(|relay| relay.is_begun() && !relay.poll_ready(context)) {
+                return message > 0;
+            }
             let Poll::Ready(incoming) = self.socket.poll_receive(context) else {
                 self.drained = true;
                 return message > 0;
             };
-            let _ = self.handle.step(match incoming {
-                Incoming::Text(text) => Input::Received(self.peer.decode(&text)),
+            let input = match incoming {
+                Incoming::Text(text) => self.received(text),
                 Incoming::Binary(_) => Input::Received(Request::Violation(Cause::UnsupportedData)),
                 Incoming::Alive => Input::Received(Request::Pong),
                 Incoming::Violation(cause) => Input::Received(Request::Violation(cause)),
                 Incoming::Gone(cause) => Input::Gone(cause),
-            });
+            };
+            let _ = self.handle.step(input);
         }
+        true
+    }
+
+    /// What a text frame is for the machine. It is passed on, or kept, if the connection is or may be relayed.
+    fn received(&mut self, text: Utf8Bytes) -> Input<Payload> {
+        let Some(relay) = &mut self.relay else { return Input::Received(self.peer.decode(&text)) };
+        if relay.is_begun() {
+            relay.send(Outgoing::Text(text));
+            return Input::Received(Request::Pong);
+        }
+        let request = self.peer.decode(&text);
+        if !matches!(request, Request::Auth { .. }) {
+            relay.keep(text);
+        }
+        Input::Received(request)
+    }
+
+    /// Passes on what the owner's process has sent, if the connection is relayed. Returns whether there was something.
+    fn pass(&mut self, context: &mut Context<'_>) -> bool {
+        let (Some(relay), Some(owner)) = (&mut self.relay, self.shared.relay.get()) else { return false };
+        if self.flushing {
+            return false;
+        }
+        if !relay.is_begun() {
+            let (codec, resume) = (self.peer.codec(), self.peer.begins());
+            let target = Target { owner: *owner, codec, resume, credential: self.shared.take_credential() };
+            let driver = self.core.effects();
+            let Some(membership) = &driver.membership else { return false };
+            let opening = relay::open(membership.cluster().clone(), Arc::clone(&driver.log), driver.limits, target);
+            let (began, took) = (Instant::now(), driver.instruments.relay_open.clone());
+            relay.begin(opening.inspect(move |_| took.record(began.elapsed())));
+        }
+        let mut frames = Vec::new();
+        let progress = relay.poll(context, FRAMES, &mut frames);
+        for text in frames {
+            if self.socket.send(Outgoing::Text(text)).is_err() {
+                self.lost();
+                return true;
+            }
+            self.flushing = true;
+        }
+        let input = match progress {
+            Progress::None => return false,
+            Progress::Opened => {
+                self.core.effects().instruments.relayed.increment(1);
+                Input::RelayOpened
+            }
+            Progress::Heard => Input::RelayHeard,
+            Progress::Ended(cause) => Input::Close(cause),
+        };
+        let _ = self.handle.step(input);
         true
     }
 

@@ -5,7 +5,7 @@
 
 use lockstep_model::run::{Kind, Reason, Received, ToolEnd};
 use lockstep_model::{Cause, MessageId, PartId, PauseId, ThreadId, ToolId, Verdict};
-use metrics::{Counter, Histogram, counter, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::wire::event_type;
 
@@ -13,6 +13,10 @@ use crate::wire::event_type;
 pub(super) struct Instruments {
     pub(super) admitted: Counter,
     pub(super) refused: ByCause,
+    pub(super) relayed: Counter,
+    /// The connections that are relayed now.
+    pub(super) relays: Gauge,
+    pub(super) relay_open: Histogram,
     pub(super) closed: ByCause,
     pub(super) events: ByType,
     pub(super) runs: Counter,
@@ -30,6 +34,9 @@ impl Instruments {
         Self {
             admitted: counter!("lockstep_connections_admitted_total"),
             refused: ByCause::new("lockstep_connections_refused_total"),
+            relayed: counter!("lockstep_connections_relayed_total"),
+            relays: gauge!("lockstep_relays"),
+            relay_open: histogram!("lockstep_relay_open_seconds"),
             closed: ByCause::new("lockstep_connections_closed_total"),
             events: ByType::new("lockstep_events_total"),
             runs: counter!("lockstep_runs_launched_total"),

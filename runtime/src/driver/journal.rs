@@ -17,7 +17,7 @@ use std::time::Duration;
 use lockstep_model::run::Kind;
 use lockstep_model::session;
 use lockstep_model::stream::Snapshot;
-use lockstep_model::{Attempt, BatchId, Entry, Event, Generation, Handled, Offset, Tenure, UserId};
+use lockstep_model::{Attempt, BatchId, Entry, Event, Generation, Handled, Incarnation, Offset, Tenure, UserId};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -25,6 +25,7 @@ use self::queue::{Batch, Job, Last, Pushed, Queue, Work};
 
 use super::Core;
 use super::instruments::Instruments;
+use super::membership::Membership;
 use crate::log::guarded::Guarded;
 use crate::log::{Acquired, Conversations, Held, Log, LogError, Written};
 use crate::payload::{Payload, Record, thread_id};
@@ -39,11 +40,18 @@ pub(super) struct Journal {
     runtime: Handle,
     queues: Sharded<UserId, Queue>,
     instruments: Arc<Instruments>,
+    membership: Option<Arc<Membership>>,
 }
 
 impl Journal {
-    pub(super) fn new(core: Weak<Core>, log: Arc<Guarded>, instruments: Arc<Instruments>, shards: usize) -> Self {
-        Self { core, log, runtime: Handle::current(), queues: Sharded::new(shards), instruments }
+    pub(super) fn new(
+        core: Weak<Core>,
+        log: Arc<Guarded>,
+        membership: Option<Arc<Membership>>,
+        instruments: Arc<Instruments>,
+        shards: usize,
+    ) -> Self {
+        Self { core, log, runtime: Handle::current(), queues: Sharded::new(shards), instruments, membership }
     }
 
     /// Acquires the user, and restores the stream.
@@ -53,6 +61,17 @@ impl Journal {
             queue.written.clear();
             queue.work.push_back(Work::Restore { generation, attempt });
         });
+    }
+
+    /// Writes nothing under the tenure, to learn whether it is still the newest.
+    pub(super) fn confirm(
+        self: &Arc<Self>,
+        user: UserId,
+        (generation, attempt): (Generation, Attempt),
+        tenure: Tenure,
+        after: Offset,
+    ) {
+        self.push(user, |queue| queue.work.push_back(Work::Confirm { generation, attempt, tenure, after }));
     }
 
     pub(super) fn write(
@@ -156,6 +175,13 @@ impl Journal {
             Job::Append { batch, tenure, after, events } => {
                 self.append(user, batch, tenure, after, events, last).await;
             }
+            Job::Confirm { generation, attempt, tenure, after } => {
+                let input = match self.log.append(user, tenure, after, Vec::new()).await {
+                    Ok(_) => session::Input::Confirmed { attempt },
+                    Err(error) => final_input(user, &error).unwrap_or(session::Input::NotConfirmed { attempt }),
+                };
+                let _ = self.tell(user, generation, input);
+            }
             Job::Trim { tenure, through } => {
                 if let Err(error) = self.log.trim(user, tenure, through).await {
                     // The next trim includes this one.
@@ -178,8 +204,10 @@ impl Journal {
     }
 
     async fn restore_stream(&self, user: UserId, generation: Generation, attempt: Attempt) {
+        // A log that one process has to itself does not ask who acquires.
+        let who = self.membership.as_ref().map_or(Incarnation(0), |membership| membership.incarnation());
         let held = async {
-            let tenure = match self.log.acquire(user, lockstep_model::Incarnation(1)).await? {
+            let tenure = match self.log.acquire(user, who).await? {
                 Acquired::Owner(tenure) => tenure,
                 Acquired::Elsewhere(owner) => return Ok(Err(owner)),
             };

@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 pub const MAGIC: [u8; 8] = *b"LOCKSTEP";
 
 /// The version of the format.
-pub const VERSION: u16 = 9;
+pub const VERSION: u16 = 10;
 
 /// Bytes before the first frame of a file.
 pub const PREFIX: usize = 10;
@@ -349,6 +349,8 @@ impl fmt::Display for Record {
                     session::Input::Found { .. }
                     | session::Input::NotFound { .. }
                     | session::Input::NotRestored { .. }
+                    | session::Input::Confirmed { .. }
+                    | session::Input::NotConfirmed { .. }
                     | session::Input::Connection { .. }
                     | session::Input::Pull { .. }
                     | session::Input::Run { .. }

@@ -8,15 +8,16 @@ use core::time::Duration;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tungstenite::protocol::Role;
 
 use super::stream::Stream;
 use super::{Limits, WebSocket};
 use crate::upgrade::{NotUpgraded, handshake};
 
 /// The most bytes of a request's head.
-const MAX_HEAD: usize = 16 * 1024;
+pub(super) const MAX_HEAD: usize = 16 * 1024;
 /// The most fields of a request's head.
-const MAX_FIELDS: usize = 64;
+pub(super) const MAX_FIELDS: usize = 64;
 /// How long a refused peer may take to read the response.
 const PARTING: Duration = Duration::from_secs(1);
 /// Bytes that a refused peer may still send meanwhile.
@@ -84,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// The server side of an upgraded connection of which some bytes were already read.
     pub(crate) fn begun(io: S, frames: Vec<u8>, limits: &Limits) -> Self {
-        Self::over(Stream::new(io, frames, limits), limits)
+        Self::over(Stream::new(io, frames, limits), Role::Server, limits)
     }
 }
 
@@ -112,7 +113,7 @@ async fn request(io: &mut (impl AsyncRead + Unpin)) -> Result<(HeaderValue, Vec<
 }
 
 /// Returns the end of the empty line that ends a head.
-fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
+pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let found =
         |end: &[u8]| bytes[from..].windows(end.len()).position(|window| window == end).map(|at| from + at + end.len());
     match (found(b"\n\r\n"), found(b"\n\n")) {

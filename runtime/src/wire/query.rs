@@ -48,6 +48,20 @@ pub fn resume_from_query(query: &str) -> Result<Resume, InvalidQuery> {
     resume(query).map_err(InvalidQuery)
 }
 
+/// Writes the query that names this starting place. A place that the first frame names is not in it.
+pub(crate) fn query_of(resume: &Resume) -> String {
+    let mut query = match resume.from {
+        frame::ReadFrom::Unread | frame::ReadFrom::Deferred => "from=unread".to_owned(),
+        frame::ReadFrom::Latest => "from=latest".to_owned(),
+        frame::ReadFrom::Earliest => "from=earliest".to_owned(),
+        frame::ReadFrom::After(Position { epoch, offset }) => format!("epoch={}&offset={}", epoch.0, offset.0),
+    };
+    if let Some(replaces) = resume.replaces {
+        query.push_str(&format!("&replaces={}", super::hex(replaces.0)));
+    }
+    query
+}
+
 fn resume(query: &str) -> Result<Resume, &'static str> {
     let (mut epoch, mut offset, mut from, mut replaces) = (None, None, None, None);
     for parameter in query.split('&') {

@@ -4,6 +4,7 @@ mod acked;
 mod agents;
 mod agui;
 mod auth;
+mod cluster;
 mod config;
 mod context;
 mod directory;

@@ -50,6 +50,7 @@ impl Effects<u8> for Recorder {
                 lock(&self.0).push(output);
             }
             gateway::Output::Session { .. }
+            | gateway::Output::Relay { .. }
             | gateway::Output::Leaving
             | gateway::Output::Arm(..)
             | gateway::Output::Disarm(..)

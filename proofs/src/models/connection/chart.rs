@@ -1,7 +1,7 @@
 //! The names of a connection's phases and inputs.
 
 use lockstep_model::auth::Verdict;
-use lockstep_model::connection::{Input, State as Stage};
+use lockstep_model::connection::{Input, Relay, State as Stage};
 use lockstep_model::{Handled, Request, Timer, UserId};
 
 use super::{Action, Socket, State};
@@ -9,12 +9,13 @@ use crate::engine::proof::{Lifecycle, Outcome};
 
 impl Lifecycle for Socket {
     fn phases(&self) -> &'static [&'static str] {
-        &["opening", "authenticating", "attaching", "live", "draining", "closing", "closed"]
+        &["opening", "authenticating", "attaching", "live", "draining", "relaying", "relayed", "closing", "closed"]
     }
 
     fn inputs(&self) -> &'static [&'static str] {
         &[
             "opened",
+            "opened by a member",
             "auth",
             "message or cancel",
             "ping",
@@ -29,6 +30,9 @@ impl Lifecycle for Socket {
             "ready",
             "tell",
             "notify",
+            "owned elsewhere",
+            "relay opened",
+            "owner heard",
             "revoked",
             "drain",
             "close",
@@ -52,6 +56,8 @@ impl Lifecycle for Socket {
             Stage::Attaching { .. } => "attaching",
             Stage::Live { .. } => "live",
             Stage::Draining => "draining",
+            Stage::Relayed { relay: Relay::Opening, .. } => "relaying",
+            Stage::Relayed { relay: Relay::Open { .. }, .. } => "relayed",
             Stage::Closing { .. } => "closing",
             Stage::Closed { .. } => "closed",
         }
@@ -61,6 +67,10 @@ impl Lifecycle for Socket {
         let Action::Hear(input, stale) = action else { return None };
         Some(match input {
             Input::Opened => "opened",
+            Input::OpenedByMember => "opened by a member",
+            Input::Relay { .. } => "owned elsewhere",
+            Input::RelayOpened => "relay opened",
+            Input::RelayHeard => "owner heard",
             Input::Received(Request::Auth { .. }) => "auth",
             Input::Received(
                 Request::Message { .. }

@@ -162,7 +162,9 @@ impl State {
                 self.expect(over.is_none_or(|reader| !reader.armed), "CONN-3");
             }
             Output::Send { connection, frame } => self.receive(model, connection, &frame),
+            Output::Confirm { attempt, .. } => self.feed(model, Input::Confirmed { attempt }),
             Output::Restore { .. }
+            | Output::Relay { .. }
             | Output::Verify { .. }
             | Output::Lookup { .. }
             | Output::Trim { .. }

@@ -256,6 +256,8 @@ impl State {
                 Output::Trim { through, .. } => seen.trimmed = Some(through.0),
                 Output::Read { through, .. } => self.expect(through.0 <= self.events, "STR-1"),
                 Output::Verify { .. }
+                | Output::Confirm { .. }
+                | Output::Relay { .. }
                 | Output::Lookup { .. }
                 | Output::Send { .. }
                 | Output::Launch { .. }

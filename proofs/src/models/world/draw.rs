@@ -205,6 +205,14 @@ pub fn output(world: &World, output: &Output<Payload>) -> Option<Drawing> {
         Output::Session { output: SessionOutput::Restore { .. }, .. } => {
             Some(arrow(Lifeline::Session, Lifeline::Log, "restore the stream"))
         }
+        Output::Session { output: SessionOutput::Confirm { .. }, .. } => {
+            Some(arrow(Lifeline::Session, Lifeline::Log, "confirm the owner"))
+        }
+        Output::Relay { connection, owner } => Some(arrow(
+            Lifeline::Session,
+            Lifeline::Connection,
+            format!("{} is served by process {:x}", name(*connection), owner.0),
+        )),
         Output::Session { output: SessionOutput::Write { event, .. }, .. } => {
             Some(arrow(Lifeline::Session, Lifeline::Log, format!("write {}", kind_label(event.kind))))
         }

@@ -160,6 +160,8 @@ impl World {
                     }
                 }
             }
+            // No other process owns a user of this one.
+            gateway::Output::Relay { .. } => self.violated("OWN-6"),
             gateway::Output::Closed { connection, cause } => {
                 self.check_closed(setup, connection, cause);
                 self.verifier.retain(|asked| asked.connection != connection);
@@ -198,6 +200,8 @@ impl World {
                 self.log(index).restore = Some((session, attempt));
                 self.check_successor(setup, user, session, attempt);
             }
+            // No client knows more than this log, so there is nothing to confirm.
+            SessionOutput::Confirm { .. } => self.violated("OWN-3"),
             SessionOutput::Lookup { connection, attempt, lookup } => {
                 self.seek(index, session, connection, attempt, lookup);
             }

@@ -72,6 +72,7 @@ pub(super) enum Pushed {
 
 pub(super) enum Work {
     Restore { generation: Generation, attempt: Attempt },
+    Confirm { generation: Generation, attempt: Attempt, tenure: Tenure, after: Offset },
     Write { batch: Batch, tenure: Tenure, after: Offset, event: Event<Payload> },
     Trim { tenure: Tenure, through: Offset },
     Read { tenure: Tenure, through: Offset },
@@ -81,6 +82,7 @@ pub(super) enum Work {
 /// Work that is done in one call of the log.
 pub(super) enum Job {
     Restore { generation: Generation, attempt: Attempt },
+    Confirm { generation: Generation, attempt: Attempt, tenure: Tenure, after: Offset },
     Append { batch: Batch, tenure: Tenure, after: Offset, events: Vec<Written> },
     Trim { tenure: Tenure, through: Offset },
     Read { tenure: Tenure, through: Offset },
@@ -91,7 +93,7 @@ impl Job {
     /// Whether a session waits for this job.
     pub(super) const fn is_awaited(&self) -> bool {
         match self {
-            Self::Restore { .. } | Self::Append { .. } => true,
+            Self::Restore { .. } | Self::Confirm { .. } | Self::Append { .. } => true,
             Self::Trim { .. } | Self::Read { .. } | Self::Release { .. } => false,
         }
     }
@@ -204,6 +206,9 @@ impl Queue {
         loop {
             return Some(match self.work.pop_front()? {
                 Work::Restore { generation, attempt } => Job::Restore { generation, attempt },
+                Work::Confirm { generation, attempt, tenure, after } => {
+                    Job::Confirm { generation, attempt, tenure, after }
+                }
                 Work::Release { tenure } => Job::Release { tenure },
                 Work::Trim { tenure, through } => {
                     let mut through = through;

@@ -115,6 +115,7 @@ impl SequentialSpec for Sequential {
                     | gateway::Output::Verify { .. }
                     | gateway::Output::Wake { .. }
                     | gateway::Output::Closed { .. }
+                    | gateway::Output::Relay { .. }
                     | gateway::Output::Session { .. }
                     | gateway::Output::Probe
                     | gateway::Output::Leaving

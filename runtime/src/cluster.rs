@@ -1,0 +1,120 @@
+//! Several processes that share a log and serve as one.
+//!
+//! Each user has one owner: the process that has acquired the user in the log, which alone runs the user's session. A
+//! connection may land on any process. If its user has another owner, it is *relayed* there, one hop: the process that
+//! accepted it opens a WebSocket to the owner, hands over the client's credential and place in the stream, and from then
+//! on passes text frames in both directions, without decoding them. To the machines a relay is a part of the network.
+//!
+//! | part | what it does |
+//! | --- | --- |
+//! | [`Members`](crate::log::Members) | the log's side: leases, and where a member is reached |
+//! | [`Cluster`] | this process's side: its address, the cluster's key, the times of a lease |
+//! | [`Manager::upgrade_member`](crate::Manager::upgrade_member) | accepts connections that other members relay |
+//!
+//! # Security
+//!
+//! Members know each other by a shared key, which each relayed connection presents, and what they exchange is not
+//! encrypted: credentials, messages and answers. Let the address be one of a private network. The key does not replace
+//! the client's credential: the owner verifies that, too.
+
+use core::fmt;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{HeaderMap, HeaderName};
+use lockstep_model::member::Limits;
+use sha2::{Digest, Sha256};
+
+use crate::payload::Token;
+
+/// The path that members connect to.
+pub const PATH: &str = "/lockstep/member";
+
+/// The header with the cluster's key, in base64url.
+pub(crate) const KEY: HeaderName = HeaderName::from_static("lockstep-cluster-key");
+
+/// The header with the client's credential, in base64url.
+pub(crate) const CREDENTIAL: HeaderName = HeaderName::from_static("lockstep-credential");
+
+/// The fewest bytes of a cluster's key.
+pub const MIN_KEY: usize = 32;
+
+/// How this process takes part in a cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    pub(crate) address: Arc<str>,
+    pub(crate) limits: Limits,
+    key: Arc<Key>,
+}
+
+struct Key {
+    /// As the header has it.
+    text: String,
+    digest: [u8; 32],
+}
+
+/// The key is too short to be secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShortKey;
+
+impl fmt::Display for ShortKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a cluster's key must have at least {MIN_KEY} bytes")
+    }
+}
+
+impl core::error::Error for ShortKey {}
+
+impl Cluster {
+    /// A member that others reach at `address` (`host:port`), in a cluster with this key.
+    ///
+    /// # Errors
+    ///
+    /// [`ShortKey`].
+    pub fn new(address: &str, key: &[u8]) -> Result<Self, ShortKey> {
+        if key.len() < MIN_KEY {
+            return Err(ShortKey);
+        }
+        let text = URL_SAFE_NO_PAD.encode(key);
+        let key = Key { digest: Sha256::digest(text.as_bytes()).into(), text };
+        Ok(Self { address: Arc::from(address), limits: Limits::DEFAULT, key: Arc::new(key) })
+    }
+
+    /// Sets the times of a lease, [`Limits::DEFAULT`] unless set. All members must have the same.
+    #[must_use]
+    pub const fn lease(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The key, as the header has it.
+    pub(crate) fn key(&self) -> &str {
+        &self.key.text
+    }
+
+    /// Whether a request comes from a member. Digests are compared, so the time tells nothing of the key.
+    pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
+        let mut keys = headers.get_all(KEY).iter();
+        let presented = keys.next().map(|key| <[u8; 32]>::from(Sha256::digest(key.as_bytes())));
+        presented == Some(self.key.digest) && keys.next().is_none()
+    }
+}
+
+impl fmt::Debug for Cluster {
+    /// Omits the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("address", &self.address).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// A credential as it is passed on.
+pub(crate) fn encoded(credential: &Token) -> String {
+    URL_SAFE_NO_PAD.encode(credential.expose())
+}
+
+/// The credential of a relayed connection.
+pub(crate) fn credential(headers: &HeaderMap) -> Option<Token> {
+    let bytes = URL_SAFE_NO_PAD.decode(headers.get(CREDENTIAL)?).ok()?;
+    String::from_utf8(bytes).ok().map(|token| Token::new(&token))
+}

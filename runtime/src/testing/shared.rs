@@ -1,0 +1,189 @@
+//! A log in memory that several managers of one process share, as processes share a log elsewhere.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lockstep_model::{Incarnation, Offset, Tenure, UserId};
+use tokio::time::Instant;
+
+use crate::log::members::Member;
+use crate::log::{Acquired, Conversations, Held, Log, LogError, Members, MemoryLog, Written};
+use crate::sync::lock;
+use crate::verify::BoxFuture;
+
+/// Streams, owners and leases in memory. Clones are handles to the same log. Leases follow tokio's clock.
+#[derive(Clone, Debug, Default)]
+pub struct SharedLog {
+    log: Arc<MemoryLog>,
+    owners: Arc<Mutex<Owners>>,
+}
+
+#[derive(Debug, Default)]
+struct Owners {
+    of: BTreeMap<UserId, (Incarnation, Tenure)>,
+    leases: BTreeMap<Incarnation, Lease>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    address: Arc<str>,
+    /// `None` if it has departed.
+    ends: Option<Instant>,
+}
+
+impl Lease {
+    fn left(&self) -> Option<Duration> {
+        self.ends?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+}
+
+impl Owners {
+    fn lives(&self, who: Incarnation) -> bool {
+        self.leases.get(&who).is_some_and(|lease| lease.left().is_some())
+    }
+}
+
+fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
+    Box::pin(core::future::ready(value))
+}
+
+impl SharedLog {
+    /// An empty log.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ends a lease at once, as if its process could not renew it in time.
+    pub fn expire(&self, who: Incarnation) {
+        if let Some(lease) = lock(&self.owners).leases.get_mut(&who) {
+            lease.ends = None;
+        }
+    }
+
+    /// The user's owner, if it has one.
+    #[must_use]
+    pub fn owner(&self, user: UserId) -> Option<Incarnation> {
+        lock(&self.owners).of.get(&user).map(|(owner, _)| *owner)
+    }
+}
+
+impl Log for SharedLog {
+    fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>> {
+        self.log.user(subject)
+    }
+
+    fn subject(&self, user: UserId) -> BoxFuture<'_, Result<Arc<str>, LogError>> {
+        self.log.subject(user)
+    }
+
+    fn acquire(&self, user: UserId, who: Incarnation) -> BoxFuture<'_, Result<Acquired, LogError>> {
+        Box::pin(async move {
+            {
+                let owners = lock(&self.owners);
+                if !owners.lives(who) {
+                    return Err(LogError::Unavailable("the process has no lease".to_owned()));
+                }
+                if let Some((owner, _)) = owners.of.get(&user)
+                    && *owner != who
+                    && owners.lives(*owner)
+                {
+                    return Ok(Acquired::Elsewhere(*owner));
+                }
+            }
+            // Two that get here raise the generation one after the other, and the newest owns the user.
+            let acquired = self.log.acquire(user, who).await?;
+            if let Acquired::Owner(tenure) = acquired {
+                let mut owners = lock(&self.owners);
+                let newest = owners.of.get(&user).is_none_or(|(_, known)| known.token < tenure.token);
+                if newest {
+                    owners.of.insert(user, (who, tenure));
+                }
+            }
+            Ok(acquired)
+        })
+    }
+
+    fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
+        self.log.restore(user, tenure)
+    }
+
+    fn append(
+        &self,
+        user: UserId,
+        tenure: Tenure,
+        after: Offset,
+        batch: Vec<Written>,
+    ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
+        self.log.append(user, tenure, after, batch)
+    }
+
+    fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.trim(user, tenure, through)
+    }
+
+    fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.read(user, tenure, through)
+    }
+
+    fn release(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(async move {
+            self.log.release(user, tenure).await?;
+            let mut owners = lock(&self.owners);
+            if owners.of.get(&user).is_some_and(|(_, known)| *known == tenure) {
+                owners.of.remove(&user);
+            }
+            Ok(())
+        })
+    }
+
+    fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>> {
+        lock(&self.owners).of.remove(&user);
+        self.log.erase(user)
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {
+        self.log.probe()
+    }
+
+    fn conversations(&self) -> Option<&dyn Conversations> {
+        self.log.conversations()
+    }
+
+    fn members(&self) -> Option<&dyn Members> {
+        Some(self)
+    }
+}
+
+impl Members for SharedLog {
+    fn renew<'a>(&'a self, who: Incarnation, address: &'a str, lease: Duration) -> BoxFuture<'a, Result<(), LogError>> {
+        let mut owners = lock(&self.owners);
+        if owners.leases.get(&who).is_some_and(|lease| lease.left().is_none()) {
+            return ready(Err(LogError::Fenced));
+        }
+        let ends = Some(Instant::now() + lease);
+        owners.leases.insert(who, Lease { address: Arc::from(address), ends });
+        ready(Ok(()))
+    }
+
+    fn depart(&self, who: Incarnation) -> BoxFuture<'_, Result<(), LogError>> {
+        self.expire(who);
+        ready(Ok(()))
+    }
+
+    fn address(&self, who: Incarnation) -> BoxFuture<'_, Result<Option<Arc<str>>, LogError>> {
+        let owners = lock(&self.owners);
+        let lease = owners.leases.get(&who).filter(|lease| lease.left().is_some());
+        ready(Ok(lease.map(|lease| Arc::clone(&lease.address))))
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Member>, LogError>> {
+        let owners = lock(&self.owners);
+        let members = owners
+            .leases
+            .iter()
+            .filter_map(|(who, lease)| lease.left().map(|left| Member::new(*who, Arc::clone(&lease.address), left)));
+        ready(Ok(members.collect()))
+    }
+}

@@ -1,0 +1,271 @@
+//! Several processes that share a log: each user has one owner, and a connection that lands elsewhere is relayed there.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use lockstep::Manager;
+use lockstep::agent::{Agent, Message, Run};
+use lockstep::cluster::Cluster;
+use lockstep::log::Log;
+use lockstep::testing::{AnyToken, Peer, SharedLog};
+use lockstep::verify::BoxFuture;
+use lockstep_model::member::Limits;
+use lockstep_model::{Bounds, Incarnation};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+const KEY: &[u8] = b"a key that all members of this cluster share";
+
+/// Says a word for each permit, and ends with the fourth.
+#[derive(Clone)]
+struct Paced(Arc<Semaphore>);
+
+impl Agent for Paced {
+    fn answer(&self, _: Message, run: Run) -> BoxFuture<'static, ()> {
+        let permits = Arc::clone(&self.0);
+        Box::pin(async move {
+            for word in ["one", "two", "three"] {
+                permits.acquire().await.expect("open").forget();
+                if run.thinking(word).await.is_err() {
+                    return;
+                }
+            }
+            permits.acquire().await.expect("open").forget();
+            let _ = run.complete(json!({ "text": "one two three" })).await;
+        })
+    }
+}
+
+/// One member of a cluster.
+pub(crate) struct Node {
+    pub(crate) manager: Manager,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// Starts a member that others reach on a port of its own.
+pub(crate) async fn node(log: impl Log, agent: impl Agent, key: &[u8], limits: Limits) -> Node {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let cluster = Cluster::new(&address, key).expect("a key").lease(limits);
+    let bounds = Bounds { restore: Duration::from_millis(20), ..Bounds::DEFAULT };
+    let manager = Manager::builder().verifier(AnyToken).agent(agent).log(log).bounds(bounds).cluster(cluster);
+    let manager = manager.build().expect("a manager");
+    let members = manager.clone();
+    let serving = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let members = members.clone();
+            let service = service_fn(move |request| {
+                let response = members.upgrade_member(request);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades());
+        }
+    });
+    Node { manager, serving }
+}
+
+struct Two {
+    log: SharedLog,
+    words: Arc<Semaphore>,
+    a: Node,
+    b: Node,
+}
+
+async fn two() -> Two {
+    let (log, words) = (SharedLog::new(), Arc::new(Semaphore::new(0)));
+    let agent = Paced(Arc::clone(&words));
+    let a = node(log.clone(), agent.clone(), KEY, Limits::DEFAULT).await;
+    let b = node(log.clone(), agent, KEY, Limits::DEFAULT).await;
+    Two { log, words, a, b }
+}
+
+impl Two {
+    async fn owner(&self) -> Option<Incarnation> {
+        let user = self.log.user("ada").await.expect("a number");
+        self.log.owner(user)
+    }
+}
+
+async fn ada(node: &Node, resume: Value) -> (Peer, Value) {
+    let mut peer = Peer::connect(&node.manager);
+    peer.say(&json!({ "type": "auth", "token": "ada", "resume": resume }).to_string());
+    let ready = peer.next().await;
+    (peer, ready)
+}
+
+fn asks(peer: &Peer, id: &str) {
+    peer.say(&json!({ "type": "user_message", "message_id": id, "payload": { "text": "count" } }).to_string());
+}
+
+#[tokio::test]
+async fn two_tabs_on_two_processes_see_one_answer() {
+    let cluster = two().await;
+    let (mut first, ready) = ada(&cluster.a, json!("latest")).await;
+    assert_eq!(ready["type"], "connection_ready", "{ready}");
+    asks(&first, "m1");
+    assert_eq!(first.next().await["type"], "message_received");
+    cluster.words.add_permits(1);
+    let mut seen = first.until("agent_thinking").await;
+    let owner = cluster.owner().await;
+
+    // The second tab lands on the other process, in the middle of the answer.
+    let (mut second, ready) = ada(&cluster.b, json!("earliest")).await;
+    assert_eq!(ready["type"], "connection_ready", "{ready}");
+    assert_eq!(cluster.owner().await, owner, "the user stays where its answer is made");
+    assert_eq!(cluster.b.manager.health().connections, 1);
+    cluster.words.add_permits(3);
+    seen.extend(first.until("agent_completed").await);
+    let mut other = second.until("agent_completed").await;
+    assert_eq!(other.remove(0)["type"], "message_received");
+    assert_eq!(other, seen, "both tabs see the same events with the same offsets");
+
+    // What the second tab says is answered in both.
+    asks(&second, "m2");
+    cluster.words.add_permits(4);
+    let said = second.until("agent_completed").await;
+    assert_eq!(first.until("agent_completed").await, said);
+    assert_eq!(said.iter().filter(|event| event["type"] == "agent_thinking").count(), 3);
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_elsewhere_reads_on_where_it_was() {
+    let cluster = two().await;
+    let (mut first, ready) = ada(&cluster.a, json!("latest")).await;
+    asks(&first, "m1");
+    cluster.words.add_permits(1);
+    let seen = first.until("agent_thinking").await;
+    first.cut();
+    let place = json!({ "epoch": ready["epoch"], "offset": seen.last().expect("an event")["offset"] });
+    let (mut second, again) = ada(&cluster.b, place).await;
+    assert_eq!((&again["type"], &again["resumed"]), (&json!("connection_ready"), &json!(true)), "{again}");
+    cluster.words.add_permits(3);
+    let rest = second.until("agent_completed").await;
+    assert_eq!(rest[0]["previous"], seen.last().expect("an event")["offset"], "nothing is lost or repeated");
+}
+
+#[tokio::test]
+async fn what_was_sent_before_the_owner_was_known_arrives_once_and_in_order() {
+    let cluster = two().await;
+    let (mut first, _) = ada(&cluster.a, json!("latest")).await;
+    let mut second = Peer::connect(&cluster.b.manager);
+    second.say(&json!({ "type": "auth", "token": "ada", "resume": "latest" }).to_string());
+    for id in ["m1", "m2", "m3"] {
+        asks(&second, id);
+    }
+    cluster.words.add_permits(12);
+    for _ in 0..3 {
+        first.until("agent_completed").await;
+    }
+    let mut received = Vec::new();
+    while received.len() < 3 {
+        let event = second.next().await;
+        if event["type"] == "message_received" {
+            received.push(event["data"]["message_id"].clone());
+        }
+    }
+    assert_eq!(received, [json!("m1"), json!("m2"), json!("m3")]);
+}
+
+#[tokio::test]
+async fn an_owner_without_a_lease_ends_its_sessions_and_the_next_one_serves() {
+    let cluster = two().await;
+    let (mut first, _) = ada(&cluster.a, json!("latest")).await;
+    asks(&first, "m1");
+    cluster.words.add_permits(1);
+    let seen = first.until("agent_thinking").await;
+    let owner = cluster.owner().await.expect("an owner");
+    cluster.log.expire(owner);
+    // The other process takes over, and the answer in progress has ended.
+    let (mut second, ready) = ada(&cluster.b, json!("earliest")).await;
+    assert_eq!(ready["type"], "connection_ready", "{ready}");
+    let all = second.until("agent_error").await;
+    assert_eq!(all[..seen.len()], seen[..], "what was shown is in the successor's stream");
+    assert_ne!(cluster.owner().await, Some(owner));
+    // The earlier owner learns it with its next write, or from its lease.
+    cluster.words.add_permits(8);
+    let last = first.until("close").await;
+    assert_eq!(last.last().expect("a close")["code"], 4006, "{last:?}");
+    assert!(last.iter().all(|event| event["type"] != "agent_completed"), "a stale owner shows nothing new");
+}
+
+#[tokio::test]
+async fn a_client_that_has_seen_more_than_a_stale_owner_is_not_told_that_it_is_gone() {
+    let cluster = two().await;
+    let (mut first, ready) = ada(&cluster.a, json!("latest")).await;
+    let owner = cluster.owner().await.expect("an owner");
+    cluster.log.expire(owner);
+    let (mut second, _) = ada(&cluster.b, json!("latest")).await;
+    asks(&second, "m1");
+    cluster.words.add_permits(4);
+    let seen = second.until("agent_completed").await;
+    second.cut();
+    // The stale owner is silent and has not noticed. A client names what it has seen elsewhere.
+    let place = json!({ "epoch": ready["epoch"], "offset": seen.last().expect("an event")["offset"] });
+    let (_, answer) = ada(&cluster.a, place.clone()).await;
+    assert_eq!((&answer["type"], &answer["code"]), (&json!("close"), &json!(4006)), "OWN-3: {answer}");
+    assert_eq!(first.until("close").await.last().expect("a close")["code"], 4006);
+    // Its process joins again, and relays.
+    let answer = loop {
+        let (_, answer) = ada(&cluster.a, place.clone()).await;
+        if answer["type"] != "close" {
+            break answer;
+        }
+        assert_eq!(answer["code"], 4006, "{answer}");
+    };
+    assert_eq!((&answer["type"], &answer["resumed"]), (&json!("connection_ready"), &json!(true)), "{answer}");
+}
+
+#[tokio::test]
+async fn a_user_is_served_elsewhere_as_soon_as_its_process_has_drained() {
+    let cluster = two().await;
+    let (mut first, _) = ada(&cluster.a, json!("latest")).await;
+    let drained = tokio::spawn({
+        let manager = cluster.a.manager.clone();
+        async move { manager.drain().await }
+    });
+    let end = first.until("going_away").await;
+    assert_eq!(end.last().expect("a frame")["type"], "going_away");
+    drop(first);
+    let began = std::time::Instant::now();
+    let (_second, ready) = ada(&cluster.b, json!("latest")).await;
+    assert_eq!(ready["type"], "connection_ready", "{ready}");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    drained.await.expect("drained");
+    assert_eq!(cluster.log.members().expect("members").list().await.expect("a list").len(), 1, "it has departed");
+}
+
+#[tokio::test]
+async fn an_owner_that_cannot_be_reached_is_told_as_come_back() {
+    let log = SharedLog::new();
+    let agent = Paced(Arc::new(Semaphore::new(0)));
+    let a = node(log.clone(), agent.clone(), KEY, Limits::DEFAULT).await;
+    // Its key is another one, so the owner refuses it.
+    let b = node(log.clone(), agent, b"another key, which the owner does not know", Limits::DEFAULT).await;
+    let (_first, ready) = ada(&a, json!("latest")).await;
+    assert_eq!(ready["type"], "connection_ready");
+    let (_, answer) = ada(&b, json!("latest")).await;
+    assert_eq!((&answer["type"], &answer["code"]), (&json!("close"), &json!(4006)), "{answer}");
+}
+
+#[tokio::test]
+async fn the_close_of_the_owner_reaches_the_client() {
+    let cluster = two().await;
+    let (_first, _) = ada(&cluster.a, json!("latest")).await;
+    let (mut second, ready) = ada(&cluster.b, json!("latest")).await;
+    assert_eq!(ready["type"], "connection_ready");
+    let revocation = lockstep::verify::Revocation::Subject(Arc::from("ada"));
+    cluster.a.manager.revoke(&revocation).await.expect("revoked");
+    let end = second.until("close").await;
+    assert_eq!(end.last().expect("a close")["code"], 4502, "{end:?}");
+}
