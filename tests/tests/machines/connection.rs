@@ -4,6 +4,7 @@ mod broken;
 mod credential;
 mod exact;
 mod live;
+mod relayed;
 
 use lockstep_model::connection::{Connection, Input, Output};
 use lockstep_model::frame::{Control, ReadFrom};

@@ -10,6 +10,7 @@ mod lookup;
 mod membership;
 mod messages;
 mod notices;
+mod owning;
 mod pauses;
 mod position;
 mod queue;

@@ -43,7 +43,7 @@ fn a_fenced_session_ends_with_its_connections_and_runs() {
 #[test]
 fn a_session_that_waits_for_its_stream_may_be_fenced() {
     let elsewhere = |number| Input::Elsewhere { attempt: attempt(number), owner: Incarnation(4) };
-    for input in [Input::Fenced, Input::Lost, elsewhere(1)] {
+    for input in [Input::Fenced, Input::Lost] {
         let mut session = then(opened(), join(1, ReadFrom::Latest));
         assert_eq!(step(&mut session, elsewhere(2)), (Ok(Handled::Ignored), vec![]), "another attempt");
         let (handled, out) = step(&mut session, input);
@@ -52,6 +52,26 @@ fn a_session_that_waits_for_its_stream_may_be_fenced() {
     }
     let mut session = occupied();
     assert_eq!(step(&mut session, elsewhere(1)), (Ok(Handled::Ignored), vec![]), "it has acquired its user");
+}
+
+/// OWN-6, LIVE-6: the owner's process serves the connections of a user that it owns.
+#[test]
+fn a_session_whose_user_has_another_owner_passes_its_connections_on() {
+    let owner = Incarnation(4);
+    let mut session = then(then(opened(), join(1, ReadFrom::Latest)), join(2, ReadFrom::Latest));
+    let (handled, out) = step(&mut session, Input::Elsewhere { attempt: attempt(1), owner });
+    assert_eq!((handled, session.state()), (Ok(Handled::Done), State::Retired));
+    let relayed = out.iter().filter_map(|output| match output {
+        Output::Relay { connection, owner: Incarnation(4) } => Some(connection.0),
+        _ => None,
+    });
+    assert!(relayed.eq([1, 2]));
+    let released = out.iter().filter_map(|output| match output {
+        Output::Release { connection } => Some((connection.id().0, connection.relayed_to())),
+        _ => None,
+    });
+    assert!(released.eq([(1, Some(owner)), (2, Some(owner))]), "{out:?}");
+    assert_eq!(out[out.len() - 2..], [Output::Relinquish { tenure: None }, Output::Retire]);
 }
 
 /// AUTH-3: a fenced session still guards against verifications under way; later connections are sent away.

@@ -39,7 +39,6 @@ fn a_joining_connection_is_ready_at_its_requested_position() {
     let entries = [entry(3, 4, received(1)), entry(4, 9, event(1, Kind::Error(run::Reason::Failed), None))];
     let session = then(opened(), snapshot(3, &entries));
     let reset = |from, to| Frame::Control(Control::StreamReset { from: Offset(from), to: Offset(to) });
-    let elsewhere = ReadFrom::After(Position { epoch: Epoch(1), offset: Offset(5) });
     let cases = [
         (ReadFrom::Latest, 9, vec![ready(9, 9, true)], 0),
         (ReadFrom::Earliest, 3, vec![ready(3, 9, true)], 2),
@@ -47,8 +46,6 @@ fn a_joining_connection_is_ready_at_its_requested_position() {
         (after(4), 4, vec![ready(4, 9, true)], 1),
         (after(9), 9, vec![ready(9, 9, true)], 0),
         (after(2), 3, vec![ready(3, 9, false), reset(2, 3)], 2),
-        (after(10), 3, vec![ready(3, 9, false), reset(10, 3)], 2),
-        (elsewhere, 3, vec![ready(3, 9, false), reset(5, 3)], 2),
     ];
     for (from, start, controls, behind) in cases {
         let mut session = session.clone();

@@ -65,6 +65,7 @@ fn a_position_that_is_gone_is_answered_with_what_is_missing() {
     let mut session = deferred();
     let from = Position { epoch: Epoch(1), offset: Offset(9) };
     session = then(session, on(1, connection::Input::Received(Request::Seek { from })));
+    session = then(session, Input::Confirmed { attempt: attempt(1) });
     let frames = pulled(&mut session, 1);
     assert_eq!(frames[0], Frame::Control(Control::StreamReset { from: Offset(9), to: Offset(0) }));
     assert_eq!(frames.len(), 5);
