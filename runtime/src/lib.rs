@@ -44,6 +44,7 @@
 //! | --- | --- | --- |
 //! | `disk` | no | [`DiskLog`](log::DiskLog), a log on disk |
 //! | `kept` | no | [`KeptLog`](log::KeptLog), a log on disk that also keeps conversations; builds SQLite |
+//! | `postgres` | no | [`PostgresLog`](log::PostgresLog), a log in PostgreSQL that several gateways share |
 //! | `jwt` | no | [`JwtVerifier`](verify::jwt::JwtVerifier): JSON Web Tokens, keys from a file or over HTTP |
 //! | `openai` | no | [`OpenAi`](agent::openai::OpenAi): models behind an OpenAI-compatible API |
 //! | `agui` | no | [`AgUi`](agent::agui::AgUi): agents that speak AG-UI; [`agui`]: front ends that do |

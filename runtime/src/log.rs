@@ -35,6 +35,8 @@ pub mod members;
 pub mod memory;
 #[cfg(feature = "kept")]
 mod pages;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod retention;
 mod shared;
 
@@ -45,6 +47,8 @@ pub use disk::DiskLog;
 pub use kept::KeptLog;
 pub use members::Members;
 pub use memory::MemoryLog;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresLog;
 
 #[cfg(feature = "disk")]
 crate::sentence::sentence! {

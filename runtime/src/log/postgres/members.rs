@@ -1,0 +1,45 @@
+//! The leases of the processes, by the engine's clock.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use lockstep_model::Incarnation;
+
+use super::entry::{signed, unsigned};
+use super::{PostgresLog, statements};
+use crate::log::LogError;
+use crate::log::members::{Member, Members};
+use crate::verify::BoxFuture;
+
+impl Members for PostgresLog {
+    fn renew<'a>(&'a self, who: Incarnation, address: &'a str, lease: Duration) -> BoxFuture<'a, Result<(), LogError>> {
+        Box::pin(async move {
+            let renewed = self.execute(statements::RENEW, &[&signed(who.0), &address, &lease.as_secs_f64()]).await?;
+            if renewed.is_empty() { Err(LogError::Fenced) } else { Ok(()) }
+        })
+    }
+
+    fn depart(&self, who: Incarnation) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(async move { self.execute(statements::DEPART, &[&signed(who.0)]).await.map(drop) })
+    }
+
+    fn address(&self, who: Incarnation) -> BoxFuture<'_, Result<Option<Arc<str>>, LogError>> {
+        Box::pin(async move {
+            let rows = self.execute(statements::ADDRESS, &[&signed(who.0)]).await?;
+            Ok(rows.first().map(|row| row.get::<_, &str>(0).into()))
+        })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Member>, LogError>> {
+        Box::pin(async move {
+            let rows = self.execute(statements::MEMBERS, &[]).await?;
+            let member = |row: &tokio_postgres::Row| {
+                let left = Duration::try_from_secs_f64(row.get(2)).unwrap_or_default();
+                Member::new(Incarnation(unsigned(row, 0)), row.get::<_, &str>(1).into(), left)
+            };
+            let mut members: Vec<Member> = rows.iter().map(member).collect();
+            members.sort_unstable_by_key(|member| member.incarnation);
+            Ok(members)
+        })
+    }
+}

@@ -1,0 +1,240 @@
+//! Every statement that the log executes. Each is a transaction of its own.
+//!
+//! | rule | where |
+//! | --- | --- |
+//! | the statement that writes compares epoch and generation | [`APPEND`], [`MARK`], [`RELEASE`] lock the stream's row, and decide by its newest version |
+//! | a repeated append writes | [`APPEND`] updates the row of each append that it takes, although its entries are there |
+//! | rows are locked in the order of users | [`APPEND`] |
+//! | what an earlier owner appended is restored | [`RESTORE`] begins after [`ACQUIRE`] was answered |
+//! | the engine's clock decides on leases | `now()` in [`ACQUIRE`] and in the statements of members |
+
+/// The condition that a tenure is the newest: parameters 2 and 3 are its epoch and generation, 4 is true if a failover
+/// loses nothing. Otherwise a tenure from before a failover is void.
+macro_rules! tenure {
+    () => {
+        "s.user_id = $1 and s.subject is not null and s.epoch = $2 and s.generation = $3
+         and ($4::bool or s.timeline = (select lockstep.timeline()))"
+    };
+}
+
+/// The content of an entry.
+macro_rules! entry {
+    () => {
+        "e.at_offset, e.run, e.kind, e.about, e.message, e.thread, e.at, e.data"
+    };
+}
+
+/// Returns a user's number.
+pub(super) const FIND: &str = "select user_id from lockstep.stream where subject = $1";
+
+/// Gives a user a number. Numbers of different timelines differ: if a failover lost one, no other user gets it.
+pub(super) const ENROL: &str = "
+    insert into lockstep.stream as s (user_id, subject, epoch, timeline)
+    select (t.timeline - 1)::bigint * (1::bigint << 40) + nextval('lockstep.user_number'), $1,
+        (extract(epoch from clock_timestamp()) * 1000)::bigint * 1000 + t.timeline % 1000, t.timeline
+    from (select lockstep.timeline() as timeline) t
+    on conflict (subject) do update set format = s.format
+    returning user_id";
+
+/// Returns a user's subject.
+pub(super) const SUBJECT: &str = "select subject from lockstep.stream where user_id = $1 and subject is not null";
+
+/// Makes a process the owner of a user. Parameters: user, process, the newest format, whether a failover loses nothing.
+pub(super) const ACQUIRE: &str = "
+    with locked as (
+        select s.user_id, s.owner, s.timeline, (select lockstep.timeline()) as present,
+            case
+                when s.subject is null then 'fenced'
+                when s.format > $3 then 'newer'
+                when not exists (select from lockstep.member m where m.incarnation = $2 and m.expires > now())
+                    then 'no lease'
+                when s.owner <> $2
+                    and exists (select from lockstep.member m where m.incarnation = s.owner and m.expires > now())
+                    then 'elsewhere'
+                else 'granted'
+            end as verdict
+        from lockstep.stream s
+        where s.user_id = $1
+        for update of s
+    ), granted as (
+        update lockstep.stream s
+        set owner = $2, generation = s.generation + 1, since = s.head, timeline = l.present,
+            epoch = case
+                when $4::bool or l.timeline = l.present then s.epoch
+                else greatest(
+                    s.epoch + 1, (extract(epoch from clock_timestamp()) * 1000)::bigint * 1000 + l.present % 1000
+                )
+            end
+        from locked l
+        where s.user_id = l.user_id and l.verdict = 'granted'
+        returning s.epoch, s.generation
+    )
+    select l.verdict, l.owner, g.epoch, g.generation from locked l left join granted g on true";
+
+/// Returns what the log holds for a user: a row for each entry, or one without an entry.
+pub(super) const RESTORE: &str = concat!(
+    "select s.trimmed, s.read, s.head, s.deleted > s.swept, ",
+    entry!(),
+    " from lockstep.stream s
+      left join lockstep.entry e on e.user_id = s.user_id and e.at_offset > s.trimmed
+      where ",
+    tenure!(),
+    " and s.owner is not null order by e.at_offset"
+);
+
+/// Returns the newest messages that are trimmed or in a deleted thread, newest first.
+pub(super) const PAST: &str = "
+    select message from (
+        (select begin, message from lockstep.run
+         where user_id = $1 and begin <= $2 and message is not null order by begin desc limit $3)
+        union all
+        (select begin, message from lockstep.past where user_id = $1 order by begin desc limit $3)
+    ) past order by begin desc limit $3";
+
+/// Appends the batches of several users. Parameters 1 to 5 are a row for each batch: the user, the tenure's epoch and
+/// generation, the offset after which it is appended, and its number of entries. Parameter 6 is true if a failover
+/// loses nothing. The next nine are a row for each entry. The last nine are a row for each run that begins or ends in a
+/// batch: its user and number, the places of its first, its newest and its last entry, and what is stored of it.
+///
+/// An append is taken if the tenure is the newest, and the offsets after `after` are free or have entries of this
+/// generation that the batch begins with. The row of a stream is written in each case.
+pub(super) const APPEND: &str = "
+    with asked as (
+        select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+            as a (user_id, epoch, generation, after, size)
+    ), locked as (
+        select s.user_id, s.head, s.trimmed, a.generation, a.after, a.size,
+            case
+                when s.subject is null or s.owner is null or s.epoch <> a.epoch or s.generation <> a.generation
+                    or not ($6::bool or s.timeline = (select lockstep.timeline())) then 'fenced'
+                when a.after < s.trimmed or a.after > s.head then 'outside'
+                when a.size > 0 and s.head > a.after and (a.after < s.since or s.head - a.after > a.size) then 'occupied'
+                else 'taken'
+            end as verdict
+        from asked a join lockstep.stream s using (user_id)
+        order by s.user_id
+        for update of s
+    ), entries as (
+        select e.*, l.after + e.place as at_offset, l.generation
+        from unnest($7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[], $13::bytea[],
+                    $14::bigint[], $15::text[])
+            as e (user_id, place, run, kind, about, message, thread, at, data)
+        join locked l using (user_id)
+        where l.verdict = 'taken' and l.after + e.place > l.head
+    ), stored as (
+        insert into lockstep.entry (user_id, at_offset, run, generation, kind, about, message, thread, at, data)
+        select user_id, at_offset, run, generation, kind, about, message, thread, at, data from entries
+    ), runs as (
+        insert into lockstep.run as r (user_id, begin, run, thread, message, title, last, ended)
+        select b.user_id, l.after + b.first, b.run, b.thread, b.message, b.title, l.after + b.last, b.ended
+        from unnest($16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bytea[],
+                    $22::bigint[], $23::bytea[], $24::bigint[])
+            as b (user_id, run, first, newest, last, thread, message, title, ended)
+        join locked l using (user_id)
+        where l.verdict = 'taken' and l.after + b.newest > l.head
+        on conflict (user_id, run) do update set
+            last = coalesce(excluded.last, r.last), ended = coalesce(excluded.ended, r.ended)
+    ), written as (
+        update lockstep.stream s
+        set head = greatest(s.head, l.after + l.size),
+            deleted = greatest(
+                s.deleted, (select max(e.at_offset) from entries e where e.user_id = s.user_id and e.kind = 'deleted')
+            )
+        from locked l
+        where s.user_id = l.user_id and l.verdict = 'taken'
+    )
+    select user_id, verdict, trimmed, head from locked";
+
+/// Removes the content of deleted threads. What an append committed after this began is left to the next time.
+pub(super) const SWEEP: &str = "
+    with locked as (
+        select user_id from lockstep.stream where user_id = $1 and subject is not null for update
+    ), deletions as (
+        select e.thread, max(e.at_offset) as at_offset
+        from lockstep.entry e join locked using (user_id) where e.kind = 'deleted' group by e.thread
+    ), entries as (
+        delete from lockstep.entry e using deletions d
+        where e.user_id = $1 and e.thread = d.thread and e.at_offset < d.at_offset
+            and not (e.kind = 'notice' and e.thread = '')
+        returning e.at_offset, e.message
+    ), past as (
+        insert into lockstep.past (user_id, begin, message)
+        select $1, at_offset, message from entries where message is not null
+        on conflict do nothing
+    ), runs as (
+        delete from lockstep.run r using deletions d
+        where r.user_id = $1 and r.thread = d.thread and r.begin < d.at_offset
+    ), titles as (
+        delete from lockstep.title t using deletions d
+        where t.user_id = $1 and t.thread = d.thread and t.as_of < d.at_offset
+    )
+    update lockstep.stream s
+    set swept = greatest(s.swept, (select max(at_offset) from deletions))
+    where s.user_id = $1 and s.subject is not null";
+
+/// Moves the marks of trimmed and read entries.
+pub(super) const MARK: &str = concat!(
+    "update lockstep.stream s
+     set trimmed = greatest(s.trimmed, least($5::bigint, s.head)), read = greatest(s.read, $6::bigint)
+     where ",
+    tenure!(),
+    " and s.owner is not null returning s.user_id"
+);
+
+/// Gives up a user. Repeated, it writes again.
+pub(super) const RELEASE: &str =
+    concat!("update lockstep.stream s set owner = null where ", tenure!(), " returning s.user_id");
+
+/// Erases a user: from now on its content is not read, and its tenure is fenced. Repeated, it writes again.
+pub(super) const ERASE: &str =
+    "update lockstep.stream set subject = null, owner = null, erasing = true where user_id = $1";
+
+/// Removes the content of an erased user.
+pub(super) const PURGE: &str = "
+    with erased as (
+        update lockstep.stream set erasing = false where user_id = $1 and subject is null returning user_id
+    ), entries as (delete from lockstep.entry e using erased where e.user_id = erased.user_id),
+    runs as (delete from lockstep.run r using erased where r.user_id = erased.user_id),
+    titles as (delete from lockstep.title t using erased where t.user_id = erased.user_id)
+    delete from lockstep.past p using erased where p.user_id = erased.user_id";
+
+/// Returns users whose content is to go: erased, or with a deleted thread. A process may have stopped before.
+pub(super) const LEFT: &str = "
+    (select user_id, true from lockstep.stream where erasing limit $1)
+    union all
+    (select user_id, false from lockstep.stream where deleted > swept and subject is not null limit $1)";
+
+/// Returns what the engine promises now.
+pub(super) const PROMISE: &str = "
+    select current_setting('server_version_num')::int, current_setting('server_encoding'),
+        current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), current_setting('fsync')";
+
+/// Grants or renews a lease of so many seconds, unless it has ended.
+pub(super) const RENEW: &str = "
+    insert into lockstep.member as m (incarnation, address, expires)
+    values ($1, $2, now() + make_interval(secs => $3::float8))
+    on conflict (incarnation) do update set address = excluded.address, expires = excluded.expires
+        where m.expires > now()
+    returning m.incarnation";
+
+/// Ends a lease. The row stays, so that a renewal that arrives late is refused.
+pub(super) const DEPART: &str = "
+    insert into lockstep.member as m (incarnation, address, expires) values ($1, '', now())
+    on conflict (incarnation) do update set expires = least(m.expires, now())";
+
+/// Returns the address of a member.
+pub(super) const ADDRESS: &str = "select address from lockstep.member where incarnation = $1 and expires > now()";
+
+/// Returns the members.
+pub(super) const MEMBERS: &str = "
+    select incarnation, address, extract(epoch from expires - now())::float8
+    from lockstep.member where expires > now()";
+
+/// Forgets leases that ended long ago.
+pub(super) const FORGET: &str = "delete from lockstep.member where expires < now() - interval '7 days'";
+
+/// What each connection prepares.
+pub(super) const ALL: &[&str] = &[
+    FIND, ENROL, SUBJECT, ACQUIRE, RESTORE, PAST, APPEND, SWEEP, MARK, RELEASE, ERASE, PURGE, LEFT, PROMISE, RENEW,
+    DEPART, ADDRESS, MEMBERS, FORGET,
+];
