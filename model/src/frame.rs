@@ -210,12 +210,12 @@ pub enum Frame<P> {
 }
 
 impl<P> Frame<P> {
-    /// Whether AUTH-1 covers the frame: everything but the close.
+    /// Whether AUTH-1 covers the frame: everything but the close, and the ping that probes a peer and tells it nothing.
     #[must_use]
     pub const fn is_application(&self) -> bool {
         match self {
+            Self::Control(Control::Probe) | Self::Close(_) => false,
             Self::Control(_) | Self::Event(_) => true,
-            Self::Close(_) => false,
         }
     }
 }

@@ -363,7 +363,12 @@ impl Manager {
     /// drain.
     pub async fn drain(&self) {
         self.inner.draining.send_replace(true);
-        let _ = self.inner.core.steer(node::Input::Drain { successor: Successor::Absent });
+        // Members relay connections of users with an open run to this process until the last run has ended.
+        let successor = match self.inner.core.effects().membership {
+            Some(_) => Successor::Waiting,
+            None => Successor::Absent,
+        };
+        let _ = self.inner.core.steer(node::Input::Drain { successor });
         self.reached(Phase::Stopped).await;
     }
 
@@ -380,10 +385,10 @@ impl Manager {
     /// # Errors
     ///
     /// [`NotRecorded`]: the revocation is in effect here, but the verifier could not record it, so a restart may forget
-    /// it.
+    /// it. In a cluster: or some of its processes may not have it yet.
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), NotRecorded> {
         let (core, revocation) = (Arc::clone(&self.inner.core), revocation.clone());
-        let done = self.inner.core.effects().spawn(async move { revoke(&core, revocation).await });
+        let done = self.inner.core.effects().spawn(async move { revoke_everywhere(&core, revocation).await });
         let ends = |_| Err(NotRecorded { why: "the process is ending".into(), repeated: false });
         done.await.unwrap_or_else(ends)
     }
@@ -440,12 +445,25 @@ impl Manager {
     }
 }
 
-async fn revoke(core: &Arc<Core>, revocation: Revocation) -> Result<(), NotRecorded> {
+/// Revokes in this process, and then in all others of its cluster.
+async fn revoke_everywhere(core: &Arc<Core>, revocation: Revocation) -> Result<(), NotRecorded> {
+    let here = revoke(core, revocation.clone(), u64::MAX).await;
+    if let Some(membership) = &core.effects().membership {
+        membership.publish(core, &revocation).await.map_err(|why| NotRecorded { why, repeated: false })?;
+    }
+    here
+}
+
+/// Revokes in this process, as of `at`, in milliseconds since the Unix epoch, or as of now if that is earlier.
+pub(crate) async fn revoke(core: &Arc<Core>, revocation: Revocation, at: u64) -> Result<(), NotRecorded> {
     let driver = core.effects();
     // Live connections must not wait for a disk.
     revocations::apply(core, &revocation);
     let panicked = || Err("the verifier panicked".into());
-    let written = ask(|| driver.credentials.verifier.revoke(&revocation)).await.unwrap_or_else(panicked);
+    let verifier = &driver.credentials.verifier;
+    let written =
+        ask(|| if at == u64::MAX { verifier.revoke(&revocation) } else { verifier.revoke_as_of(&revocation, at) });
+    let written = written.await.unwrap_or_else(panicked);
     // This covers what was verified before the verifier knew of the revocation. The verifier rejects anything later.
     revocations::apply(core, &revocation);
     written.map_err(|why| NotRecorded { why, repeated: revocations::repeat(core, revocation) })

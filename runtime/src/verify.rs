@@ -127,6 +127,17 @@ pub trait Verifier: Send + Sync + 'static {
     fn record<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         self.revoke(revocation)
     }
+
+    /// Revokes as of an instant in the past, in milliseconds since the Unix epoch: another process of the cluster has
+    /// revoked then. Credentials issued since then stay valid. A verifier that cannot tell the two apart revokes as of
+    /// now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Verifier::revoke`].
+    fn revoke_as_of<'a>(&'a self, revocation: &'a Revocation, _: u64) -> BoxFuture<'a, Result<(), NotRevoked>> {
+        self.revoke(revocation)
+    }
 }
 
 impl<V: Verifier + ?Sized> Verifier for Arc<V> {
@@ -140,6 +151,10 @@ impl<V: Verifier + ?Sized> Verifier for Arc<V> {
 
     fn record<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         (**self).record(revocation)
+    }
+
+    fn revoke_as_of<'a>(&'a self, revocation: &'a Revocation, at: u64) -> BoxFuture<'a, Result<(), NotRevoked>> {
+        (**self).revoke_as_of(revocation, at)
     }
 }
 

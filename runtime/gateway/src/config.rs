@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 mod agent;
 mod auth;
 mod bounds;
+mod cluster;
 mod error;
 mod limits;
 mod log;
@@ -27,10 +28,11 @@ mod units;
 pub use agent::{Agent, AgentKind};
 pub use auth::{Auth, Issuer};
 pub use bounds::MachineBounds;
+pub use cluster::Cluster;
 pub use error::ConfigError;
 use error::{Broken, environment, explain};
 pub use limits::Limits;
-pub use log::{Log, LogKind, SyncLevel, Trace};
+pub use log::{FailoverKind, Log, LogFlag, LogKind, SyncLevel, Trace};
 pub use login::Login;
 pub use proxies::{BasePath, InvalidSetting, Network, Proxies, ProxyHeader, counted};
 use table::table;
@@ -66,6 +68,8 @@ table! {
         pub agent: Agent = Agent::default(),
         /// Where streams are kept.
         pub log: Log = Log::default(),
+        /// The other gateways that share the log.
+        pub cluster: Cluster = Cluster::default(),
         /// Limits on what a peer may use.
         pub limits: Limits = Limits::default(),
         /// The trace of steps, for `prove replay`.
@@ -116,6 +120,9 @@ pub struct Flags {
     /// `--trace`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceFlag>,
+    /// `--log`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogFlag>,
 }
 
 /// What `--trace` sets.
@@ -144,6 +151,23 @@ impl Config {
     ///
     /// What is wrong, and where: file, line and field, the environment variable, or the violated rule.
     pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Self, ConfigError> {
+        let config = Self::merged(file, flags)?;
+        config.validate().map_err(|broken| broken.explain(&environment()))?;
+        Ok(config)
+    }
+
+    /// Merges flags, environment and file, and validates only what a log needs, for the tools of a log.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub fn load_for_log(file: Option<&Path>, flags: &Flags) -> Result<Self, ConfigError> {
+        let config = Self::merged(file, flags)?;
+        config.log.validate().map_err(|broken| broken.explain(&environment()))?;
+        Ok(config)
+    }
+
+    fn merged(file: Option<&Path>, flags: &Flags) -> Result<Self, ConfigError> {
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(path) = file {
             let text = std::fs::read_to_string(path)
@@ -156,9 +180,7 @@ impl Config {
         let environment = environment();
         figment = figment.merge(environment.clone());
         figment = figment.merge(Serialized::defaults(flags));
-        let config: Self = figment.extract().map_err(|error| explain(&error, &environment))?;
-        config.validate().map_err(|broken| broken.explain(&environment))?;
-        Ok(config)
+        figment.extract().map_err(|error| explain(&error, &environment))
     }
 
     /// Checks the rules between fields.
@@ -176,6 +198,7 @@ impl Config {
         }
         self.limits.validate()?;
         self.log.validate()?;
+        self.cluster.validate(&self.log, &self.auth)?;
         self.trace.validate()
     }
 }

@@ -39,6 +39,7 @@ pub mod agui;
 mod answer;
 mod assembly;
 mod bearer;
+pub mod cluster;
 pub mod config;
 pub mod directory;
 mod error;
@@ -128,9 +129,11 @@ async fn metrics_page(State(parts): State<Parts>) -> Response {
 /// # Errors
 ///
 /// [`StartError`], which names the directory or the file.
-pub fn log(config: &Config) -> Result<Arc<dyn Log>, StartError> {
-    if config.log.kind == LogKind::Memory {
-        return Ok(Arc::new(MemoryLog::new()));
+pub async fn log(config: &Config) -> Result<Arc<dyn Log>, StartError> {
+    match config.log.kind {
+        LogKind::Memory => return Ok(Arc::new(MemoryLog::new())),
+        LogKind::Postgres => return Ok(cluster::log(config).await?),
+        LogKind::Disk => {}
     }
     let earlier = config.data_dir.join("log.redb");
     if earlier.exists() {
@@ -157,7 +160,7 @@ fn trace(config: &Config) -> Result<Option<Trace>, StartError> {
 /// # Errors
 ///
 /// [`StartError`].
-pub fn manager(
+pub async fn manager(
     config: &Config,
     verifier: Arc<dyn Verifier>,
     agent: Arc<dyn Agent>,
@@ -166,7 +169,7 @@ pub fn manager(
     let builder = Manager::builder()
         .verifier(verifier)
         .agent(agent)
-        .log(log(config)?)
+        .log(log(config).await?)
         .bounds((&config.bounds).into())
         .limits(config.limits.socket())
         .origins(config.origins.clone())
@@ -175,6 +178,10 @@ pub fn manager(
     let builder = match trace(config)? {
         Some(trace) => builder.trace(trace),
         None => builder,
+    };
+    let builder = match config.log.kind {
+        LogKind::Postgres => builder.cluster(cluster::member(&config.cluster)?),
+        LogKind::Disk | LogKind::Memory => builder,
     };
     let builder = match config.log.retention() {
         Some((retention, every)) => builder.retention(retention, every),
@@ -245,7 +252,7 @@ async fn serve_once(
             return Ok(None);
         }
     };
-    let Open { directory, files, predecessor, manager, listener, router, serving, welcome, watch } = opened;
+    let Open { directory, files, predecessor, manager, listener, router, serving, welcome, watch, members } = opened;
     let address = listener.local_addr()?;
     let scheme = if serving.certificates.is_some() { "https" } else { "http" };
     let path = serving.base_path.prefix();
@@ -260,6 +267,7 @@ async fn serve_once(
     let supervisor = Supervisor::of_environment();
     supervisor.tell(&format!("READY=1\nSTATUS=listening on {scheme}://{address}{path}"));
     let certificates = serving.certificates.clone();
+    let serving_members = tokio::spawn(cluster::accept(members, manager.clone()));
     let outcome = tokio::select! {
         () = until_leaving(&manager, serve::accept(listener, router, serving)) => Outcome::Over,
         () = telemetry::upkeep(metrics) => Outcome::Over,
@@ -267,6 +275,7 @@ async fn serve_once(
         () = supervisor.watch() => Outcome::Over,
         outcome = end(handover, offer.ok(), signals, certificates.as_ref(), &supervisor, say) => outcome,
     };
+    serving_members.abort();
     manager.close_trace();
     Ok(match outcome {
         Outcome::Kept | Outcome::Over => None,
@@ -295,6 +304,8 @@ struct Open {
     serving: Serving,
     welcome: String,
     watch: lockstep::verify::BoxFuture<'static, ()>,
+    /// For the other gateways of the cluster.
+    members: Option<tokio::net::TcpListener>,
 }
 
 async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherited) -> Result<Open, StartError> {
@@ -310,7 +321,9 @@ async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherite
         None => serve::bind(config.listen).await?,
     };
     let assembly = assembly::open(&config).await?;
-    let manager = manager(&config, Arc::clone(&assembly.verifier), assembly::agent(&config)?, assembly.redeem)?;
+    let members = cluster::bind(&config).await?;
+    let agent = assembly::agent(&config)?;
+    let manager = manager(&config, Arc::clone(&assembly.verifier), agent, assembly.redeem).await?;
     let threads = threads::thread_routes(&manager, Arc::clone(&assembly.verifier));
     let agui = config.agui.then(|| agui::agui_routes(&manager, assembly.verifier, config.origins.clone()));
     let login = assembly.login.map(|login| login(&manager));
@@ -324,7 +337,7 @@ async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherite
     let serving = Serving { certificates, ..Serving::new(&config, manager.draining()) };
     let (welcome, watch) = (assembly.welcome, assembly.watch);
     let files = Files { logins: assembly.revocations, requests };
-    Ok(Open { directory, files, predecessor, manager, listener, router, serving, welcome, watch })
+    Ok(Open { directory, files, predecessor, manager, listener, router, serving, welcome, watch, members })
 }
 
 /// Returns when the node has stopped, a second signal has come, or another process has taken over.

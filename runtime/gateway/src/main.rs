@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lockstep_gateway::accounts::{AccountError, Accounts};
-use lockstep_gateway::config::{Config, Flags, TraceFlag};
+use lockstep_gateway::config::{Config, ConfigError, Flags, LogFlag, TraceFlag};
 use lockstep_gateway::signals::Signals;
 use lockstep_gateway::terminal::Terminal;
 use lockstep_gateway::{self as gateway, Startup};
@@ -36,6 +36,8 @@ Examples:
   lockstep serve                                  a gateway on 127.0.0.1:8080, with its data in ./lockstep-data
   lockstep serve --listen 0.0.0.0:443 --config lockstep.toml
   lockstep serve --trace traces                   records each step, for `prove replay traces`
+  lockstep serve --log postgres://lockstep@db/lockstep --config node.toml
+                                                  one of several gateways, after `lockstep migrate` with the same --log
   lockstep serve --take-over                      restarts: open runs end first, and clients are away for under a second
   lockstep user add ada                           asks for a password
   lockstep config > lockstep.toml                 prints every setting with its description
@@ -56,6 +58,9 @@ enum Command {
         /// Where to listen [default: 127.0.0.1:8080].
         #[arg(long, value_name = "ADDR")]
         listen: Option<SocketAddr>,
+        /// Where streams are kept: `disk`, `memory` or `postgres://USER@HOST:PORT/DATABASE` [default: disk].
+        #[arg(long, value_name = "LOG")]
+        log: Option<LogFlag>,
         /// Write each step of each machine to files in this directory, for `prove replay`.
         #[arg(long, value_name = "DIR")]
         trace: Option<PathBuf>,
@@ -76,6 +81,14 @@ enum Command {
         common: Common,
         #[command(subcommand)]
         action: UserAction,
+    },
+    /// Create the tables of the log in PostgreSQL, or migrate those of an earlier version. Gateways may run meanwhile.
+    Migrate {
+        #[command(flatten)]
+        common: Common,
+        /// The engine: `postgres://USER@HOST:PORT/DATABASE` [default: `log.url` of the configuration].
+        #[arg(long, value_name = "LOG")]
+        log: Option<LogFlag>,
     },
     /// Print the configuration that results from flags, environment and file.
     Config {
@@ -131,18 +144,26 @@ fn main() -> ExitCode {
     // for.
     let early = std::env::args_os().nth(1).filter(|word| word == "serve").map(|_| Early::begin());
     match Cli::parse().command {
-        Command::Serve { common, listen, trace, take_over, log_format, log_filter } => {
+        Command::Serve { common, listen, log, trace, take_over, log_format, log_filter } => {
             let startup = if take_over { Startup::TakeOver } else { Startup::Alone };
             match early.unwrap_or_else(Early::begin) {
-                Ok(early) => serve(early, &common, listen, trace, startup, log_format, &log_filter),
+                Ok(early) => {
+                    let config = || load(&common, listen, log, trace);
+                    serve(early, config, startup, log_format, &log_filter)
+                }
                 Err(error) => failed(format_args!("cannot start: {error}")),
             }
         }
-        Command::User { common, action } => match load(&common, None, None) {
+        Command::Migrate { common, log } => {
+            let flags = Flags { data_dir: common.data_dir.clone(), log, ..Flags::default() };
+            loaded(Config::load_for_log(common.config.as_deref(), &flags))
+                .map_or_else(|code| code, |config| migrate(&config))
+        }
+        Command::User { common, action } => match load(&common, None, None, None) {
             Ok(config) => user(&config, &action).map_or_else(failed, |()| ExitCode::SUCCESS),
             Err(code) => code,
         },
-        Command::Config { common, check } => match load(&common, None, None) {
+        Command::Config { common, check } => match load(&common, None, None, None) {
             Ok(_) if check => {
                 say("the configuration is valid");
                 ExitCode::SUCCESS
@@ -178,15 +199,13 @@ impl Early {
 
 fn serve(
     early: Early,
-    common: &Common,
-    listen: Option<SocketAddr>,
-    trace: Option<PathBuf>,
+    config: impl FnOnce() -> Result<Config, ExitCode>,
     startup: Startup,
     log_format: LogFormat,
     log_filter: &str,
 ) -> ExitCode {
     let Early { runtime, mut signals } = early;
-    let config = match load(common, listen, trace) {
+    let config = match config() {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -207,6 +226,20 @@ fn serve(
     served.map_or_else(failed, |()| ExitCode::SUCCESS)
 }
 
+fn migrate(config: &Config) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(error),
+    };
+    match runtime.block_on(gateway::cluster::prepare(config)) {
+        Ok((before, after)) if before == after => say(format_args!("the tables are of version {after} already")),
+        Ok((0, after)) => say(format_args!("created the tables, version {after}")),
+        Ok((before, after)) => say(format_args!("migrated the tables from version {before} to {after}")),
+        Err(error) => return failed(error),
+    }
+    ExitCode::SUCCESS
+}
+
 /// Writes a line to standard output. If the reader has gone, that is no error.
 fn say(line: impl Display) {
     let _ = writeln!(io::stdout(), "{line}");
@@ -217,10 +250,19 @@ fn complain(error: impl Display) {
     let _ = writeln!(io::stderr(), "lockstep: {error}");
 }
 
-fn load(common: &Common, listen: Option<SocketAddr>, trace: Option<PathBuf>) -> Result<Config, ExitCode> {
+fn load(
+    common: &Common,
+    listen: Option<SocketAddr>,
+    log: Option<LogFlag>,
+    trace: Option<PathBuf>,
+) -> Result<Config, ExitCode> {
     let trace = trace.map(|directory| TraceFlag { directory });
-    let flags = Flags { listen, data_dir: common.data_dir.clone(), trace };
-    Config::load(common.config.as_deref(), &flags).map_err(|error| {
+    let flags = Flags { listen, data_dir: common.data_dir.clone(), trace, log };
+    loaded(Config::load(common.config.as_deref(), &flags))
+}
+
+fn loaded(config: Result<Config, ConfigError>) -> Result<Config, ExitCode> {
+    config.map_err(|error| {
         complain(error);
         ExitCode::from(2)
     })

@@ -41,7 +41,7 @@ pub use self::tls::{CertificateError, Certificates};
 /// serves; a client that finds the queue full retries after a second.
 const QUEUE: u32 = 4_096;
 /// The listener's pause when the process has no file descriptor left to accept with.
-const REST: Duration = Duration::from_millis(50);
+pub(crate) const REST: Duration = Duration::from_millis(50);
 /// The interval between two log lines with the same message about the listener.
 const QUIET: Duration = Duration::from_secs(10);
 /// The response to a connection for which there is no slot.

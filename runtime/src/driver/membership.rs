@@ -3,19 +3,23 @@
 use core::future::pending;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lockstep_model::member::{self, Deadline, Input, Output};
 use lockstep_model::{Attempt, Incarnation};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Core;
 use crate::cluster::Cluster;
 use crate::log::guarded::Guarded;
+use crate::log::members::{Mark, Revoked};
 use crate::log::{LogError, Members};
+use crate::payload::now_ms;
 use crate::sync::lock;
+use crate::verify::{NotRevoked, Revocation};
 
 /// No incarnation, and no deadline.
 const NONE: u64 = 0;
@@ -31,7 +35,18 @@ pub(crate) struct Membership {
     began: Instant,
     /// Notified when the task has something to do.
     changed: Notify,
+    /// The newest revocation of the log that was applied here.
+    applied: tokio::sync::Mutex<Mark>,
 }
+
+/// How often revocations of other processes are looked for.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How often it is looked whether all processes have a revocation.
+const LOOK_BEHIND: Duration = Duration::from_millis(50);
+
+/// The most revocations that are read at once.
+const MAX_REVOCATIONS: usize = 1_024;
 
 struct State {
     machine: member::Membership,
@@ -44,6 +59,8 @@ struct State {
 enum Call {
     Renew(Incarnation, Attempt),
     Depart(Incarnation),
+    /// Look for revocations.
+    Look(Incarnation),
 }
 
 impl Membership {
@@ -57,6 +74,7 @@ impl Membership {
             // A deadline is at least a millisecond later.
             began: Instant::now(),
             changed: Notify::new(),
+            applied: tokio::sync::Mutex::default(),
         }
     }
 
@@ -88,13 +106,15 @@ impl Membership {
     /// Serves the machine until it has left, or the core is gone.
     pub(super) async fn serve(self: Arc<Self>, core: Weak<Core>, log: Arc<Guarded>) {
         let mut calls = FuturesUnordered::new();
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         if let Some(core) = core.upgrade() {
             self.join(&core);
         }
         loop {
             let (lease, renewal) = {
                 let mut state = lock(&self.state);
-                calls.extend(core::mem::take(&mut state.calls).into_iter().map(|call| self.call(&log, call)));
+                calls.extend(core::mem::take(&mut state.calls).into_iter().map(|call| self.call(&core, &log, call)));
                 if state.machine.state() == member::State::Gone {
                     return;
                 }
@@ -106,6 +126,10 @@ impl Membership {
                 Some(answer) = calls.next() => answer,
                 () = at(renewal) => Some(Input::Expired(Deadline::Renewal)),
                 () = self.changed.notified() => None,
+                _ = looks.tick(), if self.incarnation() != Incarnation(NONE) => {
+                    lock(&self.state).calls.push(Call::Look(self.incarnation()));
+                    None
+                }
             };
             let Some(core) = core.upgrade() else { return };
             if let Some(input) = input {
@@ -157,13 +181,18 @@ impl Membership {
         self.changed.notify_one();
     }
 
-    async fn call(&self, log: &Guarded, call: Call) -> Option<Input> {
+    async fn call(&self, core: &Weak<Core>, log: &Guarded, call: Call) -> Option<Input> {
         match call {
             Call::Renew(incarnation, attempt) => {
                 // The lease counts from before it was asked for.
                 let began = Instant::now();
-                let renewed = log.renew(incarnation, &self.cluster.address, self.cluster.limits.lease).await;
-                match renewed {
+                // A process has every revocation before it serves anyone.
+                let renewed = async {
+                    log.renew(incarnation, &self.cluster.address, self.cluster.limits.lease).await?;
+                    let applied = self.catch_up(core, log).await?;
+                    log.applied(incarnation, applied).await
+                };
+                match renewed.await {
                     Ok(()) => Some(Input::Renewed { incarnation, attempt, elapsed: began.elapsed() }),
                     Err(LogError::Fenced) => Some(Input::Refused { incarnation }),
                     Err(error @ (LogError::Unavailable(_) | LogError::Broken(_))) => {
@@ -174,9 +203,59 @@ impl Membership {
                     }
                 }
             }
+            Call::Look(incarnation) => {
+                let looked = async {
+                    let before = *self.applied.lock().await;
+                    let applied = self.catch_up(core, log).await?;
+                    if applied > before { log.applied(incarnation, applied).await } else { Ok(()) }
+                };
+                if let Err(error) = looked.await
+                    && let Some(times) = log.refusals.say(&"revocations")
+                {
+                    tracing::warn!(%error, times, "revocations of other processes cannot be read");
+                }
+                None
+            }
             Call::Depart(incarnation) => {
                 log.depart(incarnation).await.is_ok().then_some(Input::Departed { incarnation })
             }
+        }
+    }
+
+    /// Applies the revocations of other processes, and returns the mark of the newest.
+    async fn catch_up(&self, core: &Weak<Core>, log: &Guarded) -> Result<Mark, LogError> {
+        let mut applied = self.applied.lock().await;
+        loop {
+            let revoked = log.revocations(*applied, MAX_REVOCATIONS).await?;
+            let Some(last) = revoked.last().map(|revoked| revoked.mark) else { return Ok(*applied) };
+            for Revoked { revocation, at, .. } in revoked {
+                let Some(core) = core.upgrade() else { return Ok(*applied) };
+                if let Err(error) = crate::manager::revoke(&core, revocation, at).await {
+                    tracing::warn!(%error, "a revocation of another process is in effect, but not stored");
+                }
+            }
+            *applied = last;
+        }
+    }
+
+    /// Tells all processes of a revocation that is in effect here, and returns when it is in effect in each, or the
+    /// lease of one that cannot be reached has ended (OWN-5).
+    pub(crate) async fn publish(&self, core: &Core, revocation: &Revocation) -> Result<(), NotRevoked> {
+        let log = &core.effects().log;
+        let failed = |error: LogError| {
+            NotRevoked::because(format!("the other processes of the cluster may not have it: {error}"), error)
+        };
+        let mark = log.publish(revocation, now_ms()).await.map_err(failed)?;
+        let everywhere = async {
+            while log.behind(mark).await? > 0 {
+                tokio::time::sleep(LOOK_BEHIND).await;
+            }
+            Ok(())
+        };
+        // After a lease, a process that does not answer has none.
+        match tokio::time::timeout(2 * self.cluster.limits.lease, everywhere).await {
+            Ok(done) => done.map_err(failed),
+            Err(_) => Err("some processes of the cluster have not answered that they have it".into()),
         }
     }
 

@@ -10,11 +10,11 @@ use lockstep_model::{Incarnation, Offset, Tenure, UserId};
 use tokio::sync::RwLock;
 
 use super::conversations::{Page, Retention, Stale, ThreadPlace, Threads, Turns};
-use super::members::{Member, Members};
+use super::members::{Mark, Member, Members, Revoked};
 use super::{Acquired, Conversations, Held, Log, LogError, Written};
 use crate::seam::ask;
 use crate::seldom::Seldom;
-use crate::verify::BoxFuture;
+use crate::verify::{BoxFuture, Revocation};
 
 /// Wraps an embedder's log until it is closed. Each call holds the lock while it lasts; closing takes the log out.
 pub(crate) struct Guarded {
@@ -174,6 +174,22 @@ impl Members for Guarded {
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Member>, LogError>> {
         Box::pin(ask!(self.members.list()))
+    }
+
+    fn publish<'a>(&'a self, revocation: &'a Revocation, at: u64) -> BoxFuture<'a, Result<Mark, LogError>> {
+        Box::pin(ask!(self.members.publish(revocation, at)))
+    }
+
+    fn revocations(&self, after: Mark, limit: usize) -> BoxFuture<'_, Result<Vec<Revoked>, LogError>> {
+        Box::pin(ask!(self.members.revocations(after, limit)))
+    }
+
+    fn applied(&self, who: Incarnation, through: Mark) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(ask!(self.members.applied(who, through)))
+    }
+
+    fn behind(&self, mark: Mark) -> BoxFuture<'_, Result<u64, LogError>> {
+        Box::pin(ask!(self.members.behind(mark)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lockstep_model::Incarnation;
 
 use super::LogError;
-use crate::verify::BoxFuture;
+use crate::verify::{BoxFuture, Revocation};
 
 /// The leases of the processes that share a log. Each process has a random [`Incarnation`], and renews its lease:
 /// [`member`](lockstep_model::member). The log counts leases by a clock of its own. A lease that has ended never comes
@@ -46,6 +46,51 @@ pub trait Members: Send + Sync {
     ///
     /// [`LogError::Unavailable`].
     fn list(&self) -> BoxFuture<'_, Result<Vec<Member>, LogError>>;
+
+    /// Stores a revocation for all members, and returns its mark. `at` is its instant, in milliseconds since the Unix
+    /// epoch. A reader that has seen a mark has seen every lower one.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Unavailable`]. The revocation may be stored, and may be stored again.
+    fn publish<'a>(&'a self, revocation: &'a Revocation, at: u64) -> BoxFuture<'a, Result<Mark, LogError>>;
+
+    /// Returns at most `limit` of the revocations after this mark, oldest first. The log may forget one once no
+    /// credential can be older.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Unavailable`].
+    fn revocations(&self, after: Mark, limit: usize) -> BoxFuture<'_, Result<Vec<Revoked>, LogError>>;
+
+    /// Notes that `who` has applied every revocation through this mark.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Unavailable`].
+    fn applied(&self, who: Incarnation, through: Mark) -> BoxFuture<'_, Result<(), LogError>>;
+
+    /// Returns how many members have a lease and have not applied all through this mark.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Unavailable`].
+    fn behind(&self, mark: Mark) -> BoxFuture<'_, Result<u64, LogError>>;
+}
+
+/// The place of a revocation among all of a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mark(pub u64);
+
+/// A revocation as the log has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// Its place.
+    pub mark: Mark,
+    /// What is revoked.
+    pub revocation: Revocation,
+    /// Its instant, in milliseconds since the Unix epoch.
+    pub at: u64,
 }
 
 /// A process that shares a log.

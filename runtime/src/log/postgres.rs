@@ -38,6 +38,7 @@ mod connection;
 mod entry;
 mod members;
 mod pool;
+mod revocations;
 mod schema;
 mod settings;
 mod statements;
@@ -179,6 +180,10 @@ fn damaged(user: UserId) -> LogError {
          lockstep.entry, or start a newer gateway",
         user.0
     ))
+}
+
+fn damaged_revocation() -> LogError {
+    LogError::Unavailable("a revocation in PostgreSQL has a subject that is not text".to_owned())
 }
 
 /// Whether a batch deletes a thread.

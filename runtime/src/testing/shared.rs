@@ -7,10 +7,10 @@ use std::time::Duration;
 use lockstep_model::{Incarnation, Offset, Tenure, UserId};
 use tokio::time::Instant;
 
-use crate::log::members::Member;
+use crate::log::members::{Mark, Member, Revoked};
 use crate::log::{Acquired, Conversations, Held, Log, LogError, Members, MemoryLog, Written};
 use crate::sync::lock;
-use crate::verify::BoxFuture;
+use crate::verify::{BoxFuture, Revocation};
 
 /// Streams, owners and leases in memory. Clones are handles to the same log. Leases follow tokio's clock.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,7 @@ pub struct SharedLog {
 struct Owners {
     of: BTreeMap<UserId, (Incarnation, Tenure)>,
     leases: BTreeMap<Incarnation, Lease>,
+    revoked: Vec<Revoked>,
 }
 
 #[derive(Debug)]
@@ -30,6 +31,8 @@ struct Lease {
     address: Arc<str>,
     /// `None` if it has departed.
     ends: Option<Instant>,
+    /// The newest revocation that it has applied.
+    applied: Mark,
 }
 
 impl Lease {
@@ -163,7 +166,8 @@ impl Members for SharedLog {
             return ready(Err(LogError::Fenced));
         }
         let ends = Some(Instant::now() + lease);
-        owners.leases.insert(who, Lease { address: Arc::from(address), ends });
+        let applied = owners.leases.get(&who).map_or(Mark(0), |lease| lease.applied);
+        owners.leases.insert(who, Lease { address: Arc::from(address), ends, applied });
         ready(Ok(()))
     }
 
@@ -185,5 +189,30 @@ impl Members for SharedLog {
             .iter()
             .filter_map(|(who, lease)| lease.left().map(|left| Member::new(*who, Arc::clone(&lease.address), left)));
         ready(Ok(members.collect()))
+    }
+
+    fn publish<'a>(&'a self, revocation: &'a Revocation, at: u64) -> BoxFuture<'a, Result<Mark, LogError>> {
+        let mut owners = lock(&self.owners);
+        let mark = Mark(owners.revoked.len() as u64 + 1);
+        owners.revoked.push(Revoked { mark, revocation: revocation.clone(), at });
+        ready(Ok(mark))
+    }
+
+    fn revocations(&self, after: Mark, limit: usize) -> BoxFuture<'_, Result<Vec<Revoked>, LogError>> {
+        let owners = lock(&self.owners);
+        ready(Ok(owners.revoked.iter().filter(|revoked| revoked.mark > after).take(limit).cloned().collect()))
+    }
+
+    fn applied(&self, who: Incarnation, through: Mark) -> BoxFuture<'_, Result<(), LogError>> {
+        if let Some(lease) = lock(&self.owners).leases.get_mut(&who) {
+            lease.applied = lease.applied.max(through);
+        }
+        ready(Ok(()))
+    }
+
+    fn behind(&self, mark: Mark) -> BoxFuture<'_, Result<u64, LogError>> {
+        let owners = lock(&self.owners);
+        let behind = owners.leases.values().filter(|lease| lease.left().is_some() && lease.applied < mark);
+        ready(Ok(behind.count() as u64))
     }
 }

@@ -361,6 +361,10 @@ impl Verifier for JwtVerifier {
     fn record<'a>(&'a self, _: &'a Revocation) -> BoxFuture<'a, Result<(), NotRevoked>> {
         Box::pin(core::future::ready(self.revocations.record()))
     }
+
+    fn revoke_as_of<'a>(&'a self, revocation: &'a Revocation, at: u64) -> BoxFuture<'a, Result<(), NotRevoked>> {
+        Box::pin(self.revocations.revoke_as_of(revocation, at))
+    }
 }
 
 impl fmt::Debug for Rules {

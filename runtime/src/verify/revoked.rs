@@ -144,6 +144,15 @@ impl Revocations {
     /// [`NotRevoked`], if it is not on the disk yet. It is in effect all the same, and is written as soon
     /// as possible; a crash before that undoes it.
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), NotRevoked> {
+        self.revoke_as_of(revocation, u64::MAX).await
+    }
+
+    /// Revokes as of this instant, in milliseconds since the Unix epoch, or as of now if that is earlier.
+    ///
+    /// # Errors
+    ///
+    /// As [`Revocations::revoke`].
+    pub async fn revoke_as_of(&self, revocation: &Revocation, at: u64) -> Result<(), NotRevoked> {
         let (subject, credential) = match revocation {
             Revocation::Subject(subject) => (Arc::clone(subject), None),
             Revocation::Credential(subject, credential) => (Arc::clone(subject), Some(*credential)),
@@ -153,6 +162,7 @@ impl Revocations {
             if own {
                 Input::End { ask, subject, login: credential }
             } else {
+                let now = Now { wall: now.wall.min(at), ..now };
                 Input::Revoke { ask, subject, credential, now }
             }
         });

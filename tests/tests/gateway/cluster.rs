@@ -104,6 +104,17 @@ async fn ada(node: &Node, resume: Value) -> (Peer, Value) {
     (peer, ready)
 }
 
+/// Ada's connection, which comes back as long as it is told to.
+async fn served(node: &Node, resume: &Value) -> (Peer, Value) {
+    loop {
+        let (peer, answer) = ada(node, resume.clone()).await;
+        if answer["type"] == "connection_ready" {
+            return (peer, answer);
+        }
+        assert!([4000, 4006].map(|code| json!(code)).contains(&answer["code"]), "{answer}");
+    }
+}
+
 fn asks(peer: &Peer, id: &str) {
     peer.say(&json!({ "type": "user_message", "message_id": id, "payload": { "text": "count" } }).to_string());
 }
@@ -216,13 +227,7 @@ async fn a_client_that_has_seen_more_than_a_stale_owner_is_not_told_that_it_is_g
     assert_eq!((&answer["type"], &answer["code"]), (&json!("close"), &json!(4006)), "OWN-3: {answer}");
     assert_eq!(first.until("close").await.last().expect("a close")["code"], 4006);
     // Its process joins again, and relays.
-    let answer = loop {
-        let (_, answer) = ada(&cluster.a, place.clone()).await;
-        if answer["type"] != "close" {
-            break answer;
-        }
-        assert_eq!(answer["code"], 4006, "{answer}");
-    };
+    let (_, answer) = served(&cluster.a, &place).await;
     assert_eq!((&answer["type"], &answer["resumed"]), (&json!("connection_ready"), &json!(true)), "{answer}");
 }
 
@@ -238,8 +243,7 @@ async fn a_user_is_served_elsewhere_as_soon_as_its_process_has_drained() {
     assert_eq!(end.last().expect("a frame")["type"], "going_away");
     drop(first);
     let began = std::time::Instant::now();
-    let (_second, ready) = ada(&cluster.b, json!("latest")).await;
-    assert_eq!(ready["type"], "connection_ready", "{ready}");
+    served(&cluster.b, &json!("latest")).await;
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     drained.await.expect("drained");
     assert_eq!(cluster.log.members().expect("members").list().await.expect("a list").len(), 1, "it has departed");
@@ -256,6 +260,46 @@ async fn an_owner_that_cannot_be_reached_is_told_as_come_back() {
     assert_eq!(ready["type"], "connection_ready");
     let (_, answer) = ada(&b, json!("latest")).await;
     assert_eq!((&answer["type"], &answer["code"]), (&json!("close"), &json!(4006)), "{answer}");
+}
+
+#[tokio::test]
+async fn a_revocation_at_one_process_is_in_effect_at_all() {
+    let cluster = two().await;
+    let (mut first, _) = ada(&cluster.a, json!("latest")).await;
+    let revocation = lockstep::verify::Revocation::Subject(Arc::from("ada"));
+    cluster.b.manager.revoke(&revocation).await.expect("revoked");
+    // It has returned, so nothing more is shown.
+    let end = first.next().await;
+    assert_eq!(end["code"], 4502, "OWN-5: {end}");
+}
+
+#[tokio::test]
+async fn a_running_answer_is_not_cut_by_a_process_that_is_about_to_leave() {
+    let cluster = two().await;
+    let (mut first, _) = ada(&cluster.a, json!("latest")).await;
+    asks(&first, "m1");
+    cluster.words.add_permits(1);
+    let seen = first.until("agent_thinking").await;
+    let drained = tokio::spawn({
+        let manager = cluster.a.manager.clone();
+        async move { manager.drain().await }
+    });
+    while cluster.a.manager.health().mode == lockstep::Mode::Ready {
+        tokio::task::yield_now().await;
+    }
+    first.cut();
+    // The client comes back elsewhere, and is relayed to the process that still answers.
+    let (mut second, ready) = ada(&cluster.b, json!("earliest")).await;
+    assert_eq!(ready["type"], "connection_ready", "{ready}");
+    cluster.words.add_permits(3);
+    let all = second.until("agent_completed").await;
+    assert_eq!(all[..seen.len()], seen[..]);
+    assert_eq!(second.until("going_away").await.last().expect("a frame")["type"], "going_away");
+    drop(second);
+    let began = std::time::Instant::now();
+    served(&cluster.b, &json!("latest")).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    drained.await.expect("drained");
 }
 
 #[tokio::test]

@@ -205,10 +205,16 @@ impl State {
 
     /// Tracks the timers, confirms writes, and pulls what can be read.
     pub(super) fn dispatch(&mut self, bounds: &Bounds, outputs: &mut Outputs<u8>, seen: &mut Seen) {
-        let mut answers = Vec::new();
+        let (mut answers, mut confirming) = (Vec::new(), false);
         let mut written = self.session.stream().map_or(0, |stream| stream.head().0);
         for output in outputs.list.drain(..) {
             match output {
+                // The time for the answer to a confirmation, which comes at once.
+                Output::Arm(Owner::Session, Timer::Restore, after) if confirming => {
+                    self.armed.arm(Timer::Restore);
+                    self.expect(after == bounds.log_answer, "OWN-3");
+                    confirming = false;
+                }
                 Output::Arm(Owner::Session, timer, after) => {
                     self.armed.arm(timer);
                     // This log answers immediately.
@@ -255,8 +261,11 @@ impl State {
                 Output::Restore { attempt } => seen.asked.push(attempt),
                 Output::Trim { through, .. } => seen.trimmed = Some(through.0),
                 Output::Read { through, .. } => self.expect(through.0 <= self.events, "STR-1"),
+                Output::Confirm { attempt, .. } => {
+                    confirming = true;
+                    answers.push(Input::Confirmed { attempt });
+                }
                 Output::Verify { .. }
-                | Output::Confirm { .. }
                 | Output::Relay { .. }
                 | Output::Lookup { .. }
                 | Output::Send { .. }

@@ -1,6 +1,7 @@
 //! Where streams are stored, and the trace of steps.
 
 use core::fmt;
+use core::str::FromStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use super::units;
 table! {
     /// Where streams are stored.
     pub struct Log {
-        /// `disk` for files in the data directory, `memory` for chats that end with the process. Content stays on the
-        /// disk until its user deletes the conversation or is erased, or until `keep_days`, `keep_turns` or
+        /// `disk` for files in the data directory, `memory` for chats that end with the process, `postgres` for a
+        /// PostgreSQL that several gateways share. Content is kept until its user deletes the conversation or is erased, or until `keep_days`, `keep_turns` or
         /// `keep_bytes` says otherwise.
         pub kind: LogKind = LogKind::Disk,
         /// For `kind = "disk"`: what an event waits for before it is delivered. A process that crashes loses nothing at
@@ -37,6 +38,17 @@ table! {
         pub keep_bytes: u64 = 0,
         /// Seconds between two searches for conversations to delete.
         pub keep_look_s: u64 ["units::seconds"] = 3_600,
+        /// For `kind = "postgres"`: `postgres://USER@HOST:PORT/DATABASE`, without a password. Several hosts may be given;
+        /// the one that can be written is used. `lockstep migrate` creates the tables.
+        pub url: Option<String> = None,
+        /// For `kind = "postgres"`: the file with the password.
+        pub password_file: Option<PathBuf> = None,
+        /// For `kind = "postgres"`: the file with the certificates, as PEM, that sign the engine's. Without it the
+        /// system's are used.
+        pub authority_file: Option<PathBuf> = None,
+        /// For `kind = "postgres"`: what a failover of the engine does. `keeps` loses nothing, and needs a synchronous
+        /// standby. With `new_epoch` it may lose the newest events; a new epoch begins, and clients are told.
+        pub failover: FailoverKind = FailoverKind::NewEpoch,
         /// For `kind = "disk"`: opens a damaged log, keeps what can be read, and begins a new epoch. Meant for one
         /// start.
         pub repair: bool = false,
@@ -67,8 +79,63 @@ impl Log {
 
     pub(super) fn validate(&self) -> Result<(), Broken> {
         at_least("log.sync_ms", self.sync_ms, 1)?;
-        at_least("log.keep_look_s", self.keep_look_s, 1)
+        at_least("log.keep_look_s", self.keep_look_s, 1)?;
+        match (&self.url, self.kind) {
+            (None, LogKind::Postgres) => Err(Broken::new("log.url", "is needed with `log.kind = \"postgres\"`")),
+            (Some(url), LogKind::Postgres) if has_password(url) => Err(Broken::new(
+                "log.url",
+                "must not contain a password, because the configuration is printed: put it into a file, and name that in \
+                 `log.password_file`",
+            )),
+            (Some(_), LogKind::Postgres) | (None, LogKind::Disk | LogKind::Memory) => Ok(()),
+            (Some(_), LogKind::Disk | LogKind::Memory) => {
+                Err(Broken::new("log.url", "needs `log.kind = \"postgres\"`"))
+            }
+        }
     }
+}
+
+/// Whether `postgres://user:password@host/…` or a parameter has a password.
+fn has_password(url: &str) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?']).next().unwrap_or_default();
+    let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+    user.contains(':') || url.contains("password=")
+}
+
+/// What `--log` sets.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogFlag {
+    /// The kind.
+    pub kind: LogKind,
+    /// The URL of an engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+impl FromStr for LogFlag {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let (kind, url) = match text {
+            "disk" => (LogKind::Disk, None),
+            "memory" => (LogKind::Memory, None),
+            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                (LogKind::Postgres, Some(url.to_owned()))
+            }
+            _ => return Err("must be `disk`, `memory` or postgres://USER@HOST:PORT/DATABASE"),
+        };
+        Ok(Self { kind, url })
+    }
+}
+
+/// What a failover of the engine does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailoverKind {
+    /// It loses nothing.
+    Keeps,
+    /// It may lose the newest events, and a new epoch begins.
+    NewEpoch,
 }
 
 /// What an event waits for before it is delivered. `true` and `false` mean `always` and `never`.
@@ -120,6 +187,8 @@ pub enum LogKind {
     Disk,
     /// In memory: chats end with the process.
     Memory,
+    /// In PostgreSQL, which several gateways share.
+    Postgres,
 }
 
 table! {

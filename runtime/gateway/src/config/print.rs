@@ -6,16 +6,17 @@ use core::fmt::Write;
 use toml::{Table, Value};
 
 use super::table::Sentences;
-use super::{Agent, Auth, Config, ConfigError, Limits, Log, Login, MachineBounds, Proxies, Tls, Trace};
+use super::{Agent, Auth, Cluster, Config, ConfigError, Limits, Log, Login, MachineBounds, Proxies, Tls, Trace};
 
 /// The tables, in the order in which they are printed.
-const TABLES: [(&str, Sentences); 9] = [
+const TABLES: [(&str, Sentences); 10] = [
     ("tls", Tls::SENTENCES),
     ("proxies", Proxies::SENTENCES),
     ("auth", Auth::SENTENCES),
     ("login", Login::SENTENCES),
     ("agent", Agent::SENTENCES),
     ("log", Log::SENTENCES),
+    ("cluster", Cluster::SENTENCES),
     ("limits", Limits::SENTENCES),
     ("trace", Trace::SENTENCES),
     ("bounds", MachineBounds::SENTENCES),

@@ -8,8 +8,8 @@ use lockstep_model::Incarnation;
 use super::entry::{signed, unsigned};
 use super::{PostgresLog, statements};
 use crate::log::LogError;
-use crate::log::members::{Member, Members};
-use crate::verify::BoxFuture;
+use crate::log::members::{Mark, Member, Members, Revoked};
+use crate::verify::{BoxFuture, Revocation};
 
 impl Members for PostgresLog {
     fn renew<'a>(&'a self, who: Incarnation, address: &'a str, lease: Duration) -> BoxFuture<'a, Result<(), LogError>> {
@@ -41,5 +41,21 @@ impl Members for PostgresLog {
             members.sort_unstable_by_key(|member| member.incarnation);
             Ok(members)
         })
+    }
+
+    fn publish<'a>(&'a self, revocation: &'a Revocation, at: u64) -> BoxFuture<'a, Result<Mark, LogError>> {
+        Box::pin(self.publish_revocation(revocation, at))
+    }
+
+    fn revocations(&self, after: Mark, limit: usize) -> BoxFuture<'_, Result<Vec<Revoked>, LogError>> {
+        Box::pin(self.revocations_after(after, limit))
+    }
+
+    fn applied(&self, who: Incarnation, through: Mark) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(self.note_applied(who, through))
+    }
+
+    fn behind(&self, mark: Mark) -> BoxFuture<'_, Result<u64, LogError>> {
+        Box::pin(self.members_behind(mark))
     }
 }

@@ -109,9 +109,23 @@ const FIRST: &str = "
     create table lockstep.member (
         incarnation bigint primary key,
         address text not null,
-        expires timestamptz not null
+        expires timestamptz not null,
+        -- The mark of the newest revocation that it has applied.
+        applied bigint not null default 0
     );
     create index member_expires on lockstep.member (expires);
+
+    -- Revocations, in the order of their marks.
+    create table lockstep.revocation (
+        mark bigint primary key,
+        subject bytea not null,
+        credential bigint,
+        -- Milliseconds since the Unix epoch.
+        at bigint not null,
+        stored timestamptz not null default now()
+    );
+    create table lockstep.revocation_mark (newest bigint not null);
+    insert into lockstep.revocation_mark values (0);
 ";
 
 /// The versions of the tables: the newest migration, and the oldest version whose gateways can use them. `None` if
