@@ -3,12 +3,16 @@
 //! | chapter | for |
 //! | --- | --- |
 //! | [`operating`] | those who run the ready-made gateway |
+//! | [`cluster`] | those for whom one machine is not enough |
 //! | [`embedding`] | those who put the session layer into a service of their own |
 //! | [`protocol`] | those who write a client |
 //! | [`proofs`] | those who verify the gateway, or check a deployment |
 //! | [`second_owners`] | those who look for the same mistakes in another code base |
 //! | [`contributing`] | those who change the project |
 //! | [`glossary`] | everyone: the terms |
+
+#[doc = include_str!("guide/cluster.md")]
+pub mod cluster {}
 
 #[doc = include_str!("guide/contributing.md")]
 pub mod contributing {}
