@@ -41,6 +41,7 @@ pub use self::io::{CloseFrame, Input, Liveness, Origin, Output, Relay, State};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Connection<P> {
     id: ConnectionId,
+    /// Where it comes from. Forgotten once it cannot be relayed any more.
     origin: Origin,
     state: State<P>,
     auth: Auth,
@@ -259,7 +260,8 @@ impl<P: Clone> Connection<P> {
 
             (State::Attaching { early, .. }, Input::Ready { ready, reset }) => {
                 let early = core::mem::take(early);
-                self.state = State::Live { liveness: Liveness::Heard, allowance: bounds.requests };
+                (self.state, self.origin) =
+                    (State::Live { liveness: Liveness::Heard, allowance: bounds.requests }, Origin::Client);
                 out.extend([Output::Disarm(Timer::Handshake), Output::Arm(Timer::Idle, bounds.idle)]);
                 self.tell(bounds, ready, out);
                 if let Some(reset) = reset {
@@ -501,7 +503,7 @@ impl<P: Clone> Connection<P> {
             return;
         }
         self.outbox.clear();
-        self.state = State::Closing { cause, frame: CloseFrame::Queued };
+        (self.state, self.origin) = (State::Closing { cause, frame: CloseFrame::Queued }, Origin::Client);
         out.extend([Timer::Handshake, Timer::Idle, Timer::Allowance, Timer::Grace].map(Output::Disarm));
         self.end_credential(bounds, out);
         out.extend([Output::Arm(Timer::Close, bounds.close), Output::Closing(cause), Output::Wake]);

@@ -51,7 +51,7 @@ pub(crate) struct Observed {
     spent: u16,
     /// Whether the peer was probed and has not been heard since.
     pub(crate) probing: bool,
-    /// Whether another process relays the connection here.
+    /// Whether another process relays the connection here, as long as it may be relayed again.
     pub(crate) from_member: bool,
     /// Whether the owner's process of a relayed connection was probed and has not been heard since.
     pub(crate) owner_probing: bool,
@@ -194,6 +194,7 @@ impl Observed {
             expected.relay.push(*owner);
         }
         self.from_member |= *input == Input::OpenedByMember && entered.is_some();
+        self.from_member &= entered != Some(Stage::Live);
         expected.arms.extend(effect.arms(bounds));
         let told = self.tells(bounds, input, effect, entered);
         let allowed = self.stage == Stage::Live && *input == Input::Expired(Timer::Allowance);
