@@ -30,11 +30,12 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio_postgres::Row;
 
-use super::{Acquired, Held, Log, LogError, Members, Written};
+use super::{Acquired, Conversations, Held, Log, LogError, Members, Written};
 use crate::verify::BoxFuture;
 
 mod appends;
 mod connection;
+mod conversations;
 mod entry;
 mod members;
 mod pool;
@@ -283,6 +284,10 @@ impl Log for PostgresLog {
             promise.map_err(|why| LogError::Unavailable(format!("PostgreSQL: {why}")))?;
             Ok(self.pool.last())
         })
+    }
+
+    fn conversations(&self) -> Option<&dyn Conversations> {
+        Some(self)
     }
 
     fn members(&self) -> Option<&dyn Members> {

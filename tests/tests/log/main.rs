@@ -10,6 +10,7 @@ mod faults;
 mod kept;
 mod packed;
 mod pages;
+mod postgres;
 mod random;
 mod removed;
 mod simulated;

@@ -3,6 +3,7 @@
 //! A task for each connection opens it, and opens it again after it has ended. A task that appends takes all appends
 //! that wait, at most one of each user, and executes them as one statement. What arrives meanwhile waits for the next.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -229,11 +230,12 @@ impl Shared {
             && bytes < MAX_BYTES
             && let Some(append) = waiting.pop_front()
         {
-            if group.contains_key(&append.user) {
-                later.push_back(append);
-            } else {
-                bytes += append.bytes();
-                group.insert(append.user, append);
+            match group.entry(append.user) {
+                Entry::Occupied(_) => later.push_back(append),
+                Entry::Vacant(place) => {
+                    bytes += append.bytes();
+                    place.insert(append);
+                }
             }
         }
         while let Some(append) = later.pop_back() {

@@ -233,8 +233,120 @@ pub(super) const MEMBERS: &str = "
 /// Forgets leases that ended long ago.
 pub(super) const FORGET: &str = "delete from lockstep.member where expires < now() - interval '7 days'";
 
+/// The runs of a user's threads, each with the time of its newest entry.
+macro_rules! runs {
+    () => {
+        "select r.user_id, r.thread, r.begin, r.message, r.title, r.last is null and r.message is not null as open,
+            coalesce(r.ended, (
+                select e.at from lockstep.entry e
+                where e.user_id = r.user_id and e.run = r.run and e.at_offset >= r.begin
+                order by e.at_offset desc limit 1
+            ), 0) as updated
+         from lockstep.run r where r.user_id = $1"
+    };
+}
+
+/// Returns whether the content of a deleted thread is left; no row if the user is erased.
+pub(super) const STANDING: &str =
+    "select deleted > swept from lockstep.stream where user_id = $1 and subject is not null";
+
+/// Returns a page of a user's threads after the place in parameters 2 and 3. A title that was given to an earlier
+/// thread of the same name does not count.
+pub(super) const THREADS: &str = concat!(
+    "with runs as (",
+    runs!(),
+    "), threads as (
+        select thread, max(updated) as updated, bool_or(open) as open, min(begin) as begin,
+            (array_agg(title order by begin) filter (where title is not null))[1] as title
+        from runs group by thread
+    )
+    select t.thread, t.updated, t.open, coalesce(n.title, t.title)
+    from threads t
+    left join lockstep.title n on n.user_id = $1 and n.thread = t.thread and n.as_of >= t.begin
+    where $2::bigint is null or (t.updated, t.thread) < ($2, $3::bytea)
+    order by t.updated desc, t.thread desc limit $4"
+);
+
+/// Returns the entries of the newest runs of a thread that begin before an offset, each with its run's beginning.
+pub(super) const TURNS: &str = concat!(
+    "with runs as (
+        select run, begin, coalesce(last, 9223372036854775807) as last from lockstep.run
+        where user_id = $1 and thread = $2 and begin < $3 order by begin desc limit $4
+    )
+    select r.begin, ",
+    entry!(),
+    " from runs r
+      join lockstep.entry e on e.user_id = $1 and e.at_offset between r.begin and r.last and e.run = r.run
+      order by r.begin desc, e.at_offset"
+);
+
+/// Returns the entries between two offsets.
+pub(super) const PAGE: &str = concat!(
+    "select ",
+    entry!(),
+    " from lockstep.entry e
+      where e.user_id = $1 and e.at_offset > $2 and e.at_offset <= $3 order by e.at_offset limit $4"
+);
+
+/// Gives a thread a title, if there is such a thread.
+pub(super) const RENAME: &str = "
+    with locked as (
+        select user_id, head from lockstep.stream where user_id = $1 and subject is not null for update
+    )
+    insert into lockstep.title (user_id, thread, title, as_of)
+    select l.user_id, $2, $3, l.head from locked l
+    where exists (select from lockstep.run r where r.user_id = $1 and r.thread = $2)
+    on conflict (user_id, thread) do update set title = excluded.title, as_of = excluded.as_of
+    returning user_id";
+
+/// Removes the title of a thread that was deleted while [`RENAME`] waited.
+pub(super) const RENAMED: &str = "
+    delete from lockstep.title t
+    where t.user_id = $1 and t.thread = $2 and not exists (
+        select from lockstep.run r where r.user_id = $1 and r.thread = $2 and r.begin <= t.as_of
+    )
+    returning t.user_id";
+
+/// Removes the title that a user gave a thread. Returns whether there is such a thread.
+pub(super) const UNNAME: &str = "
+    with removed as (delete from lockstep.title where user_id = $1 and thread = $2)
+    select exists (select from lockstep.run where user_id = $1 and thread = $2)";
+
+/// Returns users with a thread whose newest entry is from before that time.
+pub(super) const AGED: &str = "
+    select distinct r.user_id from lockstep.run r
+    where r.ended < $1 and not exists (
+        select from lockstep.run n
+        where n.user_id = r.user_id and n.thread = r.thread and (n.last is null or n.ended >= $1)
+    )";
+
+/// Returns users with more messages than that.
+pub(super) const TALKATIVE: &str =
+    "select user_id from lockstep.run where message is not null group by user_id having count(*) > $1";
+
+/// Returns users with more bytes than that.
+pub(super) const LARGE: &str = "
+    select user_id from lockstep.entry where kind <> 'deleted'
+    group by user_id having sum(octet_length(data)) > $1";
+
+/// Returns the sizes of a user's threads; their bytes if parameter 2 is true.
+pub(super) const SIZES: &str = concat!(
+    "with runs as (",
+    runs!(),
+    "), bytes as (
+        select thread, sum(octet_length(data))::bigint as bytes from lockstep.entry
+        where user_id = $1 and $2::bool and kind <> 'deleted' group by thread
+    )
+    select r.thread, max(r.updated), bool_or(r.open), count(r.message), coalesce(max(b.bytes), 0), max(s.head)
+    from runs r
+    join lockstep.stream s on s.user_id = r.user_id and s.subject is not null
+    left join bytes b on b.thread = r.thread
+    group by r.thread"
+);
+
 /// What each connection prepares.
 pub(super) const ALL: &[&str] = &[
     FIND, ENROL, SUBJECT, ACQUIRE, RESTORE, PAST, APPEND, SWEEP, MARK, RELEASE, ERASE, PURGE, LEFT, PROMISE, RENEW,
-    DEPART, ADDRESS, MEMBERS, FORGET,
+    DEPART, ADDRESS, MEMBERS, FORGET, STANDING, THREADS, TURNS, PAGE, RENAME, RENAMED, UNNAME, AGED, TALKATIVE, LARGE,
+    SIZES,
 ];

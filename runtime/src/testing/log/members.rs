@@ -1,0 +1,156 @@
+//! The contract of logs that several processes share: leases, and who acquires a user.
+
+use core::time::Duration;
+
+use lockstep_model::{Incarnation, Offset, Tenure, UserId};
+
+use super::{content, fenced, held, run};
+use crate::log::{Acquired, Log, LogError, Members};
+
+/// A lease longer than the test.
+const LONG: Duration = Duration::from_secs(600);
+
+/// A lease that ends during the test.
+const SHORT: Duration = Duration::from_millis(200);
+
+/// Tests a log that several processes share: its [`Members`], and that one of them owns a user. Its incarnations are
+/// random, so that a log may be tested again.
+///
+/// # Panics
+///
+/// If the log violates the contract, or has no members.
+pub async fn members(log: &dyn Log) {
+    let members = log.members().expect("a log that several processes share has members");
+    leases(members).await;
+    owners(log, members).await;
+    ended(log, members).await;
+    raced(log, members).await;
+}
+
+/// An incarnation that the log does not know.
+fn unknown() -> Incarnation {
+    Incarnation(crate::random().expect("random bytes"))
+}
+
+async fn joined(members: &dyn Members, address: &str) -> Incarnation {
+    let who = unknown();
+    members.renew(who, address, LONG).await.expect("a lease");
+    who
+}
+
+async fn granted(log: &dyn Log, user: UserId, who: Incarnation) -> Tenure {
+    match log.acquire(user, who).await.expect("an owner") {
+        Acquired::Owner(tenure) => tenure,
+        Acquired::Elsewhere(owner) => panic!("the user has an owner in another process: {owner:?}"),
+    }
+}
+
+async fn unavailable(log: &dyn Log, user: UserId, who: Incarnation) {
+    let error = log.acquire(user, who).await.expect_err("a process without a lease acquires nothing");
+    assert!(matches!(error, LogError::Unavailable(_)), "{error}");
+}
+
+/// Everything of this tenure is fenced.
+async fn is_over(log: &dyn Log, user: UserId, tenure: Tenure) {
+    fenced(log.append(user, tenure, Offset(0), run(1)).await);
+    fenced(log.append(user, tenure, Offset(0), Vec::new()).await);
+    fenced(log.restore(user, tenure).await);
+    fenced(log.trim(user, tenure, Offset(1)).await);
+    fenced(log.read(user, tenure, Offset(1)).await);
+    fenced(log.release(user, tenure).await);
+}
+
+async fn leases(members: &dyn Members) {
+    let (one, two) = (joined(members, "one:1").await, joined(members, "two:2").await);
+    members.renew(one, "one:3", LONG).await.expect("a renewed lease");
+    assert_eq!(members.address(one).await.expect("an answer").as_deref(), Some("one:3"), "the newest address counts");
+    let list = members.list().await.expect("a list");
+    assert!(list.is_sorted_by_key(|member| member.incarnation), "members are in the order of their incarnations");
+    let found = list.iter().find(|member| member.incarnation == two).expect("a member is on the list");
+    assert_eq!(&*found.address, "two:2");
+    assert!(found.left > LONG / 2 && found.left <= LONG, "the rest of the lease: {:?}", found.left);
+    members.depart(one).await.expect("departed");
+    members.depart(one).await.expect("departed again");
+    assert_eq!(members.address(one).await, Ok(None), "who has departed is no member");
+    assert!(members.list().await.expect("a list").iter().all(|member| member.incarnation != one));
+    assert_eq!(members.renew(one, "one:1", LONG).await, Err(LogError::Fenced), "a lease that has ended stays ended");
+    // A renewal may arrive after the departure.
+    let late = unknown();
+    members.depart(late).await.expect("departed");
+    assert_eq!(members.renew(late, "late:1", LONG).await, Err(LogError::Fenced));
+    assert_eq!(members.address(unknown()).await, Ok(None));
+    members.depart(two).await.expect("departed");
+}
+
+async fn owners(log: &dyn Log, members: &dyn Members) {
+    let user = log.user("members: owners").await.expect("a number");
+    unavailable(log, user, unknown()).await;
+    let (one, two) = (joined(members, "one:1").await, joined(members, "two:2").await);
+    let first = granted(log, user, one).await;
+    assert_eq!(log.acquire(user, two).await, Ok(Acquired::Elsewhere(one)), "a user has one owner");
+    let again = granted(log, user, one).await;
+    assert!(again.token > first.token, "the owner itself gets another generation");
+    is_over(log, user, first).await;
+    let offsets = log.append(user, again, Offset(0), run(2)).await.expect("the owner appends");
+    members.depart(one).await.expect("departed");
+    let second = granted(log, user, two).await;
+    assert!(second.token > again.token, "each generation is granted once");
+    is_over(log, user, again).await;
+    unavailable(log, user, one).await;
+    let found = held(log, user, second).await;
+    assert_eq!(found.entries.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), offsets);
+    assert!(found.entries.iter().map(|(_, entry)| content(entry)).eq(run(2).iter().map(content)));
+    let three = joined(members, "three:3").await;
+    assert_eq!(log.acquire(user, three).await, Ok(Acquired::Elsewhere(two)));
+    log.release(user, second).await.expect("released");
+    let third = granted(log, user, three).await;
+    assert!(third.token > second.token);
+    is_over(log, user, second).await;
+    log.append(user, third, *offsets.last().expect("some"), run(3)).await.expect("the newest owner appends");
+}
+
+/// A lease that is not renewed ends.
+async fn ended(log: &dyn Log, members: &dyn Members) {
+    let user = log.user("members: ended").await.expect("a number");
+    let (short, other) = (unknown(), joined(members, "other:1").await);
+    members.renew(short, "short:1", SHORT).await.expect("a lease");
+    let first = granted(log, user, short).await;
+    let mut tick = tokio::time::interval(SHORT / 10);
+    let second = loop {
+        tick.tick().await;
+        match log.acquire(user, other).await.expect("an answer") {
+            Acquired::Owner(tenure) => break tenure,
+            Acquired::Elsewhere(owner) => assert_eq!(owner, short),
+        }
+    };
+    assert!(second.token > first.token);
+    is_over(log, user, first).await;
+    assert_eq!(
+        members.renew(short, "short:1", LONG).await,
+        Err(LogError::Fenced),
+        "a lease that has ended stays ended"
+    );
+    assert_eq!(members.address(short).await, Ok(None));
+    unavailable(log, user, short).await;
+}
+
+/// Of several that acquire at the same time, one is the owner.
+async fn raced(log: &dyn Log, members: &dyn Members) {
+    let user = log.user("members: raced").await.expect("a number");
+    let mut racers = Vec::new();
+    for _ in 0..8 {
+        racers.push(joined(members, "racer:1").await);
+    }
+    let answers = racers.iter().map(|racer| log.acquire(user, *racer));
+    let answers = futures_util::future::join_all(answers).await;
+    let won = answers.iter().filter(|answer| matches!(answer, Ok(Acquired::Owner(_)))).count();
+    assert_eq!(won, 1, "{answers:?}");
+    let owner = racers.iter().zip(&answers).find(|(_, answer)| matches!(answer, Ok(Acquired::Owner(_))));
+    let owner = *owner.expect("an owner").0;
+    let is_told = |answer: &Result<Acquired, LogError>| match answer {
+        Ok(Acquired::Owner(_)) => true,
+        Ok(Acquired::Elsewhere(other)) => *other == owner,
+        Err(_) => false,
+    };
+    assert!(answers.iter().all(is_told), "the others are told who owns the user: {answers:?}");
+}
