@@ -1,5 +1,7 @@
 //! Several processes that share a log: each user has one owner, and a connection that lands elsewhere is relayed there.
 
+mod processes;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;

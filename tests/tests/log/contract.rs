@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep::log::disk::{DiskLog, Durability, Options};
-use lockstep::log::{Held, Log, MemoryLog};
-use lockstep::testing::log::{contract, lasting, own, written};
+use lockstep::log::{Held, Log, Members as _, MemoryLog};
+use lockstep::testing::SharedLog;
+use lockstep::testing::log::{PROCESS, contract, lasting, members, own, written};
 use lockstep_model::run::{Kind, Reason, Received};
 use lockstep_model::session::MAX_PAST;
 use lockstep_model::{MessageId, Offset, Tenure, ThreadId, UserId};
@@ -37,6 +38,14 @@ impl Drop for Folder {
 #[tokio::test]
 async fn a_log_in_memory_does_what_every_log_must() {
     contract(&MemoryLog::new()).await;
+}
+
+#[tokio::test]
+async fn a_log_in_memory_that_managers_share_does_what_every_log_and_every_shared_log_must() {
+    let log = SharedLog::new();
+    log.renew(PROCESS, "127.0.0.1:1", Duration::from_secs(600)).await.expect("a lease");
+    contract(&log).await;
+    members(&log).await;
 }
 
 /// RUN-2, LIM-1: of the trimmed messages the log returns the newest.

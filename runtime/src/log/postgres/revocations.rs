@@ -3,33 +3,10 @@
 use lockstep_model::{CredentialId, Incarnation};
 
 use super::entry::{signed, unsigned};
-use super::{PostgresLog, damaged_revocation};
+use super::{PostgresLog, damaged_revocation, statements};
 use crate::log::LogError;
 use crate::log::members::{Mark, Revoked};
 use crate::verify::Revocation;
-
-/// Adds a revocation. The one row of `revocation_mark` is locked until the end of the statement, so revocations become
-/// visible in the order of their marks, and a reader that has passed a mark misses none before it.
-const PUBLISH: &str = "
-    with next as (
-        update lockstep.revocation_mark set newest = newest + 1 returning newest
-    )
-    insert into lockstep.revocation (mark, subject, credential, at)
-    select newest, $1, $2, $3 from next
-    returning mark";
-
-/// The revocations after a mark, oldest first.
-const FEED: &str = "
-    select mark, subject, credential, at from lockstep.revocation where mark > $1 order by mark limit $2";
-
-/// Notes how far a member has applied revocations.
-const APPLIED: &str = "update lockstep.member set applied = greatest(applied, $2) where incarnation = $1";
-
-/// The members with a lease that have not applied a revocation yet.
-const BEHIND: &str = "select count(*) from lockstep.member where expires > now() and applied < $1";
-
-/// Forgets revocations that no credential can be older than.
-pub(super) const FORGET: &str = "delete from lockstep.revocation where stored < now() - interval '32 days'";
 
 impl PostgresLog {
     pub(super) async fn publish_revocation(&self, revocation: &Revocation, at: u64) -> Result<Mark, LogError> {
@@ -37,14 +14,14 @@ impl PostgresLog {
             Revocation::Subject(subject) => (subject, None),
             Revocation::Credential(subject, credential) => (subject, Some(signed(credential.0))),
         };
-        let rows = self.execute(PUBLISH, &[&subject.as_bytes(), &credential, &signed(at)]).await?;
+        let rows = self.execute(statements::PUBLISH, &[&subject.as_bytes(), &credential, &signed(at)]).await?;
         let row = rows.first().ok_or_else(|| LogError::Unavailable("the revocation has got no mark".to_owned()))?;
         Ok(Mark(unsigned(row, 0)))
     }
 
     pub(super) async fn revocations_after(&self, after: Mark, limit: usize) -> Result<Vec<Revoked>, LogError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.execute(FEED, &[&signed(after.0), &limit]).await?;
+        let rows = self.execute(statements::REVOCATIONS, &[&signed(after.0), &limit]).await?;
         let revoked = |row: &tokio_postgres::Row| {
             let subject = core::str::from_utf8(row.get(1)).ok()?.into();
             let revocation = match row.get::<_, Option<i64>>(2) {
@@ -57,11 +34,11 @@ impl PostgresLog {
     }
 
     pub(super) async fn note_applied(&self, who: Incarnation, through: Mark) -> Result<(), LogError> {
-        self.execute(APPLIED, &[&signed(who.0), &signed(through.0)]).await.map(drop)
+        self.execute(statements::APPLIED, &[&signed(who.0), &signed(through.0)]).await.map(drop)
     }
 
     pub(super) async fn members_behind(&self, mark: Mark) -> Result<u64, LogError> {
-        let rows = self.execute(BEHIND, &[&signed(mark.0)]).await?;
+        let rows = self.execute(statements::BEHIND, &[&signed(mark.0)]).await?;
         rows.first().map(|row| unsigned(row, 0)).ok_or_else(|| LogError::Unavailable("no count".to_owned()))
     }
 }

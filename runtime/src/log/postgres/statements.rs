@@ -344,9 +344,64 @@ pub(super) const SIZES: &str = concat!(
     group by r.thread"
 );
 
+/// Adds a revocation. The one row of `revocation_mark` is locked until the end of the statement, so revocations become
+/// visible in the order of their marks, and a reader that has passed a mark misses none before it.
+pub(super) const PUBLISH: &str = "
+    with next as (
+        update lockstep.revocation_mark set newest = newest + 1 returning newest
+    )
+    insert into lockstep.revocation (mark, subject, credential, at)
+    select newest, $1, $2, $3 from next
+    returning mark";
+
+/// The revocations after a mark, oldest first.
+pub(super) const REVOCATIONS: &str = "
+    select mark, subject, credential, at from lockstep.revocation where mark > $1 order by mark limit $2";
+
+/// Notes how far a member has applied revocations.
+pub(super) const APPLIED: &str = "update lockstep.member set applied = greatest(applied, $2) where incarnation = $1";
+
+/// The members with a lease that have not applied a revocation yet.
+pub(super) const BEHIND: &str = "select count(*) from lockstep.member where expires > now() and applied < $1";
+
+/// Forgets revocations that no credential can be older than.
+pub(super) const FORGET_REVOCATIONS: &str = "delete from lockstep.revocation where stored < now() - interval '32 days'";
+
 /// What each connection prepares.
 pub(super) const ALL: &[&str] = &[
-    FIND, ENROL, SUBJECT, ACQUIRE, RESTORE, PAST, APPEND, SWEEP, MARK, RELEASE, ERASE, PURGE, LEFT, PROMISE, RENEW,
-    DEPART, ADDRESS, MEMBERS, FORGET, STANDING, THREADS, TURNS, PAGE, RENAME, RENAMED, UNNAME, AGED, TALKATIVE, LARGE,
+    PUBLISH,
+    REVOCATIONS,
+    APPLIED,
+    BEHIND,
+    FORGET_REVOCATIONS,
+    FIND,
+    ENROL,
+    SUBJECT,
+    ACQUIRE,
+    RESTORE,
+    PAST,
+    APPEND,
+    SWEEP,
+    MARK,
+    RELEASE,
+    ERASE,
+    PURGE,
+    LEFT,
+    PROMISE,
+    RENEW,
+    DEPART,
+    ADDRESS,
+    MEMBERS,
+    FORGET,
+    STANDING,
+    THREADS,
+    TURNS,
+    PAGE,
+    RENAME,
+    RENAMED,
+    UNNAME,
+    AGED,
+    TALKATIVE,
+    LARGE,
     SIZES,
 ];

@@ -4,7 +4,7 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use super::pool::{Pool, SLOW};
-use super::{revocations, statements};
+use super::statements;
 use crate::log::LogError;
 
 /// The pause between two rounds.
@@ -32,6 +32,6 @@ async fn round(pool: &Pool) -> Result<(), LogError> {
         pool.execute(statement, &[&user], Some(SLOW)).await?;
     }
     pool.execute(statements::FORGET, &[], Some(SLOW)).await?;
-    pool.execute(revocations::FORGET, &[], Some(SLOW)).await?;
+    pool.execute(statements::FORGET_REVOCATIONS, &[], Some(SLOW)).await?;
     Ok(())
 }

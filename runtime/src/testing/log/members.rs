@@ -2,10 +2,14 @@
 
 use core::time::Duration;
 
-use lockstep_model::{Incarnation, Offset, Tenure, UserId};
+use std::sync::Arc;
+
+use lockstep_model::{CredentialId, Incarnation, Offset, Tenure, UserId};
 
 use super::{content, fenced, held, run};
+use crate::log::members::Mark;
 use crate::log::{Acquired, Log, LogError, Members};
+use crate::verify::Revocation;
 
 /// A lease longer than the test.
 const LONG: Duration = Duration::from_secs(600);
@@ -25,6 +29,7 @@ pub async fn members(log: &dyn Log) {
     owners(log, members).await;
     ended(log, members).await;
     raced(log, members).await;
+    revocations(members).await;
 }
 
 /// An incarnation that the log does not know.
@@ -153,4 +158,29 @@ async fn raced(log: &dyn Log, members: &dyn Members) {
         Err(_) => false,
     };
     assert!(answers.iter().all(is_told), "the others are told who owns the user: {answers:?}");
+}
+
+/// A revocation has a mark, every reader gets it once and in order, and it is known who has applied it.
+async fn revocations(members: &dyn Members) {
+    let (a, b) = (joined(members, "a").await, joined(members, "b").await);
+    let revoked = [
+        Revocation::Subject(Arc::from("ada of the revocations")),
+        Revocation::Credential(Arc::from("ada of the revocations"), CredentialId(u64::MAX)),
+    ];
+    let before = members.publish(&revoked[0], 1).await.expect("a mark");
+    members.applied(a, before).await.expect("noted");
+    members.applied(b, before).await.expect("noted");
+    let others = members.behind(before).await.expect("a count");
+    let mark = members.publish(&revoked[1], u64::MAX >> 1).await.expect("a mark");
+    assert!(mark > before, "marks increase");
+    let read = members.revocations(Mark(before.0 - 1), 2).await.expect("revocations");
+    let wanted = [(before, &revoked[0], 1), (mark, &revoked[1], u64::MAX >> 1)];
+    assert!(read.iter().map(|of| (of.mark, &of.revocation, of.at)).eq(wanted), "{read:?}");
+    assert!(members.revocations(mark, 2).await.expect("revocations").is_empty());
+    members.applied(a, mark).await.expect("noted");
+    assert_eq!(members.behind(mark).await.expect("a count"), others + 1, "one of the two is behind");
+    members.applied(b, before).await.expect("noted late");
+    members.depart(b).await.expect("it departs");
+    assert_eq!(members.behind(mark).await.expect("a count"), others, "one without a lease is not waited for");
+    members.depart(a).await.expect("it departs");
 }

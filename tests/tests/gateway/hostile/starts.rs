@@ -153,8 +153,13 @@ impl Process {
         assert!(limit.expect("prlimit").success());
     }
 
-    pub(crate) async fn terminate(mut self) {
+    pub(crate) async fn terminate(self) {
         self.signal("-TERM");
+        self.ended().await;
+    }
+
+    /// Returns when the process has ended, in order.
+    pub(crate) async fn ended(mut self) {
         self.says("ENDED").await;
         timeout(PATIENCE, self.child.wait()).await.expect("an end").expect("a status");
     }

@@ -1,0 +1,163 @@
+//! Gateways in processes of their own, on one PostgreSQL: one is killed, paused, or told to leave.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use lockstep::log::postgres::{Settings, migrate};
+use lockstep_tests::postgres::Server;
+use serde_json::{Value, json};
+
+use crate::hostile::client::{Client, Heard};
+use crate::hostile::starts::{Folder, Process, gateway, settings, token};
+
+/// The lease of a gateway in these tests.
+const LEASE: Duration = Duration::from_secs(2);
+
+/// A free port.
+fn port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
+}
+
+/// A gateway of the cluster whose log this database is.
+struct Gateway {
+    process: Process,
+    file: PathBuf,
+    address: SocketAddr,
+    /// Removed after the process has ended.
+    _folder: Folder,
+}
+
+impl Gateway {
+    async fn start(url: &str) -> Self {
+        let folder = Folder::new();
+        let key = folder.file("cluster.key", b"the key of the gateways that these tests start");
+        let last = format!(
+            "[agent]\npace_ms = 100\n[log]\nkind = \"postgres\"\nurl = {url:?}\n[cluster]\nlisten = \"127.0.0.1:{}\"\n\
+             key_file = {key:?}\nlease_seconds = {}",
+            port(),
+            LEASE.as_secs()
+        );
+        let file = settings(&folder, "", &last);
+        let mut process = Process::start(gateway(), &file);
+        let address = process.address().await;
+        Self { _folder: folder, process, file, address }
+    }
+
+    async fn again(self) -> Self {
+        let Self { _folder, process, file, .. } = self;
+        let mut process = process.replaced(gateway(), &file).await;
+        let address = process.address().await;
+        Self { _folder, process, file, address }
+    }
+}
+
+/// Two gateways on an empty database.
+async fn two() -> [Gateway; 2] {
+    let server = Server::shared();
+    let url = server.url(&server.database());
+    migrate(Settings::new(url.as_str())).await.expect("tables");
+    [Gateway::start(&url).await, Gateway::start(&url).await]
+}
+
+/// Ada's connection, once this gateway serves it, and its `connection_ready`.
+async fn served(gateway: &Gateway, resume: &Value) -> (Client, Value) {
+    let token = token("ada");
+    loop {
+        let mut client = Client::upgraded(gateway.address, &[]).await;
+        client.say(&json!({ "type": "auth", "token": token, "resume": resume })).await;
+        match client.hear().await {
+            Heard::Text(ready) if ready["type"] == "connection_ready" => return (client, ready),
+            Heard::Close(4000 | 4001 | 4006) => tokio::time::sleep(Duration::from_millis(50)).await,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Begins an answer of several seconds. Returns its events so far, and the last position.
+async fn asks(client: &mut Client, ready: &Value) -> (Vec<Value>, Value) {
+    let text = "a long question, whose answer is a long one, because it repeats what was said, word for word, in order";
+    client.say(&json!({ "type": "user_message", "message_id": "m1", "payload": { "text": text } })).await;
+    let seen = client.until("agent_delta").await;
+    let place = json!({ "epoch": ready["epoch"], "offset": seen.last().expect("an event")["offset"] });
+    (seen, place)
+}
+
+/// What follows `place` at this gateway, until the answer has ended.
+async fn rest(client: &mut Client, kind: &str, after: &Value) -> Vec<Value> {
+    let mut rest = client.until(kind).await;
+    rest.retain(|frame| !frame["offset"].is_null());
+    assert_eq!(rest[0]["previous"], after["offset"], "nothing is lost or repeated");
+    for pair in rest.windows(2) {
+        assert_eq!(pair[1]["previous"], pair[0]["offset"], "{pair:?}");
+    }
+    rest
+}
+
+#[tokio::test]
+async fn the_users_of_a_gateway_that_is_killed_are_served_after_its_lease() {
+    let [mut a, b] = two().await;
+    let (mut client, ready) = served(&a, &json!("latest")).await;
+    let (_, place) = asks(&mut client, &ready).await;
+    a.process.kill().await;
+    let killed = Instant::now();
+    let (mut client, ready) = served(&b, &place).await;
+    assert!(killed.elapsed() < LEASE + Duration::from_secs(2), "{:?}", killed.elapsed());
+    assert_eq!(ready["resumed"], true, "{ready}");
+    let rest = rest(&mut client, "agent_error", &place).await;
+    assert_eq!(rest.last().expect("an end")["data"]["reason"], "interrupted");
+    // It comes back as another member, and relays.
+    let a = a.again().await;
+    let (mut other, ready) = served(&a, &place).await;
+    assert_eq!(ready["resumed"], true);
+    assert_eq!(other.until("agent_error").await.last(), rest.last());
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_paused_shows_and_appends_nothing_more() {
+    let [a, b] = two().await;
+    let (mut first, ready) = served(&a, &json!("latest")).await;
+    let (_, place) = asks(&mut first, &ready).await;
+    a.process.signal("-STOP");
+    let (mut second, ready) = served(&b, &place).await;
+    assert_eq!(ready["resumed"], true, "{ready}");
+    let taken_over = rest(&mut second, "agent_error", &place).await;
+    let last = &taken_over.last().expect("an end")["offset"];
+    a.process.signal("-CONT");
+    loop {
+        match first.hear().await {
+            // It was on its way before the pause.
+            Heard::Text(event) => assert!(taken_over.contains(&event), "OWN-1, OWN-5: {event}"),
+            Heard::Ping | Heard::Pong(_) => {}
+            Heard::Close(code) => break assert_eq!(code, 4006),
+            other => panic!("{other:?}"),
+        }
+    }
+    second.say(&json!({ "type": "user_message", "message_id": "m2", "payload": { "text": "2+2" } })).await;
+    let next = second.until("message_received").await;
+    assert_eq!(&next[0]["previous"], last, "the paused gateway appended nothing");
+}
+
+#[tokio::test]
+async fn a_gateway_that_leaves_ends_its_answers_and_then_its_users_move() {
+    let [a, b] = two().await;
+    let (mut first, ready) = served(&a, &json!("latest")).await;
+    let (mut seen, place) = asks(&mut first, &ready).await;
+    a.process.signal("-TERM");
+    // Another tab arrives elsewhere while the answer goes on.
+    let (mut second, ready) = served(&b, &place).await;
+    assert_eq!(ready["resumed"], true, "{ready}");
+    let answer = rest(&mut second, "agent_completed", &place).await;
+    seen.extend(first.until("agent_completed").await);
+    assert_eq!(seen.last(), answer.last(), "both tabs see the whole answer");
+    for tab in [&mut first, &mut second] {
+        assert_eq!(tab.until("going_away").await.last().expect("a frame")["type"], "going_away");
+    }
+    drop((first, second));
+    let left = Instant::now();
+    let last = json!({ "epoch": place["epoch"], "offset": answer.last().expect("an end")["offset"] });
+    let (_, ready) = served(&b, &last).await;
+    assert!(left.elapsed() < Duration::from_secs(1), "{:?}", left.elapsed());
+    assert_eq!((&ready["resumed"], &ready["head"]), (&json!(true), &last["offset"]));
+    a.process.ended().await;
+}
