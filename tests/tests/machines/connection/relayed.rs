@@ -18,10 +18,7 @@ fn relayed() -> Connection<Tag> {
 }
 
 fn cause(connection: &Connection<Tag>) -> Option<Cause> {
-    match connection.state() {
-        State::Closing { cause, .. } => Some(*cause),
-        _ => None,
-    }
+    if let State::Closing { cause, .. } = connection.state() { Some(*cause) } else { None }
 }
 
 #[test]
