@@ -82,6 +82,13 @@ fn command(program: &Path) -> Command {
     command
 }
 
+/// A directory for the files of a server.
+fn folder() -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(1);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("lockstep-postgres-{}-{number}", std::process::id()))
+}
+
 fn free_port() -> Result<u16, String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
     Ok(listener.local_addr().map_err(|error| error.to_string())?.port())
@@ -94,11 +101,8 @@ impl Server {
     ///
     /// If PostgreSQL is not installed or does not start, with its words.
     pub fn start(settings: &[&str]) -> Result<Self, String> {
-        static NUMBER: AtomicU32 = AtomicU32::new(1);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let data = std::env::temp_dir().join(format!("lockstep-postgres-{}-{number}", std::process::id()));
         let options: Vec<String> = settings.iter().map(|setting| format!("-c {setting}")).collect();
-        Self::run(data, free_port()?, options.join(" "))
+        Self::run(folder(), free_port()?, options.join(" "))
     }
 
     fn run(data: PathBuf, port: u16, options: String) -> Result<Self, String> {
@@ -172,7 +176,7 @@ impl Server {
     ///
     /// If it does not start.
     pub fn crash(&self) {
-        self.stop();
+        self.kill();
         self.restart();
     }
 
@@ -183,7 +187,7 @@ impl Server {
     ///
     /// If it does not start.
     pub fn next_timeline(&self) {
-        self.stop();
+        self.kill();
         let signal = command(Path::new("touch")).arg(self.data.join("recovery.signal")).output();
         succeeded("touch", signal);
         self.restart();
@@ -193,7 +197,45 @@ impl Server {
         }
     }
 
-    fn stop(&self) {
+    /// Starts a standby of this server under a name, which `synchronous_standby_names` may have.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use]
+    pub fn standby(&self, name: &str) -> Self {
+        let data = folder();
+        let from = format!("host=127.0.0.1 port={} user=postgres application_name={name}", self.port);
+        let copied = command(&self.binaries.join("pg_basebackup"))
+            .args(["--no-sync", "-R", "-c", "fast", "-d", &from, "-D"])
+            .arg(&data)
+            .output();
+        succeeded("pg_basebackup", copied);
+        let port = free_port().unwrap_or_else(|why| panic!("{why}"));
+        let standby = Self::run(data, port, self.options.clone()).unwrap_or_else(|why| panic!("{why}"));
+        let began = Instant::now();
+        let state = format!("select state from pg_stat_replication where application_name = '{name}'");
+        while self.sql("postgres", &state) != "streaming" {
+            assert!(began.elapsed() < STARTS, "the standby does not follow");
+        }
+        standby
+    }
+
+    /// Promotes a standby.
+    ///
+    /// # Panics
+    ///
+    /// If it is not promoted.
+    pub fn promote(&self) {
+        succeeded("pg_ctl", self.control().args(["-w", "promote"]).output());
+    }
+
+    /// Kills the server, as a machine that fails does.
+    ///
+    /// # Panics
+    ///
+    /// If it was not running.
+    pub fn kill(&self) {
         succeeded("pg_ctl", self.control().args(["-m", "immediate", "-w", "stop"]).output());
     }
 

@@ -11,6 +11,7 @@ use lockstep_tests::postgres::Server;
 use crate::contract::gives_back_trimmed_messages;
 
 mod faults;
+mod promises;
 mod proxy;
 mod session;
 

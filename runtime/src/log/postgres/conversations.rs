@@ -36,8 +36,8 @@ impl PostgresLog {
     }
 
     /// The users that may have stale threads.
-    async fn over(&self, retention: &Retention, now: u64) -> Result<BTreeSet<UserId>, LogError> {
-        let mut users = BTreeSet::new();
+    async fn over(&self, retention: &Retention, now: u64) -> Result<Vec<UserId>, LogError> {
+        let mut users = Vec::new();
         let bounds = [
             (statements::AGED, retention::since(retention, now)),
             (statements::TALKATIVE, retention.turns),
@@ -49,6 +49,8 @@ impl PostgresLog {
                 users.extend(rows.iter().map(|row| UserId(unsigned(row, 0))));
             }
         }
+        users.sort_unstable();
+        users.dedup();
         Ok(users)
     }
 

@@ -71,7 +71,7 @@ fn unavailable<T: core::fmt::Debug>(answer: Result<T, LogError>) {
 }
 
 /// Repeats a call until the log is available.
-async fn again<T, F: Future<Output = Result<T, LogError>>>(call: impl Fn() -> F) -> Result<T, LogError> {
+pub(super) async fn again<T, F: Future<Output = Result<T, LogError>>>(call: impl Fn() -> F) -> Result<T, LogError> {
     let (began, mut tick) = (Instant::now(), tokio::time::interval(Duration::from_millis(20)));
     loop {
         match call().await {
@@ -83,7 +83,7 @@ async fn again<T, F: Future<Output = Result<T, LogError>>>(call: impl Fn() -> F)
 }
 
 /// Waits until a query answers with this.
-async fn until(server: &Server, database: &str, query: &str, wanted: &str) {
+pub(super) async fn until(server: &Server, database: &str, query: &str, wanted: &str) {
     let (began, mut tick) = (Instant::now(), tokio::time::interval(Duration::from_millis(20)));
     loop {
         let found = server.sql(database, query);
