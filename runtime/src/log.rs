@@ -45,7 +45,7 @@ pub use kept::KeptLog;
 pub use memory::MemoryLog;
 
 #[cfg(feature = "disk")]
-crate::sentence::sentence! {
+crate::sentence! {
     /// Why a log on disk cannot be opened, with its path and what to do: a sentence for the operator.
     NotOpened
 }

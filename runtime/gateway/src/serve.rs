@@ -48,7 +48,7 @@ const QUIET: Duration = Duration::from_secs(10);
 const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n";
 
-crate::error::caused! {
+lockstep::internal::sentence! {
     /// Why a gateway cannot listen. The cause is the system's error.
     BindError
 }

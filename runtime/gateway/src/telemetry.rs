@@ -23,12 +23,12 @@ const MODEL_BUCKETS: [f64; 14] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10
 /// How often histograms are updated.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-crate::error::caused! {
+lockstep::internal::sentence! {
     /// Why nothing is recorded.
     NotInstalled
 }
 
-crate::error::caused! {
+lockstep::internal::sentence! {
     /// Why a log level or filter is not valid.
     InvalidFilter
 }
