@@ -38,7 +38,7 @@ lockstep::internal::sentence! {
 /// # Errors
 ///
 /// [`NotInstalled`], if another recorder is installed already.
-pub fn install() -> Result<PrometheusHandle, NotInstalled> {
+pub(crate) fn install() -> Result<PrometheusHandle, NotInstalled> {
     let fail = |error: BuildError| NotInstalled::because(error.to_string(), error);
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
@@ -64,7 +64,8 @@ pub(super) async fn upkeep(handle: &PrometheusHandle) {
 }
 
 /// Parses a log level or filter. It never includes the frames of the WebSocket library, which logs them completely at
-/// `trace`, with the credentials in them.
+/// `trace`, with the credentials in them. The filter is a layer of the crate `tracing-subscriber`, because the binary
+/// installs the subscriber.
 ///
 /// # Errors
 ///
