@@ -8,6 +8,7 @@
 //! | [`journal`] | one queue per user between a session and its log |
 //! | [`runs`] | agents, and the progress of their runs |
 //! | [`notices`] | notices and deletions by the embedding service |
+//! | [`rooms`] | commands that wait for room in a stream |
 //! | [`revocations`] | revocations, until sessions have them |
 //!
 //! This file has the rest: verification, timers, probes. Outputs arrive under the core's locks, so nothing here blocks
@@ -49,12 +50,14 @@ mod lookups;
 mod measure;
 pub(crate) mod notices;
 pub(crate) mod revocations;
+mod rooms;
 mod runs;
 
 use self::instruments::Instruments;
 use self::journal::Journal;
 use self::measure::{Process, Verifications};
 use self::revocations::{Before, Revocations};
+use self::rooms::Rooms;
 use self::runs::Runs;
 
 /// The machines of a process, driven by this crate.
@@ -152,6 +155,7 @@ pub(crate) struct Driver {
     journal: Arc<Journal>,
     runs: Arc<Runs>,
     notices: Runs,
+    rooms: Arc<Rooms>,
     connections: Sharded<ConnectionId, Arc<Shared>>,
     revocations: Arc<Revocations>,
     /// How far the node has progressed towards its end.
@@ -181,6 +185,7 @@ impl Driver {
             journal: Arc::new(journal),
             runs: Arc::new(Runs::new(shards)),
             notices: Runs::new(shards),
+            rooms: Arc::new(Rooms::new(shards)),
             timers: Arc::new(Timers::new(shards)),
             connections: Sharded::new(shards),
             revocations: Arc::default(),
@@ -326,6 +331,7 @@ impl Effects<Payload> for Driver {
                     self.notices.lose(user, generation);
                 }
                 SessionOutput::Relinquish { tenure } => self.journal.relinquish(user, tenure),
+                SessionOutput::Room => self.rooms.notify(user),
             },
             Output::Closed { connection, cause } => {
                 self.instruments.closed.of(cause).increment(1);
@@ -368,6 +374,8 @@ impl Effects<Payload> for Driver {
         });
         self.runs.lose(user, generation);
         self.notices.lose(user, generation);
+        // The session is gone: what it refused, the next one may accept.
+        self.rooms.notify(user);
         if let Some(trace) = &self.trace {
             trace.fault(user, generation);
         }

@@ -304,6 +304,7 @@ impl Machines {
                 | Output::Relinquish { .. }
                 | Output::Busy
                 | Output::Quiet
+                | Output::Room
                 | Output::Arm(..)
                 | Output::Disarm(..) => {}
             }

@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 pub const MAGIC: [u8; 8] = *b"LOCKSTEP";
 
 /// The version of the format.
-pub const VERSION: u16 = 9;
+pub const VERSION: u16 = 10;
 
 /// Bytes before the first frame of a file.
 pub const PREFIX: usize = 10;
