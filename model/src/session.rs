@@ -20,7 +20,8 @@
 //!   [`MAX_PAST`] forgotten ids are remembered and restored by the log ([`Snapshot::past`](crate::stream::Snapshot::past)). An id that is not runs
 //!   again, unless it is a repetition on a connection that did not resume, or that began before what is retained.
 //! * **RUN-3** The stream reserves room for the end of every open run and for the start of a queued one
-//!   ([`Run::reserve`]). An emit is therefore refused before anything changes, or it is in the stream.
+//!   ([`Run::reserve`]). An emit is therefore refused before anything changes, or it is in the stream. The step in which
+//!   a command that was refused for lack of room may be accepted says so ([`Output::Room`]).
 //! * **RUN-5** A reply resumes a paused run with a durable `agent_resumed`, and only then is an agent launched. A node that
 //!   is about to leave takes no reply: the run outlives it, as a queued one does.
 //! * **RUN-4** A message whose thread has an open run waits, is refused, or ends that run: see `queue`.
@@ -219,15 +220,14 @@ impl<P: Piece> Session<P> {
     /// deletion ([`Input::Delete`]) or a join ([`Input::Join`]); a retired session refuses them all. A refused command
     /// changes nothing. Inputs from peers, timers, the verifier and the log are never refused.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Outputs<P>) -> Result<Handled, Refusal> {
-        let held = self.holds();
+        let (held, room) = (self.holds(), self.room(bounds));
         let answer = self.take(bounds, input, out);
+        if room < Run::MAX_NEEDS && self.room(bounds) > room {
+            report(Output::Room, out);
+        }
         match (held, self.holds()) {
-            (false, true) => out.list.push(Output::Busy),
-            (true, false) => {
-                // `Retire` stays last.
-                let last = usize::from(matches!(out.list.last(), Some(Output::Retire)));
-                out.list.insert(out.list.len() - last, Output::Quiet);
-            }
+            (false, true) => report(Output::Busy, out),
+            (true, false) => report(Output::Quiet, out),
             (false, false) | (true, true) => {}
         }
         answer
@@ -447,6 +447,12 @@ impl<P: Piece> Session<P> {
             ) => Handled::Ignored,
         }
     }
+}
+
+/// Adds an output of the whole step. [`Output::Retire`] stays last.
+fn report<P>(output: Output<P>, out: &mut Outputs<P>) {
+    let last = usize::from(matches!(out.list.last(), Some(Output::Retire)));
+    out.list.insert(out.list.len() - last, output);
 }
 
 /// Translates a connection's output to the session's. Returns `None` for outputs that the session handles itself.

@@ -1,4 +1,8 @@
 //! Agents answer messages. An agent is given a [`Run`] and emits its answer through it.
+//!
+//! Data of clients, agents and tools is JSON of any shape. Its types are those of [`serde_json`], because agents build it
+//! with [`json!`](serde_json::json) and read it with `serde`: `Value` where it is looked into, and `RawValue`, the text as
+//! it was written, where it is passed on unread.
 
 use std::sync::Arc;
 

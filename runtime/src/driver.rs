@@ -10,6 +10,7 @@
 //! | [`membership`] | the lease of a process that shares its log |
 //! | [`relay`] | connections whose user another process owns |
 //! | [`notices`] | notices and deletions by the embedding service |
+//! | [`rooms`] | commands that wait for room in a stream |
 //! | [`revocations`] | revocations, until sessions have them |
 //!
 //! This file has the rest: verification, timers, probes. Outputs arrive under the core's locks, so nothing here blocks
@@ -55,6 +56,7 @@ mod membership;
 pub(crate) mod notices;
 mod relay;
 pub(crate) mod revocations;
+mod rooms;
 mod runs;
 
 use self::instruments::Instruments;
@@ -62,6 +64,7 @@ use self::journal::Journal;
 use self::measure::{Process, Verifications};
 use self::membership::Membership;
 use self::revocations::{Before, Revocations};
+use self::rooms::Rooms;
 use self::runs::Runs;
 
 /// The machines of a process, driven by this crate.
@@ -174,6 +177,7 @@ pub(crate) struct Driver {
     limits: Limits,
     runs: Arc<Runs>,
     notices: Runs,
+    rooms: Arc<Rooms>,
     connections: Sharded<ConnectionId, Arc<Shared>>,
     revocations: Arc<Revocations>,
     /// How far the node has progressed towards its end.
@@ -209,6 +213,7 @@ impl Driver {
             journal: Arc::new(journal),
             runs: Arc::new(Runs::new(shards)),
             notices: Runs::new(shards),
+            rooms: Arc::new(Rooms::new(shards)),
             timers: Arc::new(Timers::new(shards)),
             connections: Sharded::new(shards),
             revocations: Arc::default(),
@@ -378,6 +383,7 @@ impl Effects<Payload> for Driver {
                     self.notices.lose(user, generation);
                 }
                 SessionOutput::Relinquish { tenure } => self.journal.relinquish(user, tenure),
+                SessionOutput::Room => self.rooms.notify(user),
             },
             Output::Relay { connection, owner } => {
                 if let Some(shared) = self.connections.lock(&connection).get(&connection) {
@@ -426,6 +432,8 @@ impl Effects<Payload> for Driver {
         });
         self.runs.lose(user, generation);
         self.notices.lose(user, generation);
+        // The session is gone: what it refused, the next one may accept.
+        self.rooms.notify(user);
         if let Some(trace) = &self.trace {
             trace.fault(user, generation);
         }

@@ -8,6 +8,7 @@ pub mod private {
 pub use crate::core::{TicketDigest, Tickets};
 pub use crate::random::{NoRandomness, random_bytes};
 pub use crate::seldom::Seldom;
+pub use crate::sentence;
 pub use crate::sync::lock;
 #[cfg(feature = "jwt")]
 pub use crate::verify::clock::millis;

@@ -12,6 +12,9 @@
 //! | the mock of the test framework | [`testing`](crate::testing) |
 //! | `emit_critical_event`, the request-scoped tool dispatcher | [`Run`](crate::agent::Run) |
 //!
+//! Data is a [`serde_json::Value`] here, because callers of that API hold JSON. The replacements take anything that
+//! serializes.
+//!
 //! `lockstep_deprecated_calls_total{name, site}` shows which call sites remain.
 
 use core::panic::Location;

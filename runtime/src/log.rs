@@ -51,7 +51,7 @@ pub use memory::MemoryLog;
 pub use postgres::PostgresLog;
 
 #[cfg(feature = "disk")]
-crate::sentence::sentence! {
+crate::sentence! {
     /// Why a log on disk cannot be opened, with its path and what to do: a sentence for the operator.
     NotOpened
 }

@@ -27,6 +27,7 @@ use crate::wire::{AGENT_NAME, Codec};
 pub use crate::driver::Phase;
 pub use crate::driver::connection::Opening;
 pub use crate::driver::notices::NotSent;
+pub use process::Draining;
 pub use user::{Sent, User};
 
 mod process;

@@ -92,7 +92,7 @@ pub struct Record {
     pub thread: Option<Arc<str>>,
     /// When the log accepted it, in milliseconds since the Unix epoch; zero before that.
     pub at: u64,
-    /// The `data` of the frame: a JSON object.
+    /// The `data` of the frame: a JSON object. It is kept as the text that readers get, never as parsed values.
     pub data: Box<RawValue>,
     /// When it was created in this process, to measure an event's latency to its readers.
     pub(crate) made: Instant,

@@ -1,7 +1,10 @@
 //! Errors that are a sentence for a reader: the operator, or the user of a tool.
 
 /// Declares an error that displays one sentence and may have a cause. The sentence includes the cause's text, because
-/// the reader reads one line. Two errors are equal if their sentences are.
+/// the reader reads one line. Two errors are equal if their sentences are. Exported, because the crate `lockstep-gateway`
+/// declares its errors with it too.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! sentence {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -61,5 +64,3 @@ macro_rules! sentence {
         }
     };
 }
-
-pub(crate) use sentence;

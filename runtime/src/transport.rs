@@ -4,6 +4,9 @@
 //! here, however slow its peer is, and [`Limits::read_buffer`] while it has unread messages. All connections that get a
 //! text frame share its bytes, up to the copy into the socket's buffer.
 //!
+//! A message is [`Utf8Bytes`] or [`Bytes`], the library's own types, because any other text would be validated or copied
+//! once more for each connection. They are re-exported here for sockets of another kind.
+//!
 //! permessage-deflate (RFC 7692) is not offered: a compressor holds some 300 KiB for each connection, and a frame could
 //! no longer be encoded once for all connections.
 //!
@@ -24,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tungstenite::error::CapacityError;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tungstenite::{Bytes, Error, Message, Utf8Bytes};
+use tungstenite::{Error, Message};
 
 use self::stream::Stream;
 use crate::wire::Codec;
@@ -37,6 +40,7 @@ mod stream;
 
 pub use accept::NotAccepted;
 pub(crate) use connect::NotConnected;
+pub use tungstenite::{Bytes, Utf8Bytes};
 
 /// What a peer may make this process buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

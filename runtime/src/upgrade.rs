@@ -1,5 +1,8 @@
 //! The upgrade of an HTTP request to a WebSocket (RFC 6455 §4.2), for any HTTP server.
 //!
+//! Requests, responses, headers and statuses are the types of the crate [`http`], which hyper, axum and tonic share, so
+//! a server passes on what it has.
+//!
 //! The request may carry a credential: in `Authorization: Bearer`, as a subprotocol, or as `?ticket=`. Without one, the
 //! first frame must be `auth`.
 //!

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::payload::Token;
 use crate::seldom::Seldom;
-use crate::sentence::sentence;
+use crate::sentence;
 
 #[cfg(feature = "jwt")]
 pub mod clock;

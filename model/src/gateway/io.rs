@@ -298,6 +298,8 @@ pub enum SessionOutput<P> {
         /// The tenure; `None` if the log has not granted one.
         tenure: Option<Tenure>,
     },
+    /// See [`session::Output::Room`].
+    Room,
 }
 
 /// The outputs of a step, and the buffers that a step needs. The caller owns and reuses this value.

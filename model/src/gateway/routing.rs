@@ -115,6 +115,7 @@ pub fn session<P>(user: UserId, generation: Generation, output: session::Output<
         O::Halt { run } => SessionOutput::Halt { run },
         O::Lose => SessionOutput::Lose,
         O::Relinquish { tenure } => SessionOutput::Relinquish { tenure },
+        O::Room => SessionOutput::Room,
     };
     FromSession::Driver(Output::Session { user, generation, output })
 }

@@ -73,6 +73,9 @@ impl Run {
         }
     }
 
+    /// The most room that an input needs: see [`Run::needs`].
+    pub const MAX_NEEDS: usize = 2;
+
     /// How much room in the stream an input needs beyond what the run has reserved.
     #[must_use]
     pub const fn needs(input: &Input) -> usize {

@@ -410,6 +410,9 @@ pub enum Output<P> {
     Disarm(Owner, Timer),
     /// The session has retired: forget it.
     Retire,
+    /// A command that was refused with [`Refusal::Backpressure`](crate::Refusal::Backpressure) may be accepted now: tell
+    /// those that wait to repeat it.
+    Room,
 }
 
 /// The outputs of a step, and the buffers that a step needs. The caller owns and reuses this value, so a step allocates

@@ -67,7 +67,6 @@ impl<P: Piece> Session<P> {
             Some(Known { offset: None, .. }) => return None,
             None => {}
         }
-        let room = self.stream.as_ref().map_or(0, |stream| bounds.pending.saturating_sub(stream.pending().len()));
         let schedule = if forgotten {
             Err(Code::Forgotten)
         } else if let Some(code) = self.mode.refuses_runs() {
@@ -83,7 +82,7 @@ impl<P: Piece> Session<P> {
         };
         let mut outputs = core::mem::take(&mut out.run);
         let accepted = Run::accept(bounds, Received { message, thread, schedule, replaces }, &mut outputs);
-        if room < self.reserve() + 1 + accepted.reserve() || self.runs.contains_key(&run) {
+        if self.room(bounds) < 1 + accepted.reserve() || self.runs.contains_key(&run) {
             outputs.clear();
             out.run = outputs;
             return Some(Control::Refused { message, code: Code::Busy });
@@ -128,13 +127,11 @@ impl<P: Piece> Session<P> {
         payload: Option<P>,
         out: &mut Outputs<P>,
     ) -> Result<Handled, Refusal> {
-        let needs = Run::needs(&input);
-        let pending = self.stream.as_ref().map_or(0, |stream| stream.pending().len());
-        let reserve = self.reserve();
+        let lacks_room = self.room(bounds) < Run::needs(&input);
         let Some(run) = self.runs.get_mut(&id) else {
             return if input.is_ours() { Ok(Handled::Ignored) } else { Err(Refusal::RunEnded) };
         };
-        if run.has_agent() && pending + reserve + needs > bounds.pending {
+        if run.has_agent() && lacks_room {
             return Err(Refusal::Backpressure);
         }
         let mut outputs = core::mem::take(&mut out.run);
@@ -198,8 +195,7 @@ impl<P: Piece> Session<P> {
         if self.state == (SessionState::Leaving { cause: Cause::GoingAway }) {
             return Err(Refusal::Retired);
         }
-        let full = |stream: &Stream<P>| stream.pending().len() + self.reserve() >= bounds.pending;
-        if self.stream.as_ref().is_none_or(full) {
+        if self.room(bounds) == 0 {
             return Err(Refusal::Backpressure);
         }
         Ok(())
@@ -252,6 +248,13 @@ impl<P: Piece> Session<P> {
     #[must_use]
     pub const fn past(&self) -> &VecDeque<MessageId> {
         &self.past
+    }
+
+    /// How much room the stream has apart from what is reserved. A command that needs more is refused. A retired session
+    /// refuses no command for lack of room.
+    pub(super) fn room(&self, bounds: &Bounds) -> usize {
+        let room = |stream: &Stream<P>| bounds.pending.saturating_sub(stream.pending().len() + self.reserve());
+        if self.state == SessionState::Retired { usize::MAX } else { self.stream.as_ref().map_or(0, room) }
     }
 
     /// The room in the stream that open runs need to end, and queued ones to begin.

@@ -49,7 +49,11 @@ pub const SENTENCES: &[(&str, &str)] = &[
         "a run's events follow the grammar: started, then thinking, properly paired tools and pauses, then one terminal event, then nothing",
     ),
     ("RUN-2", "at most one run per user and message id, across retries, reconnects and restarts"),
-    ("RUN-3", "an emit that reports success is in the stream; one that is not in the stream reports why"),
+    (
+        "RUN-3",
+        "an emit that reports success is in the stream; one that is not in the stream reports why; one that was refused \
+         for lack of room is told when there is room",
+    ),
     (
         "RUN-4",
         "in a thread that queues, runs do not overlap and keep the order of their messages, a waiting run begins once or is taken back, \

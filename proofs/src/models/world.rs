@@ -48,6 +48,7 @@ pub mod outputs;
 pub mod pausing;
 pub mod properties;
 pub mod refusals;
+pub mod room;
 pub mod service;
 pub mod setup;
 pub mod shared;

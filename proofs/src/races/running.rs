@@ -135,7 +135,64 @@ pub(super) fn rows() -> Vec<Row> {
                 ..Setup::calm("notice", "a notice for an absent user")
             }
         ),
+        in_world!(
+            "X240",
+            "room that is kept quiet",
+            "an emit that was refused while the log was behind is not told that the log has caught up",
+            ["RUN-3"],
+            Setup {
+                thinking: 1,
+                bounds: Bounds { runs: 1, pending: 3, ..setup::small() },
+                mistake: Some(Mistake::tampering(keep_room_quiet)),
+                ..Setup::calm("session", "an agent is faster than the log")
+            }
+        ),
+        in_world!(
+            "X241",
+            "restored, and not told",
+            "a notice that was refused while its user's stream was read is not told that the stream is there",
+            ["RUN-3"],
+            Setup {
+                notices: 1,
+                mistake: Some(Mistake::tampering(keep_a_restored_stream_quiet)),
+                ..Setup::calm("notice", "a notice for a user whose stream is read")
+            }
+        ),
+        in_world!(
+            "X242",
+            "retired, and not told",
+            "a notice that was refused is not told that the session has ended, so no other session takes it",
+            ["RUN-3"],
+            Setup {
+                notices: 1,
+                restore_failures: 1,
+                mistake: Some(Mistake::tampering(keep_an_end_quiet)),
+                ..Setup::calm("notice", "a notice for a user whose stream cannot be read")
+            }
+        ),
     ]
+}
+
+/// Suppresses [`SessionOutput::Room`] for users whose session is in this state.
+fn suppress_room(outputs: &mut Vec<Output>, is_chosen: impl Fn(UserId) -> bool) {
+    outputs.retain(|output| match output {
+        Output::Session { user, output: SessionOutput::Room, .. } => !is_chosen(*user),
+        _ => true,
+    });
+}
+
+fn keep_room_quiet(world: &World, outputs: &mut Vec<Output>) {
+    let head = |user| session_of(world, user).and_then(Session::stream).map(Stream::head);
+    suppress_room(outputs, |user| head(user) > Some(Offset(0)));
+}
+
+fn keep_a_restored_stream_quiet(world: &World, outputs: &mut Vec<Output>) {
+    let head = |user| session_of(world, user).and_then(Session::stream).map(Stream::head);
+    suppress_room(outputs, |user| head(user) == Some(Offset(0)));
+}
+
+fn keep_an_end_quiet(world: &World, outputs: &mut Vec<Output>) {
+    suppress_room(outputs, |user| session_of(world, user).is_none());
 }
 
 fn begin_at_the_end(_: &World, mut input: Input, fed: &mut Vec<Input>) {

@@ -306,6 +306,7 @@ impl Machines {
                 | Output::Relinquish { .. }
                 | Output::Busy
                 | Output::Quiet
+                | Output::Room
                 | Output::Arm(..)
                 | Output::Disarm(..) => {}
             }

@@ -150,7 +150,7 @@ impl Successor {
     }
 }
 
-crate::error::caused! {
+lockstep::internal::sentence! {
     /// Why a process cannot take over from the one that serves.
     TakeOverError
 }

@@ -11,6 +11,9 @@
 //! | `/markdown` | an answer's Markdown, parsed for the page ([`markdown`]) |
 //! | `/healthz`, `/readyz`, `/metrics` | for monitoring |
 //! | `/operator/*` | the operator API, under a token of its own ([`operator`]) |
+//!
+//! Functions that build routes return an [`axum::Router`], which an axum service merges into its own. Listeners are
+//! tokio's, because the gateway runs on tokio and another process may hand its socket over.
 
 use core::fmt;
 use core::future::Future;

@@ -104,12 +104,12 @@ impl Default for LoginConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 
-crate::error::caused! {
+lockstep::internal::sentence! {
     /// Why the built-in login cannot be used: a sentence for the operator.
     LoginError
 }
 
-crate::error::caused! {
+lockstep::internal::sentence! {
     /// Why connections are not closed, or data is not erased. The login repeats the request.
     RevokeError
 }

@@ -59,7 +59,7 @@ use super::login::limit::Limiter;
 use super::login::{Login, Rate, address};
 use super::mode_name;
 
-crate::error::caused! {
+lockstep::internal::sentence! {
     /// Why there is no operator's token: a sentence that names the file.
     TokenError
 }

@@ -16,10 +16,10 @@ use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use lockstep::manager::Draining;
 use metrics::counter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::config::{BasePath, Config, Limits, Proxies};
@@ -48,7 +48,7 @@ const QUIET: Duration = Duration::from_secs(10);
 const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n";
 
-crate::error::caused! {
+lockstep::internal::sentence! {
     /// Why a gateway cannot listen. The cause is the system's error.
     BindError
 }
@@ -105,14 +105,14 @@ pub struct Serving {
     pub hsts_seconds: u64,
     /// The certificates; `None` for plain HTTP.
     pub certificates: Option<Certificates>,
-    /// Becomes true when the gateway drains: HTTP connections end with their current request.
-    pub draining: watch::Receiver<bool>,
+    /// Tells when the gateway drains: HTTP connections then end with their current request.
+    pub draining: Draining,
 }
 
 impl Serving {
     /// The settings of the configuration, without TLS.
     #[must_use]
-    pub fn new(config: &Config, draining: watch::Receiver<bool>) -> Self {
+    pub fn new(config: &Config, draining: Draining) -> Self {
         Self {
             limits: config.limits.clone(),
             proxies: config.proxies.clone(),
@@ -258,14 +258,6 @@ fn own(connection: &mut Connection, address: IpAddr) -> bool {
     found
 }
 
-/// Returns when the drain begins.
-async fn begins(draining: &mut watch::Receiver<bool>) {
-    if draining.wait_for(|draining| *draining).await.is_err() {
-        // The sender is gone, so the drain cannot begin.
-        core::future::pending::<()>().await;
-    }
-}
-
 /// Serves the requests of a connection. The future is boxed here, so that the task needs no room for it before.
 fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
@@ -282,8 +274,8 @@ fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         let limits = &connection.serving.limits;
         let (phase, most) = (Arc::clone(&connection.phase), limits.request());
         builder.timer(HeadTimer { phase: Arc::clone(&phase), header: limits.header() });
-        let mut draining = connection.draining.clone();
-        let is_draining = *draining.borrow();
+        let draining = connection.draining.clone();
+        let is_draining = draining.has_begun();
         builder.keep_alive(!is_draining && connection.beyond.is_none());
         let connection = Arc::new(connection);
         let held = Arc::clone(&connection);
@@ -294,7 +286,7 @@ fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
             // Biased: a connection that is told to end before it has looked for a request answers none.
             biased;
             served = http.as_mut() => served,
-            () = begins(&mut draining), if !is_draining => {
+            () = draining.begun(), if !is_draining => {
                 http.as_mut().graceful_shutdown();
                 http.await
             }

@@ -23,12 +23,12 @@ const MODEL_BUCKETS: [f64; 14] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10
 /// How often histograms are updated.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-crate::error::caused! {
+lockstep::internal::sentence! {
     /// Why nothing is recorded.
     NotInstalled
 }
 
-crate::error::caused! {
+lockstep::internal::sentence! {
     /// Why a log level or filter is not valid.
     InvalidFilter
 }
@@ -38,7 +38,7 @@ crate::error::caused! {
 /// # Errors
 ///
 /// [`NotInstalled`], if another recorder is installed already.
-pub fn install() -> Result<PrometheusHandle, NotInstalled> {
+pub(crate) fn install() -> Result<PrometheusHandle, NotInstalled> {
     let fail = |error: BuildError| NotInstalled::because(error.to_string(), error);
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
@@ -64,7 +64,8 @@ pub(super) async fn upkeep(handle: &PrometheusHandle) {
 }
 
 /// Parses a log level or filter. It never includes the frames of the WebSocket library, which logs them completely at
-/// `trace`, with the credentials in them.
+/// `trace`, with the credentials in them. The filter is a layer of the crate `tracing-subscriber`, because the binary
+/// installs the subscriber.
 ///
 /// # Errors
 ///

@@ -5,7 +5,6 @@
 //! meanwhile. An event that the machine refuses results in an [`EmitError`] and is stored nowhere (RUN-3).
 
 use core::fmt;
-use core::future::Future;
 use core::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,10 +30,6 @@ mod progress;
 pub use self::error::{EmitError, ToolError};
 pub(crate) use self::progress::{Progress, Reporter, Reports, Until};
 
-/// How long an emit that the machine refused for backpressure waits before it retries, if no event of this run becomes
-/// durable meanwhile.
-const RETRY: Duration = Duration::from_millis(20);
-
 const PANICKED: &str = "the tool panicked";
 const NOT_JSON: &str = "the tool's result cannot be written as JSON";
 
@@ -46,6 +41,10 @@ pub trait RunSink: Send + Sync {
     ///
     /// The machine's refusal.
     fn emit(&self, run: RunId, input: Input, payload: Option<Payload>) -> Result<(), Refusal>;
+
+    /// Waits until an event that was refused for [backpressure](Refusal::Backpressure) may be accepted. It also returns
+    /// for a change after this call and before the first poll, so it must be called before the attempt.
+    fn room(&self) -> BoxFuture<'static, ()>;
 
     /// The newest `limit` turns of the run's thread before this run, oldest first, as far as they are kept.
     fn history<'a>(&'a self, run: RunId, thread: Option<&'a str>, limit: usize) -> BoxFuture<'a, Vec<Turn>>;
@@ -377,16 +376,11 @@ impl Run {
 
     async fn put(&self, input: Input, record: Record) -> Result<(), EmitError> {
         let payload = Payload::Record(Arc::new(record));
-        let number = loop {
-            let seen = self.progress.count();
-            match self.submit(input, &payload) {
-                Ok(number) => break number,
-                Err(Refusal::Backpressure) => {
-                    let _ = tokio::time::timeout(RETRY, self.progress.wait(Until::Reported(seen))).await;
-                }
-                Err(refusal) => return Err(EmitError::Refused(refusal)),
-            }
-        };
+        let number = match self.submit(input, &payload) {
+            Err(Refusal::Backpressure) => self.submit_when_there_is_room(input, &payload).await,
+            answer => answer,
+        }
+        .map_err(EmitError::Refused)?;
         // The end of a run may also emit the ends of its tools, so the event's number says nothing.
         let ending = matches!(input, Input::Complete | Input::Fail);
         let durable = |progress: &Progress| progress.last || (!ending && progress.durable >= number);
@@ -399,6 +393,22 @@ impl Run {
             self.watchers.iter().for_each(|watcher| watcher(kind));
         }
         Ok(())
+    }
+
+    /// Repeats an emit that was refused for backpressure, until it is accepted or refused for another reason.
+    async fn submit_when_there_is_room(&self, input: Input, payload: &Payload) -> Result<u64, Refusal> {
+        loop {
+            let room = self.sink.room();
+            match self.submit(input, payload) {
+                Err(Refusal::Backpressure) => {}
+                answer => return answer,
+            }
+            tokio::select! {
+                () = room => {}
+                // The machine now has another reason.
+                _ = self.progress.wait(Until::Over) => return self.submit(input, payload),
+            }
+        }
     }
 
     /// Emits an event, and returns its number in the run. The numbers follow the order of the steps, because they are

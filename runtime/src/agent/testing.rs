@@ -9,9 +9,10 @@ use lockstep_model::run::{self, Input, Kind, Received};
 use lockstep_model::{Bounds, MessageId, Refusal, RunId, Timer};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::run::{Reporter, Until};
+use super::run::Reporter;
 use super::{Message, Run, RunSink, SoFar, Turn};
 use crate::payload::{Payload, thread_id};
 use crate::sync::lock;
@@ -49,6 +50,8 @@ pub struct Recorder {
     /// The run's timers, if they are served.
     timers: Option<(Weak<Self>, Armed)>,
     progress: Reporter,
+    /// Notified after each change.
+    changed: Arc<Notify>,
     history: Vec<Turn>,
     bounds: Bounds,
 }
@@ -95,7 +98,8 @@ impl Recorder {
         let received = Received::immediate(MessageId(1), thread_id(None));
         let machine = run::Run::accept(&bounds, received, out);
         let inside = Inside { machine, events: Vec::new(), held: false, refusal: None };
-        Self { inside: Mutex::new(inside), timers, progress: Reporter::default(), history, bounds }
+        let (progress, changed) = (Reporter::default(), Arc::default());
+        Self { inside: Mutex::new(inside), timers, progress, changed, history, bounds }
     }
 
     /// Arms and disarms the run's timers.
@@ -145,14 +149,12 @@ impl Recorder {
 
     /// Waits until the events satisfy a condition. Cancel safe.
     pub async fn until(&self, mut condition: impl FnMut(&[Event]) -> bool) {
-        let reports = self.progress.reports();
         loop {
-            let seen = reports.count();
+            let changed = self.changed.notified();
             if condition(&self.lock().events) {
                 return;
             }
-            // The reporter lives as long as this.
-            let _ = reports.wait(Until::Reported(seen)).await;
+            changed.await;
         }
     }
 
@@ -171,6 +173,7 @@ impl Recorder {
     /// Makes the machine answer every input with this refusal; `None` restores its own answers.
     pub fn refuse(&self, refusal: Option<Refusal>) {
         self.lock().refusal = refusal;
+        self.changed.notify_waiters();
     }
 
     /// Feeds the machine what does not come from the agent, such as [`Input::Cancel`].
@@ -208,6 +211,7 @@ impl Recorder {
                 progress.last = ended;
             }
         });
+        self.changed.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
@@ -224,6 +228,10 @@ impl RunSink for Recorder {
         let data = payload.as_ref().and_then(Payload::record).map(|record| record.data.get());
         let data = data.map_or(Value::Null, |data| serde_json::from_str(data).unwrap_or_default());
         self.step(&mut inside, input, data)
+    }
+
+    fn room(&self) -> BoxFuture<'static, ()> {
+        Box::pin(Arc::clone(&self.changed).notified_owned())
     }
 
     fn history<'a>(&'a self, _: RunId, _: Option<&'a str>, limit: usize) -> BoxFuture<'a, Vec<Turn>> {

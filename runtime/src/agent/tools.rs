@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::pool::Pool;
-use crate::sentence::sentence;
+use crate::sentence;
 use crate::verify::BoxFuture;
 
 pub mod calculator;

@@ -2,7 +2,6 @@
 
 use core::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use lockstep_model::session::Input;
 use lockstep_model::{Offset, Refusal, RunId, UserId};
@@ -13,9 +12,6 @@ use super::{Core, Driver};
 use crate::agent::Until;
 use crate::payload::{Payload, Record, thread_id};
 use crate::wire;
-
-/// How long a notice that was refused for backpressure waits before it is retried.
-const RETRY: Duration = Duration::from_millis(20);
 
 /// Why a notice is not in the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +72,7 @@ async fn announce(core: &Arc<Core>, user: UserId, input: impl Fn(RunId) -> Input
     let notice = RunId(crate::random().map_err(|error| NotSent::Unavailable(error.to_string()))?);
     let waiting = Waiting { driver: core.effects(), user, notice };
     loop {
+        let room = waiting.driver.rooms.wait(user);
         let mut progress = None;
         let prepare = |generation| progress = Some(waiting.driver.notices.open(user, generation, notice));
         match (core.announce(user, input(notice), prepare), progress) {
@@ -83,7 +80,7 @@ async fn announce(core: &Arc<Core>, user: UserId, input: impl Fn(RunId) -> Input
                 let answer = progress.wait(Until::Last).await;
                 return if answer.is_some_and(|progress| progress.last) { Ok(true) } else { Err(NotSent::Lost) };
             }
-            (Err(Refusal::Backpressure), _) => tokio::time::sleep(RETRY).await,
+            (Err(Refusal::Backpressure), _) => room.await,
             (Err(Refusal::Changed), _) => return Ok(false),
             (Ok(_), None) | (Err(_), _) => return Err(NotSent::Draining),
         }

@@ -202,6 +202,13 @@ impl RunSink for SessionSink {
         core.session(self.user, self.generation, session::Input::Run { run, input, payload }).map(|_| ())
     }
 
+    fn room(&self) -> BoxFuture<'static, ()> {
+        match self.core.upgrade() {
+            Some(core) => Box::pin(core.effects().rooms.wait(self.user)),
+            None => Box::pin(core::future::ready(())),
+        }
+    }
+
     fn silence(&self) -> Duration {
         self.core.upgrade().map_or(Duration::MAX, |core| core.bounds().silence)
     }

@@ -10,6 +10,25 @@ use super::{Manager, Phase};
 use crate::log::Log;
 use crate::payload::Payload;
 
+/// Whether a process drains: from [`Manager::draining`]. It does not keep the manager alive.
+#[derive(Clone, Debug)]
+pub struct Draining(watch::Receiver<bool>);
+
+impl Draining {
+    /// Whether the drain has begun.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until the drain begins. Never returns if the manager is dropped before. Cancel safe.
+    pub async fn begun(&self) {
+        if self.0.clone().wait_for(|draining| *draining).await.is_err() {
+            core::future::pending::<()>().await;
+        }
+    }
+}
+
 impl Manager {
     /// Returns the log, with which agents and HTTP routes read what users said. Calls after [`Manager::close_log`] are
     /// refused.
@@ -27,11 +46,11 @@ impl Manager {
         }
     }
 
-    /// Returns a flag that becomes true when a drain begins, and in a hand-over when every client has been told to
-    /// leave: HTTP connections should end with their current request.
+    /// Tells when the process drains: when [`Manager::drain`] is called, and in a hand-over when every client has been
+    /// told to leave. From then on, HTTP connections should end with their current request.
     #[must_use]
-    pub fn draining(&self) -> watch::Receiver<bool> {
-        self.inner.draining.subscribe()
+    pub fn draining(&self) -> Draining {
+        Draining(self.inner.draining.subscribe())
     }
 
     /// Begins to hand over to another process: open runs end first, as in [`Manager::drain`], while new connections are

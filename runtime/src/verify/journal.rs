@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::private::{self, replace};
-use crate::sentence::sentence;
+use crate::sentence;
 
 /// The size of a mark in bytes: the id, the number of acknowledged bytes, and a checksum of both.
 const MARK: usize = 20;

@@ -35,7 +35,7 @@ use super::keys::{KeySet, Keys, Secret};
 use super::revoked::Revocations;
 use super::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation, Verifier, credential_id};
 use crate::payload::Token;
-use crate::sentence::sentence;
+use crate::sentence;
 
 pub use jsonwebtoken::Algorithm;
 

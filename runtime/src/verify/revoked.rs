@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use super::clock::{Clock, millis};
 use super::journal::{FileError, Journal};
 use super::{NotRevoked, Revocation};
-use crate::sentence::sentence;
+use crate::sentence;
 use crate::sync::lock;
 
 mod file;

@@ -101,7 +101,7 @@ impl Gateway {
         let listener = bind(config.listen).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         record.serves(address);
-        let serving = Serving::new(&config, tokio::sync::watch::channel(false).1);
+        let serving = Serving::new(&config, manager.draining());
         let listener = tokio::spawn(accept(listener, router, serving));
         Self { manager, address, listener, _record: record }
     }

@@ -8,10 +8,11 @@ use axum::extract::Request;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::any;
+use lockstep::Manager;
+use lockstep::testing::{AnyToken, Echo};
 use lockstep_gateway::config::Config;
 use lockstep_gateway::login::Peer;
 use lockstep_gateway::serve::{Serving, accept, bind};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::hostile::client::Client;
@@ -26,7 +27,7 @@ mod sockets;
 /// A listener whose routes answer with what they know of a request.
 struct Listener {
     address: SocketAddr,
-    draining: watch::Sender<bool>,
+    manager: Manager,
     task: JoinHandle<()>,
 }
 
@@ -36,10 +37,10 @@ impl Listener {
         config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = bind(config.listen).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let draining = watch::Sender::new(false);
+        let manager = Manager::builder().verifier(AnyToken).agent(Echo).build().expect("a manager");
         let router = Router::new().fallback(any(known));
-        let task = tokio::spawn(accept(listener, router, Serving::new(&config, draining.subscribe())));
-        Self { address, draining, task }
+        let task = tokio::spawn(accept(listener, router, Serving::new(&config, manager.draining())));
+        Self { address, manager, task }
     }
 
     /// What the routes know of a request with these header lines, from a new client.

@@ -176,6 +176,7 @@ impl State {
             | Output::Relinquish { .. }
             | Output::Busy
             | Output::Quiet
+            | Output::Room
             | Output::Arm(..)
             | Output::Disarm(..)
             | Output::Retire => {}

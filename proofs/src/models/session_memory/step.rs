@@ -274,6 +274,7 @@ impl State {
                 | Output::Halt { .. }
                 | Output::Lose
                 | Output::Relinquish { .. }
+                | Output::Room
                 | Output::Arm(..)
                 | Output::Disarm(..) => {}
             }

@@ -232,7 +232,10 @@ pub fn output(world: &World, output: &Output<Payload>) -> Option<Drawing> {
         Output::Session { output: SessionOutput::Lose, .. } => {
             Some(arrow(Lifeline::Session, Lifeline::Agent, "pending events are lost"))
         }
-        Output::Session { output: SessionOutput::Durable { .. } | SessionOutput::Relinquish { .. }, .. }
+        Output::Session {
+            output: SessionOutput::Durable { .. } | SessionOutput::Relinquish { .. } | SessionOutput::Room,
+            ..
+        }
         | Output::Wake { .. }
         | Output::Probe
         | Output::Leaving

@@ -6,7 +6,7 @@ use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
     Attempt, Cause, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Piece, Refusal,
-    RevocationGeneration, Run, RunId, Successor, Timer, UserId,
+    RevocationGeneration, RunId, Successor, Timer, UserId,
 };
 
 use super::action::{AgentStep, is_received, message_of, notice_id};
@@ -314,14 +314,6 @@ impl World {
             .get(&user)
             .and_then(|slot| slot.session.stream())
             .map_or(0, |stream| stream.head().0 + stream.pending().len() as u64)
-    }
-
-    /// The number of events for which a user's stream has room, apart from the room reserved for the ends of open runs;
-    /// `None` without a stream.
-    pub(super) fn room(&self, setup: &Setup, user: UserId) -> Option<usize> {
-        let session = &self.gateway.slots().get(&user)?.session;
-        let reserve: usize = session.runs().values().map(Run::reserve).sum();
-        Some(setup.bounds.pending.saturating_sub(session.stream()?.pending().len() + reserve))
     }
 
     /// RUN-3: an accepted emit is in the stream, and a refused one is not. It is refused for lack of room only if there

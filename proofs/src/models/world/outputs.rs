@@ -215,6 +215,7 @@ impl World {
             SessionOutput::Trim { through, .. } => self.check_trim(setup, index, through),
             SessionOutput::Read { through, .. } => self.check_read(user, through),
             SessionOutput::Lose => scratch.lost[index] = true,
+            SessionOutput::Room => scratch.room[index] = true,
             SessionOutput::Relinquish { .. } => {
                 scratch.ended[index] = true;
                 self.abandon(index);

@@ -291,6 +291,8 @@ pub struct Scratch {
     pub halted: Vec<(UserId, Generation, RunId)>,
     /// The users whose agents were told in this step that pending events are lost.
     pub lost: [bool; 2],
+    /// The users whose waiting commands were told in this step that there is room.
+    pub room: [bool; 2],
     /// The users of whom a session ended in this step.
     pub ended: [bool; 2],
     /// What agents were told in this step: a launch, or an event's offset.

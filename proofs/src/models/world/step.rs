@@ -465,6 +465,7 @@ impl World {
             drawings.push(draw::input(&input));
         }
         let (waiting, begun, refused) = (self.unconfirmed(&input), self.begun_runs(), self.refused());
+        let room = self.scarce_room(setup);
         let step = self.gateway.step(&setup.bounds, input, &mut scratch.outputs);
         if let Err(lockstep_model::Violation(property)) = self.gateway.check(&setup.bounds) {
             self.violated(property);
@@ -484,6 +485,7 @@ impl World {
         }
         scratch.outputs.list = outputs;
         self.check_losses(waiting, scratch);
+        self.check_told_of_room(setup, room, scratch);
         self.check_begun(begun);
         step.map(|_| sent)
     }

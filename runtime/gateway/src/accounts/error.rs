@@ -22,7 +22,7 @@ pub enum AccountError {
     File(FileError),
 }
 
-crate::error::caused! {
+lockstep::internal::sentence! {
     /// Why the file of accounts cannot be used: a sentence that names it.
     FileError
 }

@@ -58,7 +58,7 @@ pub struct Network {
     length: u8,
 }
 
-crate::error::caused! {
+lockstep::internal::sentence! {
     /// Why a text is not valid as a setting: a sentence that quotes it.
     InvalidSetting
 }

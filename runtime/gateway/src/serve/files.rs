@@ -23,7 +23,7 @@ pub fn raise() -> Option<u64> {
     None
 }
 
-crate::error::caused! {
+lockstep::internal::sentence! {
     /// That a limit was lowered: the new value, and what to do.
     Lowered
 }

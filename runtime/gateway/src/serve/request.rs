@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use lockstep::internal::lock;
-use tokio::sync::watch;
+use lockstep::manager::Draining;
 
 use super::forwarded::{self, Client};
 use super::slots::{Limit, Slot, Slots};
@@ -34,7 +34,7 @@ pub(super) struct Connection {
     /// The limit beyond which it is served without an upgrade.
     pub(super) beyond: Option<Limit>,
     pub(super) phase: Arc<Phase>,
-    pub(super) draining: watch::Receiver<bool>,
+    pub(super) draining: Draining,
     /// Its slot, the slot of the client that the connection belongs to, and the slot of the current request's client.
     pub(super) _slot: Slot,
     pub(super) _owner: Option<Slot>,
@@ -65,7 +65,7 @@ impl Connection {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             // A finished request holds no slot of its client.
             *lock(&self.claim) = None;
-            if *self.draining.borrow() || self.beyond.is_some() {
+            if self.draining.has_begun() || self.beyond.is_some() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
         }

@@ -10,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::Tls;
 
-crate::error::caused! {
+lockstep::internal::sentence! {
     /// Why certificates cannot be used: a sentence that names the file.
     CertificateError
 }

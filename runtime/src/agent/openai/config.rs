@@ -33,7 +33,7 @@ pub struct Config {
     /// Fields of a request, and of its messages, that are left out because the server refuses them, such as `tools`,
     /// `temperature` or `reasoning_content`.
     pub omit: Vec<String>,
-    /// Fields that are added to each request; they replace the adapter's own.
+    /// Fields that are added to each request, any JSON; they replace the adapter's own.
     pub extra_body: Map<String, Value>,
     /// Headers that are added to each request.
     pub headers: Vec<(String, String)>,

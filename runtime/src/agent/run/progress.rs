@@ -29,7 +29,7 @@ pub(crate) struct Progress {
     pub(crate) lost: bool,
 }
 
-/// What a task waits for. All but a report have also happened when the session is lost.
+/// What a task waits for. All of it has also happened when the session is lost.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Until {
     /// That many events are durable, or the last one is.
@@ -40,19 +40,16 @@ pub(crate) enum Until {
     Halted,
     /// The run's machine has ended, or the last event is durable.
     Over,
-    /// There was a report after this one.
-    Reported(u64),
 }
 
 impl Until {
-    const fn has_happened(self, progress: &Progress, reports: u64) -> bool {
+    const fn has_happened(self, progress: &Progress) -> bool {
         let Progress { durable, last, halted, lost } = *progress;
         match self {
             Self::Durable(number) => lost || last || durable >= number,
             Self::Last => lost || last,
             Self::Halted => lost || halted,
             Self::Over => lost || halted || last,
-            Self::Reported(seen) => reports > seen,
         }
     }
 }
@@ -68,7 +65,6 @@ pub(crate) struct Reports(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     progress: Progress,
-    reports: u64,
     closed: bool,
     /// The number of the newest wait.
     waits: u64,
@@ -85,8 +81,8 @@ struct Waiting {
 impl State {
     /// Takes a task that need not wait any longer.
     fn ready(&mut self) -> Option<Waker> {
-        let Self { progress, reports, closed, waiting, .. } = self;
-        let ready = waiting.iter().position(|one| *closed || one.until.has_happened(progress, *reports))?;
+        let Self { progress, closed, waiting, .. } = self;
+        let ready = waiting.iter().position(|one| *closed || one.until.has_happened(progress))?;
         Some(waiting.remove(ready).waker)
     }
 }
@@ -102,11 +98,7 @@ fn wake(state: &Mutex<State>) {
 impl Reporter {
     /// Reports a change.
     pub(crate) fn report(&self, change: impl FnOnce(&mut Progress)) {
-        {
-            let mut state = lock(&self.0);
-            change(&mut state.progress);
-            state.reports += 1;
-        }
+        change(&mut lock(&self.0).progress);
         wake(&self.0);
     }
 
@@ -126,11 +118,6 @@ impl Reports {
     /// The newest progress.
     pub(crate) fn newest(&self) -> Progress {
         lock(&self.0).progress
-    }
-
-    /// How many reports there were.
-    pub(crate) fn count(&self) -> u64 {
-        lock(&self.0).reports
     }
 
     /// Waits, and returns the progress then; `None` if there are no further reports. Cancel safe.
@@ -154,7 +141,7 @@ impl Future for Wait<'_> {
         let mut guard = lock(&self.reports.0);
         let state = &mut *guard;
         let known = state.waiting.iter().position(|one| Some(one.number) == self.number);
-        let happened = self.until.has_happened(&state.progress, state.reports);
+        let happened = self.until.has_happened(&state.progress);
         if happened || state.closed {
             let progress = happened.then_some(state.progress);
             let done = known.map(|known| state.waiting.remove(known));

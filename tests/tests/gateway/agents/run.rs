@@ -32,6 +32,25 @@ async fn a_tool_that_is_dropped_while_the_log_is_behind_is_closed() {
     assert!(closed, "{kinds:?}");
 }
 
+/// RUN-3: a refused emit waits until it is told of room, and for no time beyond that.
+#[tokio::test(start_paused = true)]
+async fn an_emit_that_was_refused_for_lack_of_room_is_repeated_when_there_is_room() {
+    let recorder = Recorder::new(Vec::new());
+    let run = recorder.run();
+    let begun = tokio::time::Instant::now();
+    recorder.refuse(Some(Refusal::Backpressure));
+    {
+        let mut emit = pin!(run.thinking("later"));
+        assert!(emit.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        recorder.refuse(Some(Refusal::Backpressure));
+        assert!(emit.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending(), "there is still no room");
+        recorder.refuse(None);
+        emit.await.expect("taken");
+    }
+    assert_eq!(begun.elapsed(), std::time::Duration::ZERO);
+    assert_eq!(recorder.events().len(), 2);
+}
+
 #[tokio::test]
 async fn watchers_are_told_what_was_acknowledged_when_it_was_and_nothing_else() {
     let recorder = Recorder::new(Vec::new());

@@ -63,7 +63,7 @@ async fn a_drain_ends_connections_that_wait_and_answers_those_that_ask() {
     let (mut client, _) = waiting(&listener).await;
     let mut silent = Client::connect(listener.address).await;
     silent.send(b"GET / HT").await;
-    listener.draining.send_replace(true);
+    listener.manager.drain().await;
     assert_eq!(client.rest().await, b"");
     silent.send(b"TP/1.1\r\nHost: a\r\n\r\n").await;
     let head = silent.answer().await.to_ascii_lowercase();

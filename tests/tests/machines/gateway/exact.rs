@@ -127,6 +127,7 @@ fn the_stream_is_pulled_through_the_session() {
         Output::Disarm(of(1), Timer::Handshake),
         Output::Arm(of(1), Timer::Idle, SMALL.idle),
         wake(1),
+        ordered(7, 1, SessionOutput::Room),
     ];
     assert_eq!(out, expected);
     let (handled, out) = step(&mut gateway, pull(1, 1));

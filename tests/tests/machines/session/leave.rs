@@ -5,7 +5,7 @@ use lockstep_model::run;
 use lockstep_model::session::State;
 use lockstep_model::{CredentialId, Incarnation, RevocationGeneration, Scope, Successor};
 
-use super::lifecycle::retires;
+use super::lifecycle::{retires, retires_without_stream};
 use super::*;
 
 /// A run with an event that is not durable, and two connections.
@@ -84,7 +84,7 @@ fn a_fenced_session_keeps_its_revocations_until_they_may_be_forgotten() {
     assert_eq!(step(&mut session, Input::Fenced), (Ok(Handled::Ignored), vec![]));
     let notice = Input::Notice { notice: RunId(8), thread: None, payload: 1 };
     assert_eq!(step(&mut session, notice), (Err(Refusal::Backpressure), vec![]), "the next session will take it");
-    assert_eq!(step(&mut session, Input::Verified(RevocationGeneration(1))), done(retires(None)));
+    assert_eq!(step(&mut session, Input::Verified(RevocationGeneration(1))), done(retires_without_stream()));
 }
 
 /// LIVE-4: while its node leaves, the log has time to take what is pending; then the session ends without it.

@@ -58,6 +58,30 @@ fn a_notice_is_refused_while_there_is_no_room() {
     assert!(ended.runs().is_empty(), "the room was there");
 }
 
+/// RUN-3: the step in which a command that was refused for lack of room may be accepted says so, once for each event.
+#[test]
+fn a_command_that_was_refused_for_lack_of_room_is_told_of_room() {
+    let room = |session: &mut Session<Tag>, bounds: &Bounds, input| {
+        let (_, out) = step_within(bounds, session, input);
+        out.iter().filter(|output| **output == Output::Room).count()
+    };
+    let tight = Bounds { pending: 3, ..SMALL };
+    let mut session = occupied();
+    for number in 0..3 {
+        assert_eq!(room(&mut session, &tight, notice(20 + number)), 0, "room that shrinks is no news");
+    }
+    for (offset, expected) in [(1, 1), (2, 1), (3, 0)] {
+        let input = persist(&session, offset);
+        assert_eq!(room(&mut session, &tight, input), expected, "beyond two, no command was refused");
+    }
+    assert_eq!(room(&mut session, &tight, expired(Owner::Session, Timer::Linger)), 0);
+
+    assert_eq!(room(&mut opened(), &SMALL, snapshot(0, &[])), 1, "the stream is there");
+    let mut over = opened();
+    assert_eq!(room(&mut over, &SMALL, Input::NotRestored { attempt: attempt(1) }), 1, "another session may take it");
+    assert_eq!(room(&mut over, &SMALL, notice(9)), 0);
+}
+
 /// STR-2: a notice survives a restart.
 #[test]
 fn a_notice_is_recalled() {

@@ -1,0 +1,128 @@
+//! Commands that a session has refused for lack of room, and that wait until there is room: emits of agents, notices and
+//! deletions.
+//!
+//! A session says in which step a refused command may be accepted: [`SessionOutput::Room`]. A command registers before
+//! the attempt that it waits for, so it misses no such step.
+//!
+//! | what | who may touch it, and when |
+//! | --- | --- |
+//! | the users for whom commands wait | the driver and waiting commands, for a moment |
+//!
+//! No task is woken under the lock, and no other lock is taken under it.
+//!
+//! [`SessionOutput::Room`]: lockstep_model::gateway::SessionOutput::Room
+
+use std::sync::Arc;
+
+use lockstep_model::UserId;
+use tokio::sync::Notify;
+
+use crate::sharded::Sharded;
+
+/// The users for whom commands wait.
+pub(super) struct Rooms(Sharded<UserId, Entry>);
+
+struct Entry {
+    /// How many commands wait. The last one removes the entry.
+    waiting: usize,
+    notify: Arc<Notify>,
+}
+
+/// A command that waits. When it is dropped, it no longer does.
+struct Waiting {
+    rooms: Arc<Rooms>,
+    user: UserId,
+    notify: Arc<Notify>,
+}
+
+impl Rooms {
+    pub(super) fn new(shards: usize) -> Self {
+        Self(Sharded::new(shards))
+    }
+
+    /// Wakes the commands that wait for room in the user's stream.
+    pub(super) fn notify(&self, user: UserId) {
+        let notify = self.0.lock(&user).get(&user).map(|entry| Arc::clone(&entry.notify));
+        if let Some(notify) = notify {
+            notify.notify_waiters();
+        }
+    }
+
+    /// Registers a command. The future completes when there is room in the user's stream, also if that was before its
+    /// first poll. Cancel safe.
+    pub(super) fn wait(self: &Arc<Self>, user: UserId) -> impl Future<Output = ()> + Send + use<> {
+        let notify = {
+            let mut users = self.0.lock(&user);
+            let entry = users.entry(user).or_insert_with(|| Entry { waiting: 0, notify: Arc::default() });
+            entry.waiting += 1;
+            Arc::clone(&entry.notify)
+        };
+        let waiting = Waiting { rooms: Arc::clone(self), user, notify };
+        let room = Arc::clone(&waiting.notify).notified_owned();
+        async move {
+            room.await;
+            drop(waiting);
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut users = self.rooms.0.lock(&self.user);
+        if let Some(entry) = users.get_mut(&self.user) {
+            entry.waiting -= 1;
+            if entry.waiting == 0 {
+                users.remove(&self.user);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::pin::pin;
+    use core::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn poll(future: core::pin::Pin<&mut impl Future<Output = ()>>) -> Poll<()> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn users(rooms: &Rooms) -> usize {
+        let mut users = 0;
+        rooms.0.each(|shard| users += shard.len());
+        users
+    }
+
+    #[test]
+    fn room_wakes_every_command_that_registered_before_and_no_other() {
+        let rooms = Arc::new(Rooms::new(2));
+        let (mut first, mut second) = (pin!(rooms.wait(UserId(1))), pin!(rooms.wait(UserId(1))));
+        let mut other = pin!(rooms.wait(UserId(2)));
+        assert!(poll(second.as_mut()).is_pending());
+        rooms.notify(UserId(1));
+        let mut later = pin!(rooms.wait(UserId(1)));
+        assert!(poll(first.as_mut()).is_ready(), "it was not polled before");
+        assert!(poll(second.as_mut()).is_ready());
+        assert!(poll(later.as_mut()).is_pending() && poll(other.as_mut()).is_pending());
+        rooms.notify(UserId(1));
+        assert!(poll(later.as_mut()).is_ready());
+    }
+
+    #[test]
+    fn nothing_is_kept_of_commands_that_no_longer_wait() {
+        let rooms = Arc::new(Rooms::new(2));
+        let (first, mut second) = (rooms.wait(UserId(1)), Box::pin(rooms.wait(UserId(1))));
+        assert!(poll(second.as_mut()).is_pending());
+        drop(first);
+        assert_eq!(users(&rooms), 1);
+        drop(second);
+        assert_eq!(users(&rooms), 0);
+        rooms.notify(UserId(1));
+        let mut third = pin!(rooms.wait(UserId(1)));
+        rooms.notify(UserId(1));
+        assert!(poll(third.as_mut()).is_ready());
+        assert_eq!(users(&rooms), 0);
+    }
+}
