@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | [`Members`](crate::log::Members) | the log's side: leases, and where a member is reached |
 //! | [`Cluster`] | this process's side: its address, the cluster's key, the times of a lease |
-//! | [`Manager::upgrade_member`](crate::Manager::upgrade_member) | accepts connections that other members relay |
+//! | [`Manager::serve_member`](crate::Manager::serve_member) | answers other members: connections that they relay, notices and deletions for this process's users |
 //!
 //! # Security
 //!
@@ -28,8 +28,13 @@ use sha2::{Digest, Sha256};
 
 use crate::payload::Token;
 
-/// The path that members connect to.
-pub const PATH: &str = "/lockstep/member";
+mod serve;
+
+/// The path of relayed connections.
+pub(crate) const PATH: &str = "/lockstep/member";
+
+/// The path of commands for users of the process.
+pub(crate) const COMMAND_PATH: &str = "/lockstep/member/command";
 
 /// The header with the cluster's key, in base64url.
 pub(crate) const KEY: HeaderName = HeaderName::from_static("lockstep-cluster-key");

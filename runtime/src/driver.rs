@@ -8,6 +8,7 @@
 //! | [`journal`] | one queue per user between a session and its log |
 //! | [`runs`] | agents, and the progress of their runs |
 //! | [`membership`] | the lease of a process that shares its log |
+//! | [`commands`] | notices and deletions for a user whom another process owns |
 //! | [`relay`] | connections whose user another process owns |
 //! | [`notices`] | notices and deletions by the embedding service |
 //! | [`rooms`] | commands that wait for room in a stream |
@@ -47,6 +48,7 @@ use crate::transport::Limits;
 use crate::upgrade::Redeem;
 use crate::verify::{Identity, NotVerified, Reports, Verifier};
 
+pub(crate) mod commands;
 pub(crate) mod connection;
 mod instruments;
 mod journal;
@@ -384,6 +386,7 @@ impl Effects<Payload> for Driver {
                 }
                 SessionOutput::Relinquish { tenure } => self.journal.relinquish(user, tenure),
                 SessionOutput::Room => self.rooms.notify(user),
+                SessionOutput::Elsewhere { owner } => self.rooms.elsewhere(user, owner),
             },
             Output::Relay { connection, owner } => {
                 if let Some(shared) = self.connections.lock(&connection).get(&connection) {

@@ -174,7 +174,7 @@ impl Builder {
     }
 
     /// Makes this process a member of a cluster, for a log that several processes share ([`Log::members`]). Serve
-    /// [`Manager::upgrade_member`] at the cluster's address.
+    /// [`Manager::serve_member`] at the cluster's address.
     #[must_use]
     pub fn cluster(mut self, cluster: Cluster) -> Self {
         self.cluster = Some(cluster);

@@ -35,9 +35,6 @@ use tokio::net::TcpStream;
 use tokio_util::either::Either;
 use tungstenite::handshake::derive_accept_key;
 
-use lockstep_model::connection::Origin;
-
-use crate::cluster;
 use crate::manager::{Manager, Opening};
 use crate::payload::Token;
 use crate::transport::WebSocket;
@@ -82,7 +79,7 @@ impl core::error::Error for NotUpgraded {}
 /// Fields that may appear once: with two values, a proxy might use the other one.
 const ONCE: [HeaderName; 5] = [HOST, ORIGIN, AUTHORIZATION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION];
 
-const fn bad(reason: &'static str) -> NotUpgraded {
+pub(crate) const fn bad(reason: &'static str) -> NotUpgraded {
     NotUpgraded { status: StatusCode::BAD_REQUEST, reason }
 }
 
@@ -100,7 +97,7 @@ impl Manager {
     }
 
     /// Serves the connection, and returns the response of the upgrade.
-    fn accept<B>(
+    pub(crate) fn accept<B>(
         &self,
         request: &mut Request<B>,
         opening: Opening,
@@ -132,41 +129,6 @@ impl Manager {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, selected);
         }
         response
-    }
-
-    /// Answers a request of another member of the cluster, at [`cluster::PATH`], and serves the connection that it
-    /// relays. The response has status 101, or its body says what is wrong with the request: 403 without the cluster's
-    /// key, 404 if this process is no member of a cluster.
-    pub fn upgrade_member<B>(&self, mut request: Request<B>) -> Response<String> {
-        match self.examine_member(&request) {
-            Ok((opening, accept)) => {
-                let selected = HeaderValue::from_static(opening.codec.subprotocol());
-                self.accept(&mut request, opening, Some(selected), accept)
-            }
-            Err(NotUpgraded { status, reason }) => refuse(status, reason),
-        }
-    }
-
-    fn examine_member<B>(&self, request: &Request<B>) -> Result<(Opening, HeaderValue), NotUpgraded> {
-        let refused = |status, reason| Err(NotUpgraded { status, reason });
-        let headers = request.headers();
-        let Some(membership) = &self.inner.core.effects().membership else {
-            return refused(StatusCode::NOT_FOUND, "this process is no member of a cluster");
-        };
-        if !membership.cluster().admits(headers) {
-            return refused(
-                StatusCode::FORBIDDEN,
-                "the cluster's key is missing or wrong: all members must have the same",
-            );
-        }
-        let accept = handshake(request)?;
-        let codec = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).next().and_then(Codec::of_subprotocol);
-        let codec = codec.ok_or(bad("the subprotocol of a relayed connection is missing or not known"))?;
-        let resume = resume_from_query(request.uri().query().unwrap_or("")).map_err(|wrong| bad(wrong.reason()))?;
-        let credential =
-            cluster::credential(headers).ok_or(bad("the credential of a relayed connection is missing"))?;
-        let opening = Opening { credential: Some(credential), resume, origin: Origin::Member, ..Opening::new(codec) };
-        Ok((opening, accept))
     }
 
     /// Checks a request. Returns what it asks for, the subprotocol to select, and the answer to its key.
@@ -349,7 +311,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// The elements of a comma-separated header, over all its lines.
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+pub(crate) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
@@ -358,7 +320,7 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token))
 }
 
-fn refuse(status: StatusCode, reason: &str) -> Response<String> {
+pub(crate) fn refuse(status: StatusCode, reason: &str) -> Response<String> {
     let mut response = Response::new(format!("{reason}\n"));
     *response.status_mut() = status;
     if status == StatusCode::UPGRADE_REQUIRED {

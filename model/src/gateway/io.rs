@@ -234,6 +234,11 @@ pub enum SessionOutput<P> {
         /// The log's head as the session knows it.
         after: Offset,
     },
+    /// See [`session::Output::Elsewhere`].
+    Elsewhere {
+        /// The owner's process.
+        owner: Incarnation,
+    },
     /// See [`session::Output::Lookup`].
     Lookup {
         /// The connection that asked.

@@ -105,6 +105,7 @@ pub fn session<P>(user: UserId, generation: Generation, output: session::Output<
         O::Disarm(owner, timer) => return FromSession::Driver(Output::Disarm(place(owner), timer)),
         O::Relay { connection, owner } => return FromSession::Driver(Output::Relay { connection, owner }),
         O::Restore { attempt } => SessionOutput::Restore { attempt },
+        O::Elsewhere { owner } => SessionOutput::Elsewhere { owner },
         O::Confirm { tenure, attempt, after } => SessionOutput::Confirm { tenure, attempt, after },
         O::Lookup { connection, attempt, lookup } => SessionOutput::Lookup { connection, attempt, lookup },
         O::Write { tenure, batch, after, event } => SessionOutput::Write { tenure, batch, after, event },

@@ -303,6 +303,11 @@ pub enum Output<P> {
         /// The log's head as the session knows it.
         after: Offset,
     },
+    /// The user has another owner: commands of the embedding service go there.
+    Elsewhere {
+        /// The owner's process.
+        owner: Incarnation,
+    },
     /// Pass the connection on to its user's owner. It leaves the session in the same step.
     Relay {
         /// The connection.

@@ -143,6 +143,7 @@ impl<P: Piece> Session<P> {
         for connection in waiting {
             let _ = self.connection(bounds, connection, connection::Input::Relay { owner }, out);
         }
+        out.list.push(Output::Elsewhere { owner });
         self.lose(bounds, tenure::Input::Elsewhere { attempt, owner }, Cause::Moved, out)
     }
 }

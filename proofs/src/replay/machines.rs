@@ -292,6 +292,7 @@ impl Machines {
                 Output::Restore { .. }
                 | Output::Confirm { .. }
                 | Output::Relay { .. }
+                | Output::Elsewhere { .. }
                 | Output::Verify { .. }
                 | Output::Send { .. }
                 | Output::Wake { .. }

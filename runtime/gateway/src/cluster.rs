@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lockstep::Manager;
-use lockstep::cluster::{Cluster, PATH};
+use lockstep::cluster::Cluster;
 use lockstep::log::PostgresLog;
 use lockstep::log::postgres::{Failover, Settings, migrate};
 use tokio::net::TcpListener;
@@ -118,18 +118,9 @@ pub(super) async fn accept(listener: Option<TcpListener>, manager: Manager) {
         };
         let manager = manager.clone();
         let service = service_fn(move |request: Request<Incoming>| {
-            let response = answer(&manager, request);
-            async move { Ok::<_, Infallible>(response) }
+            let manager = manager.clone();
+            async move { Ok::<_, Infallible>(manager.serve_member(request).await) }
         });
         tokio::spawn(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     }
-}
-
-fn answer(manager: &Manager, request: Request<Incoming>) -> Response<String> {
-    if request.uri().path() == PATH {
-        return manager.upgrade_member(request);
-    }
-    let mut response = Response::new("this listener is for the other gateways of the cluster\n".to_owned());
-    *response.status_mut() = StatusCode::NOT_FOUND;
-    response
 }

@@ -4,10 +4,12 @@ use core::fmt;
 use std::sync::Arc;
 
 use lockstep_model::session::Input;
-use lockstep_model::{Offset, Refusal, RunId, UserId};
+use lockstep_model::{Incarnation, Offset, Refusal, RunId, UserId};
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 
+use super::commands::Command;
+use super::rooms::Told;
 use super::{Core, Driver};
 use crate::agent::Until;
 use crate::payload::{Payload, Record, thread_id};
@@ -23,6 +25,9 @@ pub enum NotSent {
     Unavailable(String),
     /// The gateway is draining, and accepts nothing new for a user who has no session here.
     Draining,
+    /// The user is owned by another process of the cluster, which could not be reached or did not answer. Contains why. It
+    /// is unknown whether the notice is in the stream.
+    Elsewhere(String),
     /// The process lost the session while the notice was in flight. It is unknown whether the notice is in the stream.
     Lost,
 }
@@ -33,6 +38,12 @@ impl fmt::Display for NotSent {
             Self::NotJson => f.write_str("the data of a notice must be a JSON object"),
             Self::Unavailable(why) => write!(f, "the user cannot be looked up: {why}"),
             Self::Draining => f.write_str("the gateway is draining, and the user has no session here"),
+            Self::Elsewhere(why) => {
+                write!(
+                    f,
+                    "the process that owns the user did not answer; the notice may or may not be in the stream: {why}"
+                )
+            }
             Self::Lost => f.write_str("the session was lost; the notice may or may not be in the stream"),
         }
     }
@@ -49,26 +60,57 @@ pub(crate) fn record(thread: Option<&str>, data: &impl Serialize) -> Result<Payl
     Ok(Payload::Record(Arc::new(Record::new(thread.map(Arc::from), data))))
 }
 
-/// Puts a notice into the user's stream, and returns when the log has it.
-pub(crate) async fn send(core: &Arc<Core>, user: UserId, payload: &Payload) -> Result<(), NotSent> {
-    let thread = payload.record().and_then(|record| record.thread.as_deref()).map(|name| thread_id(Some(name)));
-    announce(core, user, |notice| Input::Notice { notice, thread, payload: payload.clone() }).await.map(|_| ())
+/// The end of an attempt to put a notice or a deletion into a user's stream.
+pub(super) enum Announced {
+    /// The log has it.
+    Durable,
+    /// It was refused because of a change in the meantime.
+    Changed,
+    /// Another process owns the user.
+    Elsewhere(Incarnation),
 }
 
-/// Deletes a thread of the user, and returns when the log has the deletion. Returns false, and deletes nothing, if the
-/// thread has changed since `as_of`.
+/// Puts a notice into the user's stream, wherever its owner is, and returns when the log has it.
+pub(crate) async fn send(core: &Arc<Core>, user: UserId, payload: &Payload) -> Result<(), NotSent> {
+    match payload.record() {
+        Some(record) => Command::notice(user, record).execute(core).await.map(|_| ()),
+        None => Err(NotSent::NotJson),
+    }
+}
+
+/// Puts a notice into the user's stream if this process owns the user.
+pub(super) async fn send_here(core: &Arc<Core>, user: UserId, payload: &Payload) -> Result<Announced, NotSent> {
+    let thread = payload.record().and_then(|record| record.thread.as_deref()).map(|name| thread_id(Some(name)));
+    announce(core, user, |notice| Input::Notice { notice, thread, payload: payload.clone() }).await
+}
+
+/// Deletes a thread of the user, wherever its owner is, and returns when the log has the deletion. Returns false, and
+/// deletes nothing, if the thread has changed since `as_of`.
 pub(crate) async fn delete(
     core: &Arc<Core>,
     user: UserId,
     thread: Option<&str>,
     as_of: Option<Offset>,
 ) -> Result<bool, NotSent> {
+    Command::deletion(user, thread, as_of).execute(core).await
+}
+
+/// Deletes a thread of the user if this process owns the user.
+pub(super) async fn delete_here(
+    core: &Arc<Core>,
+    user: UserId,
+    thread: Option<&str>,
+    as_of: Option<Offset>,
+) -> Result<Announced, NotSent> {
     let (thread, payload) = wire::deleted(thread.map(Arc::from));
     announce(core, user, |deletion| Input::Delete { thread, deletion, payload: payload.clone(), as_of }).await
 }
 
-/// Returns false if the input was refused because of a change in the meantime.
-async fn announce(core: &Arc<Core>, user: UserId, input: impl Fn(RunId) -> Input<Payload>) -> Result<bool, NotSent> {
+async fn announce(
+    core: &Arc<Core>,
+    user: UserId,
+    input: impl Fn(RunId) -> Input<Payload>,
+) -> Result<Announced, NotSent> {
     let notice = RunId(crate::random().map_err(|error| NotSent::Unavailable(error.to_string()))?);
     let waiting = Waiting { driver: core.effects(), user, notice };
     loop {
@@ -78,10 +120,18 @@ async fn announce(core: &Arc<Core>, user: UserId, input: impl Fn(RunId) -> Input
         match (core.announce(user, input(notice), prepare), progress) {
             (Ok(_), Some(progress)) => {
                 let answer = progress.wait(Until::Last).await;
-                return if answer.is_some_and(|progress| progress.last) { Ok(true) } else { Err(NotSent::Lost) };
+                return if answer.is_some_and(|progress| progress.last) {
+                    Ok(Announced::Durable)
+                } else {
+                    Err(NotSent::Lost)
+                };
             }
-            (Err(Refusal::Backpressure), _) => room.await,
-            (Err(Refusal::Changed), _) => return Ok(false),
+            (Err(Refusal::Backpressure), _) => {
+                if let Told::Elsewhere(owner) = room.await {
+                    return Ok(Announced::Elsewhere(owner));
+                }
+            }
+            (Err(Refusal::Changed), _) => return Ok(Announced::Changed),
             (Ok(_), None) | (Err(_), _) => return Err(NotSent::Draining),
         }
     }

@@ -1,5 +1,5 @@
 //! Commands that a session has refused for lack of room, and that wait until there is room: emits of agents, notices and
-//! deletions.
+//! deletions. Where the user turns out to have another owner, they learn that instead.
 //!
 //! A session says in which step a refused command may be accepted: [`SessionOutput::Room`]. A command registers before
 //! the attempt that it waits for, so it misses no such step.
@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use lockstep_model::UserId;
+use lockstep_model::{Incarnation, UserId};
 use tokio::sync::Notify;
 
 use crate::sharded::Sharded;
@@ -26,6 +26,17 @@ struct Entry {
     /// How many commands wait. The last one removes the entry.
     waiting: usize,
     notify: Arc<Notify>,
+    /// The user's owner, if it was another process when it was last asked for.
+    owner: Option<Incarnation>,
+}
+
+/// What a command that waits is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// There may be room.
+    Room,
+    /// The user is owned by another process.
+    Elsewhere(Incarnation),
 }
 
 /// A command that waits. When it is dropped, it no longer does.
@@ -42,18 +53,31 @@ impl Rooms {
 
     /// Wakes the commands that wait for room in the user's stream.
     pub(super) fn notify(&self, user: UserId) {
-        let notify = self.0.lock(&user).get(&user).map(|entry| Arc::clone(&entry.notify));
+        self.tell(user, None);
+    }
+
+    /// Tells the commands that wait that the user is owned by another process.
+    pub(super) fn elsewhere(&self, user: UserId, owner: Incarnation) {
+        self.tell(user, Some(owner));
+    }
+
+    fn tell(&self, user: UserId, owner: Option<Incarnation>) {
+        let notify = self.0.lock(&user).get_mut(&user).map(|entry| {
+            // Room that a session makes when it ends does not take this back.
+            entry.owner = owner.or(entry.owner);
+            Arc::clone(&entry.notify)
+        });
         if let Some(notify) = notify {
             notify.notify_waiters();
         }
     }
 
-    /// Registers a command. The future completes when there is room in the user's stream, also if that was before its
-    /// first poll. Cancel safe.
-    pub(super) fn wait(self: &Arc<Self>, user: UserId) -> impl Future<Output = ()> + Send + use<> {
+    /// Registers a command. The future completes when there is room in the user's stream, or the user has another
+    /// owner, also if that was before its first poll. Cancel safe.
+    pub(super) fn wait(self: &Arc<Self>, user: UserId) -> impl Future<Output = Told> + Send + use<> {
         let notify = {
             let mut users = self.0.lock(&user);
-            let entry = users.entry(user).or_insert_with(|| Entry { waiting: 0, notify: Arc::default() });
+            let entry = users.entry(user).or_insert_with(|| Entry { waiting: 0, notify: Arc::default(), owner: None });
             entry.waiting += 1;
             Arc::clone(&entry.notify)
         };
@@ -61,7 +85,9 @@ impl Rooms {
         let room = Arc::clone(&waiting.notify).notified_owned();
         async move {
             room.await;
+            let owner = waiting.rooms.0.lock(&user).get(&user).and_then(|entry| entry.owner);
             drop(waiting);
+            owner.map_or(Told::Room, Told::Elsewhere)
         }
     }
 }
@@ -85,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    fn poll(future: core::pin::Pin<&mut impl Future<Output = ()>>) -> Poll<()> {
+    fn poll(future: core::pin::Pin<&mut impl Future<Output = Told>>) -> Poll<Told> {
         future.poll(&mut Context::from_waker(Waker::noop()))
     }
 
@@ -108,6 +134,18 @@ mod tests {
         assert!(poll(later.as_mut()).is_pending() && poll(other.as_mut()).is_pending());
         rooms.notify(UserId(1));
         assert!(poll(later.as_mut()).is_ready());
+    }
+
+    #[test]
+    fn who_owns_the_user_elsewhere_is_told_whatever_follows() {
+        let rooms = Arc::new(Rooms::new(2));
+        let mut waiting = pin!(rooms.wait(UserId(1)));
+        rooms.elsewhere(UserId(1), Incarnation(7));
+        rooms.notify(UserId(1));
+        assert_eq!(poll(waiting.as_mut()), Poll::Ready(Told::Elsewhere(Incarnation(7))));
+        let mut next = pin!(rooms.wait(UserId(1)));
+        rooms.notify(UserId(1));
+        assert_eq!(poll(next.as_mut()), Poll::Ready(Told::Room));
     }
 
     #[test]

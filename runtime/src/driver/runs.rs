@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use lockstep_model::run;
 use lockstep_model::session::{self, Begin};
 use lockstep_model::{Generation, Offset, Refusal, RunId, Stream, UserId};
@@ -204,7 +205,8 @@ impl RunSink for SessionSink {
 
     fn room(&self) -> BoxFuture<'static, ()> {
         match self.core.upgrade() {
-            Some(core) => Box::pin(core.effects().rooms.wait(self.user)),
+            // A run that has another owner has ended here.
+            Some(core) => Box::pin(core.effects().rooms.wait(self.user).map(|_| ())),
             None => Box::pin(core::future::ready(())),
         }
     }

@@ -51,7 +51,7 @@ use self::entry::{ordered, signed, unsigned};
 use self::pool::{Pool, SLOW};
 pub use self::settings::{Failover, Settings};
 
-crate::sentence::sentence! {
+crate::sentence! {
     /// Why a log in PostgreSQL cannot be used, with its place and what to do: a sentence for the operator. It contains
     /// no password.
     NotConnected

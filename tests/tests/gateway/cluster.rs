@@ -68,8 +68,8 @@ pub(crate) async fn node(log: impl Log, agent: impl Agent, key: &[u8], limits: L
         while let Ok((stream, _)) = listener.accept().await {
             let members = members.clone();
             let service = service_fn(move |request| {
-                let response = members.upgrade_member(request);
-                async move { Ok::<_, Infallible>(response) }
+                let members = members.clone();
+                async move { Ok::<_, Infallible>(members.serve_member(request).await) }
             });
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades());
         }
@@ -262,6 +262,36 @@ async fn an_owner_that_cannot_be_reached_is_told_as_come_back() {
     assert_eq!(ready["type"], "connection_ready");
     let (_, answer) = ada(&b, json!("latest")).await;
     assert_eq!((&answer["type"], &answer["code"]), (&json!("close"), &json!(4006)), "{answer}");
+}
+
+#[tokio::test]
+async fn a_notice_or_a_deletion_reaches_the_owner_wherever_it_is_asked_for() {
+    let cluster = two().await;
+    let (mut first, _) = ada(&cluster.a, json!("latest")).await;
+    let owner = cluster.owner().await;
+    let ada_at_b = cluster.b.manager.user("ada");
+    ada_at_b.send(&json!({ "text": "from the other process" })).await.expect("sent");
+    let notice = first.until("notice").await;
+    assert_eq!(notice.last().expect("a notice")["data"]["text"], "from the other process");
+    ada_at_b.send_to_thread("t", &json!({ "n": 2 })).await.expect("sent");
+    assert_eq!(first.until("notice").await.last().expect("a notice")["thread_id"], "t");
+    ada_at_b.delete_thread(Some("t")).await.expect("deleted");
+    assert_eq!(first.until("thread_deleted").await.last().expect("an event")["thread_id"], "t");
+    assert_eq!((cluster.owner().await, cluster.b.manager.health().sessions), (owner, 0), "the user has not moved");
+}
+
+#[tokio::test]
+async fn what_comes_without_the_key_is_refused() {
+    let cluster = two().await;
+    let members = cluster.log.members().expect("members").list().await.expect("a list");
+    for path in ["/lockstep/member", "/lockstep/member/command", "/"] {
+        let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}");
+        let mut stream = tokio::net::TcpStream::connect(&*members[0].address).await.expect("a listener");
+        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.expect("written");
+        let mut response = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut response).await.expect("a response");
+        assert!(response.starts_with("HTTP/1.1 403 "), "{response}");
+    }
 }
 
 #[tokio::test]

@@ -165,6 +165,7 @@ impl State {
             Output::Confirm { attempt, .. } => self.feed(model, Input::Confirmed { attempt }),
             Output::Restore { .. }
             | Output::Relay { .. }
+            | Output::Elsewhere { .. }
             | Output::Verify { .. }
             | Output::Lookup { .. }
             | Output::Trim { .. }

@@ -267,6 +267,7 @@ impl State {
                 }
                 Output::Verify { .. }
                 | Output::Relay { .. }
+                | Output::Elsewhere { .. }
                 | Output::Lookup { .. }
                 | Output::Send { .. }
                 | Output::Launch { .. }

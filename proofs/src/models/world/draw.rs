@@ -233,7 +233,11 @@ pub fn output(world: &World, output: &Output<Payload>) -> Option<Drawing> {
             Some(arrow(Lifeline::Session, Lifeline::Agent, "pending events are lost"))
         }
         Output::Session {
-            output: SessionOutput::Durable { .. } | SessionOutput::Relinquish { .. } | SessionOutput::Room,
+            output:
+                SessionOutput::Durable { .. }
+                | SessionOutput::Relinquish { .. }
+                | SessionOutput::Elsewhere { .. }
+                | SessionOutput::Room,
             ..
         }
         | Output::Wake { .. }

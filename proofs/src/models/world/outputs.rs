@@ -200,6 +200,7 @@ impl World {
                 self.log(index).restore = Some((session, attempt));
                 self.check_successor(setup, user, session, attempt);
             }
+            SessionOutput::Elsewhere { .. } => self.violated("OWN-6"),
             // No client knows more than this log, so there is nothing to confirm.
             SessionOutput::Confirm { .. } => self.violated("OWN-3"),
             SessionOutput::Lookup { connection, attempt, lookup } => {
