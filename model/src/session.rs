@@ -35,7 +35,10 @@
 //!   one: see [`Session::holds`]. No client is told to leave before [`Input::Leave`].
 //! * **OWN-1** Each write carries the [`Tenure`](crate::Tenure) under which the log restored the stream: see
 //!   [`tenure`]. A session that is fenced, or whose process has lost its lease, closes its connections, ends its runs
-//!   without writing, and retires. So does one whose user has another owner.
+//!   without writing, and retires.
+//! * **OWN-3** A client that names a position that the session does not know waits until the log has confirmed that the
+//!   session still holds the user: a later owner may know it. See `owning`.
+//! * **OWN-6** A session whose user has another owner passes its connections on and retires.
 //! * **LIVE-6** A session that lost its user ends each of its connections and runs.
 //! * **AUTH-3** The step that uses a verdict checks it against the [`Fence`], so nothing that was revoked is live.
 
