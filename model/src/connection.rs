@@ -31,11 +31,12 @@ use crate::auth::{self, Auth, Ending, Grant};
 use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::frame::{Control, Frame, Request, Resume};
-use crate::id::{ConnectionId, Incarnation};
+use crate::id::ConnectionId;
 use crate::timer::Timer;
 use crate::{Handled, Violation, ensure};
 
 mod io;
+mod relayed;
 
 pub use self::io::{CloseFrame, Input, Liveness, Origin, Output, Relay, State};
 
@@ -98,21 +99,6 @@ impl<P: Clone> Connection<P> {
             | State::Live { .. }
             | State::Draining
             | State::Relayed { .. }
-            | State::Closing { .. }
-            | State::Closed { .. } => None,
-        }
-    }
-
-    /// The process that serves the connection, if it is another one.
-    #[must_use]
-    pub const fn relayed_to(&self) -> Option<Incarnation> {
-        match self.state {
-            State::Relayed { owner, .. } => Some(owner),
-            State::Opening
-            | State::Authenticating { .. }
-            | State::Attaching { .. }
-            | State::Live { .. }
-            | State::Draining
             | State::Closing { .. }
             | State::Closed { .. } => None,
         }
@@ -415,46 +401,6 @@ impl<P: Clone> Connection<P> {
         }
     }
 
-    /// The user's owner is another process. A connection that was relayed here is not relayed again: between its two
-    /// steps, the user has moved once more, and its client comes back (OWN-6).
-    fn relay(&mut self, bounds: &Bounds, owner: Incarnation, out: &mut Vec<Output<P>>) {
-        if self.origin == Origin::Member {
-            return self.close(bounds, Cause::Moved, out);
-        }
-        self.end_credential(bounds, out);
-        self.state = State::Relayed { owner, relay: Relay::Opening };
-        out.push(Output::Relay { owner });
-    }
-
-    /// Takes one input of a relayed connection, except those that close it. The owner's process answers requests. A
-    /// silent client or owner is found as a silent client is elsewhere: both are probed in turn.
-    fn pass(&mut self, bounds: &Bounds, input: &Input<P>, out: &mut Vec<Output<P>>) -> Handled {
-        let State::Relayed { relay, .. } = &mut self.state else { return Handled::Ignored };
-        match (relay, input) {
-            (_, Input::Drain { .. }) => self.close(bounds, Cause::GoingAway, out),
-            (relay @ Relay::Opening, Input::RelayOpened) => {
-                *relay = Relay::Open { client: Liveness::Heard, owner: Liveness::Heard };
-                out.extend([Output::Disarm(Timer::Handshake), Output::Arm(Timer::Idle, bounds.idle)]);
-            }
-            (Relay::Open { client, .. }, Input::Received(_)) => *client = Liveness::Heard,
-            (Relay::Open { owner, .. }, Input::RelayHeard) => *owner = Liveness::Heard,
-            (Relay::Open { client, owner }, Input::Expired(Timer::Idle)) => {
-                if *client == Liveness::Probed || *owner == Liveness::Probed {
-                    self.close(bounds, Cause::HeartbeatLost, out);
-                    return Handled::Done;
-                }
-                (*client, *owner) = (Liveness::Probed, Liveness::Probed);
-                if self.outbox.is_empty() {
-                    self.outbox.push_back(Control::Probe);
-                    out.push(Output::Wake);
-                }
-                out.push(Output::Arm(Timer::Idle, bounds.idle));
-            }
-            (Relay::Opening | Relay::Open { .. }, _) => return Handled::Ignored,
-        }
-        Handled::Done
-    }
-
     /// Takes one request on a connection that is past `connection_ready`.
     fn receive(&mut self, bounds: &Bounds, request: Request<P>, out: &mut Vec<Output<P>>) {
         match request {
@@ -512,33 +458,9 @@ impl<P: Clone> Connection<P> {
         out.extend([Output::Arm(Timer::Close, bounds.close), Output::Closing(cause), Output::Wake]);
     }
 
-    /// The credential is no longer needed here.
-    fn end_credential(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
-        let mut outputs = Vec::new();
-        let _ = self.auth.step(bounds, auth::Input::Abandoned, &mut outputs);
-        out.extend([Timer::Verification, Timer::Warning, Timer::Credential].map(Output::Disarm));
-    }
-
     fn closed(&mut self, cause: Cause, out: &mut Vec<Output<P>>) {
         self.state = State::Closed { cause };
         out.extend([Output::Disarm(Timer::Close), Output::Closed(cause)]);
-    }
-}
-
-impl<P> Request<P> {
-    /// Whether the request counts against the allowance: every request that needs an answer does.
-    const fn is_counted(&self) -> bool {
-        match self {
-            Self::Message { .. }
-            | Self::Cancel { .. }
-            | Self::Reply { .. }
-            | Self::Seek { .. }
-            | Self::Delete { .. }
-            | Self::Query { .. }
-            | Self::Invalid { .. }
-            | Self::Ping => true,
-            Self::Auth { .. } | Self::Pong | Self::Violation(_) => false,
-        }
     }
 }
 

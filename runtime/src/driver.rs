@@ -13,8 +13,9 @@
 //! | [`notices`] | notices and deletions by the embedding service |
 //! | [`rooms`] | commands that wait for room in a stream |
 //! | [`revocations`] | revocations, until sessions have them |
+//! | [`verdicts`] | credentials, from the verifier's answer to a verdict |
 //!
-//! This file has the rest: verification, timers, probes. Outputs arrive under the core's locks, so nothing here blocks
+//! This file has the rest: timers, probes. Outputs arrive under the core's locks, so nothing here blocks
 //! or calls the core. It spawns a task, or wakes one.
 
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -25,8 +26,8 @@ use lockstep_model::node;
 use lockstep_model::session;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Cause, ConnectionId, Generation, Grant, Incarnation, Lifetime, RevocationGeneration, Timer, UserId,
-    Verdict, connection as machine,
+    Attempt, Cause, ConnectionId, Generation, Incarnation, RevocationGeneration, Timer, UserId, Verdict,
+    connection as machine,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -39,14 +40,12 @@ use crate::core::{Effects, Fault};
 use crate::log::Log;
 use crate::log::guarded::Guarded;
 use crate::payload::{Payload, Token};
-use crate::seam::ask;
 use crate::sharded::Sharded;
 use crate::sync::lock;
 use crate::timers::Timers;
 use crate::trace::Trace;
 use crate::transport::Limits;
-use crate::upgrade::Redeem;
-use crate::verify::{Identity, NotVerified, Reports, Verifier};
+use crate::verify::Reports;
 
 pub(crate) mod commands;
 pub(crate) mod connection;
@@ -60,14 +59,17 @@ mod relay;
 pub(crate) mod revocations;
 mod rooms;
 mod runs;
+mod verdicts;
 
 use self::instruments::Instruments;
 use self::journal::Journal;
 use self::measure::{Process, Verifications};
 use self::membership::Membership;
-use self::revocations::{Before, Revocations};
+use self::revocations::Revocations;
 use self::rooms::Rooms;
 use self::runs::Runs;
+pub(crate) use self::verdicts::Credentials;
+use self::verdicts::verdict_for;
 
 /// The machines of a process, driven by this crate.
 pub(crate) type Core = crate::core::Core<Payload, Driver>;
@@ -133,35 +135,6 @@ impl Shared {
     /// Takes the credential, which is not needed any more afterwards.
     fn take_credential(&self) -> Option<Token> {
         lock(&self.credential).take()
-    }
-}
-
-/// What finds out whose a presented credential is.
-#[derive(Clone)]
-pub(crate) struct Credentials {
-    pub(crate) verifier: Arc<dyn Verifier>,
-    pub(crate) tickets: Option<Arc<dyn Redeem>>,
-}
-
-impl Credentials {
-    /// Redeems the token if it is a ticket.
-    async fn redeem(&self, token: &Token) -> Result<Option<Token>, NotVerified> {
-        let redeemed = match (token.as_ticket(), &self.tickets) {
-            (None, _) => None,
-            (Some(ticket), Some(tickets)) => Some(
-                ask(|| tickets.redeem(ticket))
-                    .await
-                    .unwrap_or_else(|| Err(NotVerified::Unavailable("redeeming a ticket panicked".to_owned())))?,
-            ),
-            (Some(_), None) => Some(None),
-        };
-        // An unknown ticket is a bad credential, not a missing one.
-        Ok(redeemed.map(|credential| credential.unwrap_or_else(|| Token::new(""))))
-    }
-
-    async fn verify(&self, token: &Token) -> Result<Identity, NotVerified> {
-        let panicked = || Err(NotVerified::Unavailable("the verifier panicked".to_owned()));
-        ask(|| self.verifier.verify(token)).await.unwrap_or_else(panicked)
     }
 }
 
@@ -453,55 +426,6 @@ impl Effects<Payload> for Driver {
             trace.after(&taken);
         }
     }
-}
-
-/// Turns the verifier's answer into a verdict.
-async fn verdict_for(
-    core: &Weak<Core>,
-    credentials: &Credentials,
-    log: &Guarded,
-    token: &Token,
-    generation: RevocationGeneration,
-    shared: Option<&Shared>,
-    reports: &Reports,
-) -> Verdict {
-    let verified = async {
-        let redeemed = credentials.redeem(token).await?;
-        let token = redeemed.as_ref().unwrap_or(token);
-        credentials.verify(token).await.map(|identity| (identity, token.clone()))
-    };
-    let (identity, token) = match verified.await {
-        Ok(verified) => verified,
-        Err(not) => {
-            reports.take(&not);
-            return match not {
-                NotVerified::Rejected(_) => Verdict::Rejected,
-                NotVerified::Unavailable(_) => Verdict::Unavailable,
-            };
-        }
-    };
-    let Some(lifetime) = Lifetime::new(identity.lifetime) else { return Verdict::Rejected };
-    let user = match log.user(&identity.subject).await {
-        Ok(user) => user,
-        Err(error) => {
-            if let Some(times) = log.refusals.say(&"user") {
-                tracing::warn!(%error, times, "users cannot be looked up");
-            }
-            return Verdict::Unavailable;
-        }
-    };
-    if let Some(shared) = shared {
-        shared.found(user, Arc::clone(&identity.subject));
-    }
-    let Some(core) = core.upgrade() else { return Verdict::Unavailable };
-    if let Some(shared) = shared.filter(|_| core.effects().keeps_credentials()) {
-        *lock(&shared.credential) = Some(token);
-    }
-    match core.effects().revocations.before(&identity.subject, generation) {
-        Before::Revoke(scopes) => scopes.into_iter().for_each(|scope| core.revoke(user, scope)),
-        Before::Unknown => return Verdict::Unavailable,
-    }
-    Verdict::Valid { grant: Grant { user, credential: identity.credential, generation }, lifetime }
 }
 
 /// Sends a verdict or an expiry to a connection's inbox, which has a reserved place for each.

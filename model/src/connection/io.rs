@@ -189,3 +189,20 @@ pub enum Output<P> {
     /// The socket can be dropped. Emitted exactly once (CONN-1).
     Closed(Cause),
 }
+
+impl<P> Request<P> {
+    /// Whether the request counts against the allowance: every request that needs an answer does.
+    pub(super) const fn is_counted(&self) -> bool {
+        match self {
+            Self::Message { .. }
+            | Self::Cancel { .. }
+            | Self::Reply { .. }
+            | Self::Seek { .. }
+            | Self::Delete { .. }
+            | Self::Query { .. }
+            | Self::Invalid { .. }
+            | Self::Ping => true,
+            Self::Auth { .. } | Self::Pong | Self::Violation(_) => false,
+        }
+    }
+}

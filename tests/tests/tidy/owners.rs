@@ -31,6 +31,7 @@ const HOLDERS: &[(&str, &str)] = &[
     ("runtime/src/core/registry.rs", "the one owner of sessions"),
     ("runtime/src/driver.rs", "sockets of connections that the core has admitted, for their timers"),
     ("runtime/src/driver/journal.rs", "writes of each session on their way to the log"),
+    ("runtime/src/driver/rooms.rs", "commands that wait for a session, counted"),
     ("runtime/src/driver/runs.rs", "agents of runs that a session has begun"),
     ("runtime/src/log/deletions.rs", "deleted threads of one user, by name"),
     ("runtime/src/log/disk/index.rs", "the streams on the disk"),
@@ -39,6 +40,7 @@ const HOLDERS: &[(&str, &str)] = &[
     ("runtime/src/log/kept/keeper.rs", "conversations that are to be kept next"),
     ("runtime/src/log/memory.rs", "the streams in memory"),
     ("runtime/src/pool.rs", "turns of users at a pool of threads"),
+    ("runtime/src/testing/shared.rs", "which process owns a user, in a log for tests"),
     ("runtime/src/verify/revoked.rs", "versions of accounts, on their way to the logins"),
 ];
 

@@ -107,6 +107,8 @@ pub enum Action {
     Restore(u8, bool),
     /// The log fails a restore.
     FailRestore(u8),
+    /// The log answers whether a session holds its user.
+    Confirm(u8),
     /// A client queries conversations.
     Query(ConnectionId),
     /// The log answers a lookup.
@@ -406,6 +408,9 @@ impl World {
             }
             if self.left.breaches > 0 && (log.restore.is_some() || !log.writes.is_empty()) {
                 out.push(Action::Breach(id));
+            }
+            if log.confirm.is_some() {
+                out.push(Action::Confirm(id));
             }
             if log.restore.is_some() {
                 out.push(Action::Restore(id, false));

@@ -404,7 +404,7 @@ fn seeks(session: &Session<Payload>, progress: Asked) -> bool {
 /// Whether a session waits for something that only this timer brings.
 fn waits(session: &Session<Payload>, timer: Timer) -> bool {
     match timer {
-        Timer::Restore => seeks(session, Asked::Pausing),
+        Timer::Restore => seeks(session, Asked::Pausing) || session.ownership().unconfirmed().is_some(),
         Timer::Linger => match session.state() {
             State::Vacant => true,
             State::Leaving { .. } => session.stream().is_some(),

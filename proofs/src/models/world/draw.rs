@@ -83,6 +83,7 @@ fn prelude(world: &World, action: Action) -> Vec<Drawing> {
         | Action::Refuse(..)
         | Action::Restore(..)
         | Action::FailRestore(_)
+        | Action::Confirm(_)
         | Action::Expire(..)
         | Action::Revoke
         | Action::Notice

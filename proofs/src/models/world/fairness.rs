@@ -23,9 +23,9 @@ impl Action {
             Self::Verify(..) => Some(40),
             Self::Open(peer) | Self::Backoff(peer) => Some(41 + peer % 4),
             Self::Token(peer) => Some(45 + peer % 4),
-            Self::Persist(_) | Self::Restore(..) if setup.mute => None,
+            Self::Persist(_) | Self::Restore(..) | Self::Confirm(_) if setup.mute => None,
             Self::Persist(user) => Some(49 + user % 2),
-            Self::Restore(user, _) => Some(51 + user % 2),
+            Self::Restore(user, _) | Self::Confirm(user) => Some(51 + user % 2),
             Self::Expire(Place::Session(of, _), Timer::Retry | Timer::Restore | Timer::LogAnswer) => {
                 Some(53 + user(of))
             }

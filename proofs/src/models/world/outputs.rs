@@ -201,8 +201,8 @@ impl World {
                 self.check_successor(setup, user, session, attempt);
             }
             SessionOutput::Elsewhere { .. } => self.violated("OWN-6"),
-            // No client knows more than this log, so there is nothing to confirm.
-            SessionOutput::Confirm { .. } => self.violated("OWN-3"),
+            // Only a client that knows more than this log makes its session ask.
+            SessionOutput::Confirm { attempt, .. } => self.log(index).confirm = Some((session, attempt)),
             SessionOutput::Lookup { connection, attempt, lookup } => {
                 self.seek(index, session, connection, attempt, lookup);
             }

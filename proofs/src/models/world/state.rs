@@ -156,6 +156,8 @@ pub struct Log {
     pub granted: (Generation, FencingToken),
     /// A restore that is not answered.
     pub restore: Option<(Generation, Attempt)>,
+    /// A confirmation of the owner that is not answered.
+    pub confirm: Option<(Generation, Attempt)>,
 }
 
 /// A lookup.

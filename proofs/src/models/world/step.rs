@@ -162,6 +162,7 @@ impl World {
             Action::NotFound { user, index } => self.not_found(setup, usize::from(user), usize::from(index), scratch),
             Action::Fence(user) => self.fence(usize::from(user)),
             Action::Breach(user) => self.breach(setup, usize::from(user), scratch),
+            Action::Confirm(user) => self.confirm(setup, usize::from(user), scratch),
             Action::FailRestore(user) => {
                 self.left.restore_failures -= 1;
                 if let Some((generation, attempt)) = self.log(usize::from(user)).restore.take() {

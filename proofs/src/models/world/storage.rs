@@ -138,6 +138,15 @@ impl World {
         self.expect(paused, "RUN-5");
     }
 
+    /// OWN-3: the log answers a session whether it holds its user.
+    pub(super) fn confirm(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
+        let log = self.log(user);
+        let Some((generation, attempt)) = log.confirm.take() else { return };
+        let holds = log.granted == (generation, log.token);
+        let input = if holds { Input::Confirmed { attempt } } else { Input::Fenced };
+        let _ = self.session(setup, UserId(user as u64), generation, input, scratch);
+    }
+
     /// The process crashes with `kept` pending writes of each user durable, and a new process starts.
     pub(super) fn crash(&mut self, setup: &Setup, kept: usize, scratch: &mut Scratch) {
         self.left.crashes -= 1;
@@ -146,7 +155,7 @@ impl World {
             for write in writes.iter().take(kept) {
                 self.store(setup, user, write);
             }
-            self.log(user).restore = None;
+            (self.log(user).restore, self.log(user).confirm) = (None, None);
             self.log(user).late.clear();
             self.log(user).lookups.clear();
         }
@@ -169,7 +178,7 @@ impl World {
     /// The last request is abandoned: the log may execute it later, or never.
     pub(super) fn abandon(&mut self, user: usize) {
         let log = self.log(user);
-        log.restore = None;
+        (log.restore, log.confirm) = (None, None);
         let writes = std::mem::take(&mut log.writes);
         log.late.extend(writes);
     }
@@ -230,7 +239,7 @@ impl World {
         let log = self.log(user);
         let asked = log.writes.front().map(|write| write.session).or(log.restore.map(|(session, _)| session));
         log.writes.clear();
-        log.restore = None;
+        (log.restore, log.confirm) = (None, None);
         if let Some(session) = asked {
             self.end(setup, user, session, Input::Broken, scratch);
         }

@@ -63,12 +63,14 @@ async fn two() -> [Gateway; 2] {
 /// Ada's connection, once this gateway serves it, and its `connection_ready`.
 async fn served(gateway: &Gateway, resume: &Value) -> (Client, Value) {
     let token = token("ada");
+    let mut pause = tokio::time::interval(Duration::from_millis(50));
     loop {
+        pause.tick().await;
         let mut client = Client::upgraded(gateway.address, &[]).await;
         client.say(&json!({ "type": "auth", "token": token, "resume": resume })).await;
         match client.hear().await {
             Heard::Text(ready) if ready["type"] == "connection_ready" => return (client, ready),
-            Heard::Close(4000 | 4001 | 4006) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Heard::Close(4000 | 4001 | 4006) => {}
             other @ (Heard::Text(_) | Heard::Close(_) | Heard::Ping | Heard::Pong(_) | Heard::End | Heard::Reset) => {
                 panic!("{other:?}")
             }
