@@ -41,7 +41,7 @@ mod members;
 mod pool;
 mod schema;
 mod settings;
-mod statements;
+pub(crate) mod statements;
 mod upkeep;
 
 use self::appends::Append;
