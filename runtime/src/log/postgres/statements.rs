@@ -100,7 +100,7 @@ pub(super) const PAST: &str = "
 /// An append is taken if the tenure is the newest, and the offsets after `after` are free or have entries of this
 /// generation that the batch begins with. The row of a stream is written in each case.
 pub const APPEND: &str = "
-    with asked as (
+    with requests as (
         select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $25::bigint[])
             as a (user_id, epoch, generation, after, size, deletion)
     ), locked as (
@@ -112,7 +112,7 @@ pub const APPEND: &str = "
                 when a.size > 0 and s.head > a.after and (a.after < s.since or s.head - a.after > a.size) then 'occupied'
                 else 'taken'
             end as verdict
-        from asked a join lockstep.stream s using (user_id)
+        from requests a join lockstep.stream s using (user_id)
         order by s.user_id
         for update of s
     ), entries as (
@@ -209,7 +209,7 @@ pub(super) const PROMISE: &str = "
         (select count(*) from pg_stat_activity
          where usename = current_user and wait_event = 'SyncRep' and query_start < now() - interval '10 seconds')";
 
-/// Grants or renews a lease of so many seconds, unless it has ended.
+/// Grants or renews a lease of that many seconds, unless it has ended.
 pub(super) const RENEW: &str = "
     insert into lockstep.member as m (incarnation, address, expires)
     values ($1, $2, now() + make_interval(secs => $3::float8))

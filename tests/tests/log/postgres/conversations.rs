@@ -105,15 +105,7 @@ impl<'a> World<'a> {
     async fn step(&mut self, op: &Op) {
         match op.clone() {
             Op::Begin(_) if self.open.len() == 3 => {}
-            Op::Begin(thread) => {
-                self.runs += 1;
-                let (run, thread) = (self.runs, THREADS[thread]);
-                let received = Kind::Received(Received::immediate(MessageId(run), ThreadId(0)));
-                let asked = json!({ "message_id": format!("m{run}"), "payload": { "text": format!("asks {run}") } });
-                let asked = self.entry(run, thread, received, to_raw_value(&asked).expect("JSON"));
-                self.open.push((run, thread));
-                self.append(vec![asked]).await;
-            }
+            Op::Begin(thread) => self.begin(THREADS[thread]).await,
             Op::Say(of, pieces) => {
                 let mut batch = Vec::new();
                 for piece in 0..pieces {
@@ -164,6 +156,16 @@ impl<'a> World<'a> {
                 assert_eq!(repeated, Ok(offsets), "a repetition is known");
             }
         }
+    }
+
+    async fn begin(&mut self, thread: &'static str) {
+        self.runs += 1;
+        let run = self.runs;
+        let received = Kind::Received(Received::immediate(MessageId(run), ThreadId(0)));
+        let data = json!({ "message_id": format!("m{run}"), "payload": { "text": format!("asks {run}") } });
+        let message = self.entry(run, thread, received, to_raw_value(&data).expect("JSON"));
+        self.open.push((run, thread));
+        self.append(vec![message]).await;
     }
 
     fn ends(&mut self, which: impl Fn(usize, &str) -> bool) -> Vec<Written> {
