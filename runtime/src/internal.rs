@@ -6,6 +6,9 @@ pub mod private {
 }
 
 pub use crate::core::{TicketDigest, Tickets};
+/// The statement that appends to PostgreSQL, to be measured alone.
+#[cfg(feature = "postgres")]
+pub use crate::log::postgres::statements::APPEND;
 pub use crate::random::{NoRandomness, random_bytes};
 pub use crate::seldom::Seldom;
 pub use crate::sentence;

@@ -1,6 +1,6 @@
 //! A PostgreSQL of one's own, for tests. It ends with the process that started it, however that ends.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
@@ -168,6 +168,22 @@ impl Server {
             .args(["-p", &self.port.to_string(), "-d", database, "-c", sql])
             .output();
         succeeded("psql", output).trim_end().to_owned()
+    }
+
+    /// Writes a file into the server's directory, which only the server can read.
+    ///
+    /// # Panics
+    ///
+    /// If that is not possible.
+    pub fn write(&self, name: &str, content: &str) {
+        let mut writing = command(Path::new("/bin/sh"))
+            .args(["-c", "umask 077; cat >\"$1\"", "sh"])
+            .arg(self.data.join(name))
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("sh: {error}"));
+        let written = writing.stdin.take().map(|mut input| input.write_all(content.as_bytes()));
+        assert!(matches!(written, Some(Ok(()))) && writing.wait().is_ok_and(|status| status.success()), "{name}");
     }
 
     /// Kills the server as a crash would, and starts it again.

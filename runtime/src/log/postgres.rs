@@ -42,7 +42,7 @@ mod pool;
 mod revocations;
 mod schema;
 mod settings;
-mod statements;
+pub(crate) mod statements;
 mod upkeep;
 
 use self::appends::Append;

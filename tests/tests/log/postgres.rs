@@ -10,7 +10,9 @@ use lockstep_tests::postgres::Server;
 
 use crate::contract::gives_back_trimmed_messages;
 
+mod conversations;
 mod faults;
+mod groups;
 mod promises;
 mod proxy;
 mod session;

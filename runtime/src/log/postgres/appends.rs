@@ -90,6 +90,7 @@ struct Batches {
     generations: Vec<i64>,
     afters: Vec<i64>,
     sizes: Vec<i64>,
+    deletions: Vec<Option<i64>>,
 }
 
 /// The rows for each entry.
@@ -183,6 +184,8 @@ async fn execute(connection: &Connection, failover: Failover, group: &[Append]) 
         batches.generations.push(i64::from(tenure.token.0));
         batches.afters.push(ordered(after.0));
         batches.sizes.push(ordered(batch.len() as u64));
+        let deletion = (1..).zip(batch).filter(|(_, entry)| entry.kind == Kind::Deleted).last();
+        batches.deletions.push(deletion.map(|(place, _)| place));
         entries.put(*user, batch);
         runs.put(*user, batch);
     }
@@ -214,6 +217,7 @@ async fn execute(connection: &Connection, failover: Failover, group: &[Append]) 
         &runs.messages,
         &titles,
         &runs.ended,
+        &batches.deletions,
     ];
     connection.execute(statements::APPEND, parameters, None).await
 }

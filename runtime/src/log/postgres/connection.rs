@@ -34,6 +34,10 @@ const SESSION: &str = "
 /// The oldest server version.
 const OLDEST: i32 = 150_000;
 
+/// Commits that may wait for a standby for long before no further connection is opened: a connection that is dropped
+/// meanwhile stays at the engine, which has a limited number.
+const MAX_STUCK: i64 = 8;
+
 /// The parameters of a statement.
 pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -190,6 +194,13 @@ async fn check(connection: &Connection, settings: &Settings) -> Result<(), NotCo
 pub(super) fn promise(row: &Row, settings: &Settings) -> Result<(), String> {
     let (version, encoding): (i32, &str) = (row.get(0), row.get(1));
     let (commit, standbys, fsync): (&str, &str, &str) = (row.get(2), row.get(3), row.get(4));
+    let stuck: i64 = row.get(5);
+    if stuck >= MAX_STUCK {
+        return Err(format!(
+            "{stuck} commits wait for a synchronous standby that does not answer: start the standby, or change \
+             synchronous_standby_names"
+        ));
+    }
     if version < OLDEST {
         return Err(format!("it has version {}, but the log needs 15 or later", version / 10_000));
     }

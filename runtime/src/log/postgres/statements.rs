@@ -93,17 +93,18 @@ pub(super) const PAST: &str = "
 
 /// Appends the batches of several users. Parameters 1 to 5 are a row for each batch: the user, the tenure's epoch and
 /// generation, the offset after which it is appended, and its number of entries. Parameter 6 is true if a failover
-/// loses nothing. The next nine are a row for each entry. The last nine are a row for each run that begins or ends in a
-/// batch: its user and number, the places of its first, its newest and its last entry, and what is stored of it.
+/// loses nothing. The next nine are a row for each entry. The next nine are a row for each run that begins or ends in a
+/// batch: its user and number, the places of its first, its newest and its last entry, and what is stored of it. The
+/// last parameter belongs to the first five: the place of the newest deletion in the batch, if it has one.
 ///
 /// An append is taken if the tenure is the newest, and the offsets after `after` are free or have entries of this
 /// generation that the batch begins with. The row of a stream is written in each case.
-pub(super) const APPEND: &str = "
-    with asked as (
-        select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
-            as a (user_id, epoch, generation, after, size)
+pub const APPEND: &str = "
+    with requests as (
+        select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $25::bigint[])
+            as a (user_id, epoch, generation, after, size, deletion)
     ), locked as (
-        select s.user_id, s.head, s.trimmed, a.generation, a.after, a.size,
+        select s.user_id, s.head, s.trimmed, a.generation, a.after, a.size, a.deletion,
             case
                 when s.subject is null or s.owner is null or s.epoch <> a.epoch or s.generation <> a.generation
                     or not ($6::bool or s.timeline = (select lockstep.timeline())) then 'fenced'
@@ -111,7 +112,7 @@ pub(super) const APPEND: &str = "
                 when a.size > 0 and s.head > a.after and (a.after < s.since or s.head - a.after > a.size) then 'occupied'
                 else 'taken'
             end as verdict
-        from asked a join lockstep.stream s using (user_id)
+        from requests a join lockstep.stream s using (user_id)
         order by s.user_id
         for update of s
     ), entries as (
@@ -136,10 +137,7 @@ pub(super) const APPEND: &str = "
             last = coalesce(excluded.last, r.last), ended = coalesce(excluded.ended, r.ended)
     ), written as (
         update lockstep.stream s
-        set head = greatest(s.head, l.after + l.size),
-            deleted = greatest(
-                s.deleted, (select max(e.at_offset) from entries e where e.user_id = s.user_id and e.kind = 'deleted')
-            )
+        set head = greatest(s.head, l.after + l.size), deleted = greatest(s.deleted, l.after + l.deletion)
         from locked l
         where s.user_id = l.user_id and l.verdict = 'taken'
     )
@@ -207,9 +205,11 @@ pub(super) const LEFT: &str = "
 /// Returns what the engine promises now.
 pub(super) const PROMISE: &str = "
     select current_setting('server_version_num')::int, current_setting('server_encoding'),
-        current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), current_setting('fsync')";
+        current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), current_setting('fsync'),
+        (select count(*) from pg_stat_activity
+         where usename = current_user and wait_event = 'SyncRep' and query_start < now() - interval '10 seconds')";
 
-/// Grants or renews a lease of so many seconds, unless it has ended.
+/// Grants or renews a lease of that many seconds, unless it has ended.
 pub(super) const RENEW: &str = "
     insert into lockstep.member as m (incarnation, address, expires)
     values ($1, $2, now() + make_interval(secs => $3::float8))
@@ -334,8 +334,9 @@ pub(super) const SIZES: &str = concat!(
     "with runs as (",
     runs!(),
     "), bytes as (
-        select thread, sum(octet_length(data))::bigint as bytes from lockstep.entry
-        where user_id = $1 and $2::bool and kind <> 'deleted' group by thread
+        select r.thread, sum(octet_length(e.data))::bigint as bytes
+        from lockstep.entry e join lockstep.run r on r.user_id = e.user_id and r.run = e.run
+        where e.user_id = $1 and $2::bool group by r.thread
     )
     select r.thread, max(r.updated), bool_or(r.open), count(r.message), coalesce(max(b.bytes), 0), max(s.head)
     from runs r
