@@ -211,6 +211,7 @@ async fn execute(
                     &no,
                     &names,
                     &no,
+                    &none,
                 ],
             )
             .await?;
