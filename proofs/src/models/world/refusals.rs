@@ -1,15 +1,57 @@
 //! The part of the oracle that judges refused messages. See [`oracle`](super::oracle).
 //!
 //! A message is refused in the step in which it arrives, or in which its connection joins its session, and the frame that
-//! says so may leave much later. What the refusal claims must be true when it is decided. "Forgotten" alone is judged when
-//! it leaves, because it depends on where the connection began to read, which the client is told before.
+//! says so may leave much later. Only such steps are searched for refusals. What the refusal claims must be true when
+//! it is decided. "Forgotten" alone is judged when it leaves, because it depends on where the connection began to read,
+//! which the client is told before.
 
-use lockstep_model::{Code, Connection, ConnectionId, Control, Frame, UserId};
+use lockstep_model::gateway::Input;
+use lockstep_model::{Code, Connection, ConnectionId, Control, Frame, UserId, session};
 
 use super::audit::waiting;
 use super::setup::Setup;
 use super::state::{Payload, World};
 use super::turns::begun;
+
+/// Whether a step with this input may refuse a message: it arrives, its connection joins, or what arrived early is
+/// handled because the stream is there, or the owner is confirmed.
+pub(super) const fn may_refuse(input: &Input<Payload>) -> bool {
+    match input {
+        Input::Connection { .. } => true,
+        Input::Session { input, .. } => match input {
+            session::Input::Restored { .. }
+            | session::Input::Confirmed { .. }
+            | session::Input::Join { .. }
+            | session::Input::Connection { .. } => true,
+            session::Input::NotRestored { .. }
+            | session::Input::NotConfirmed { .. }
+            | session::Input::Pull { .. }
+            | session::Input::Run { .. }
+            | session::Input::Notice { .. }
+            | session::Input::Delete { .. }
+            | session::Input::Found { .. }
+            | session::Input::NotFound { .. }
+            | session::Input::Persisted { .. }
+            | session::Input::Failed { .. }
+            | session::Input::Elsewhere { .. }
+            | session::Input::Fenced
+            | session::Input::Lost
+            | session::Input::Broken
+            | session::Input::Revoke(_)
+            | session::Input::Verified(_)
+            | session::Input::Mode(_)
+            | session::Input::Leave(_)
+            | session::Input::Stop
+            | session::Input::Expired(..) => false,
+        },
+        Input::Accept { .. }
+        | Input::Pull { .. }
+        | Input::Revoke { .. }
+        | Input::Notice { .. }
+        | Input::Delete { .. }
+        | Input::Node(_) => false,
+    }
+}
 
 impl World {
     /// The number of refused messages that each connection will be told of, where there are any.

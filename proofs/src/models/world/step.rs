@@ -11,6 +11,7 @@ use lockstep_model::{
 use super::action::{Action, AgentStep, Early, VerifierAnswer, connection_id, message_id};
 use super::draw;
 use super::lookup::QUERY;
+use super::refusals;
 use super::setup::{Setup, Wire};
 use super::shared::Shared;
 use super::state::{Left, Log, Oracle, Payload, Peer, Scratch, Socket, World};
@@ -465,13 +466,16 @@ impl World {
         if let Some(drawings) = &mut scratch.drawings {
             drawings.push(draw::input(&input));
         }
-        let (waiting, begun, refused) = (self.unconfirmed(&input), self.begun_runs(), self.refused());
+        let (waiting, begun) = (self.unconfirmed(&input), self.begun_runs());
+        let refused = refusals::may_refuse(&input).then(|| self.refused());
         let room = self.scarce_room(setup);
         let step = self.gateway.step(&setup.bounds, input, &mut scratch.outputs);
         if let Err(lockstep_model::Violation(property)) = self.gateway.check(&setup.bounds) {
             self.violated(property);
         }
-        self.check_refusals(setup, &refused);
+        if let Some(refused) = refused {
+            self.check_refusals(setup, &refused);
+        }
         let mut outputs = std::mem::take(&mut scratch.outputs.list);
         if let Some(mistake) = setup.mistake {
             (mistake.tamper)(self, &mut outputs);
