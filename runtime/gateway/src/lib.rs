@@ -77,6 +77,8 @@ struct Parts {
     metrics: PrometheusHandle,
     /// The data directory, if the log is on disk.
     kept: Option<Arc<Path>>,
+    /// What a failover of the log's engine does, if it has one.
+    promise: Option<&'static str>,
 }
 
 /// Every route of the gateway. `kept` is the data directory, if the log is on disk; `limits` is what clients may know.
@@ -88,7 +90,7 @@ pub(crate) fn routes(
     kept: Option<Arc<Path>>,
     limits: Announced,
 ) -> Router {
-    let parts = Parts { manager: manager.clone(), metrics, kept };
+    let parts = Parts { manager: manager.clone(), metrics, kept, promise: limits.promise };
     let router = Router::new()
         .route("/ws", get(socket))
         .route("/websocket", get(socket))
@@ -114,7 +116,8 @@ async fn ready(State(parts): State<Parts>) -> Response {
     let (mode, troubles) = (parts.manager.health().mode, parts.manager.troubles());
     let status = if parts.manager.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let why: String = troubles.iter().map(|trouble| format!("{trouble}\n")).collect();
-    (status, format!("{}\n{why}", mode_name(mode))).into_response()
+    let promise = parts.promise.map_or_else(String::new, |promise| format!("{promise}\n"));
+    (status, format!("{}\n{promise}{why}", mode_name(mode))).into_response()
 }
 
 /// A mode's name on the wire.

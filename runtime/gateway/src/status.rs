@@ -14,7 +14,7 @@ use lockstep_model::Bounds;
 use serde_json::{Value, json};
 
 use super::answer::json as answer;
-use super::config::Config;
+use super::config::{Config, FailoverKind, LogKind};
 use super::mode_name;
 
 /// The limits that clients may know.
@@ -24,12 +24,21 @@ pub(crate) struct Announced {
     bounds: Bounds,
     /// Bytes of the longest message.
     message: usize,
+    /// What a failover of the log's engine does, if it has one.
+    pub(crate) promise: Option<&'static str>,
 }
 
 impl Announced {
     pub(crate) fn of(config: &Config) -> Self {
         let message = config.limits.message_bytes.min(config.limits.frame_bytes);
-        Self { codec: config.codec.into(), bounds: (&config.bounds).into(), message }
+        let promise = match (config.log.kind, config.log.failover) {
+            (LogKind::Postgres, FailoverKind::Keeps) => Some("a failover of PostgreSQL keeps what was acknowledged"),
+            (LogKind::Postgres, FailoverKind::NewEpoch) => {
+                Some("a failover of PostgreSQL begins a new epoch, and may lose the newest events")
+            }
+            (LogKind::Disk | LogKind::Memory, _) => None,
+        };
+        Self { codec: config.codec.into(), bounds: (&config.bounds).into(), message, promise }
     }
 }
 

@@ -80,9 +80,10 @@ pub fn log_filter(filter: &str) -> Result<EnvFilter, InvalidFilter> {
 }
 
 /// The counters and their help texts.
-const COUNTERS: [(&str, &str); 20] = [
+const COUNTERS: [(&str, &str); 21] = [
     ("lockstep_connections_admitted_total", "Connections that the node admitted."),
     ("lockstep_connections_refused_total", "Connections that the node refused, by close code."),
+    ("lockstep_connections_relayed_total", "Connections that were passed on to the process that owns their user."),
     ("lockstep_connections_closed_total", "Connections that were closed, by close code."),
     (
         "lockstep_sockets_refused_total",
@@ -110,9 +111,10 @@ const COUNTERS: [(&str, &str); 20] = [
 ];
 
 /// The histograms of times and their help texts.
-const TIMES: [(&str, &str); 7] = [
+const TIMES: [(&str, &str); 8] = [
     ("lockstep_model_first_token_seconds", "Time from a request to a model to the first word of its reply."),
     ("lockstep_model_reply_seconds", "Time from a request to a model to the end of its reply."),
+    ("lockstep_relay_open_seconds", "Time until the process that owns a user has accepted a relayed connection."),
     ("lockstep_log_append_seconds", "Time until the log has made a batch durable."),
     (
         "lockstep_event_age_seconds",
@@ -124,8 +126,9 @@ const TIMES: [(&str, &str); 7] = [
 ];
 
 /// The gauges and their help texts.
-const GAUGES: [(&str, &str); 8] = [
+const GAUGES: [(&str, &str); 9] = [
     ("lockstep_connections", "Connections by state."),
+    ("lockstep_relays", "Connections that are passed on to the process that owns their user now."),
     ("lockstep_sessions", "Sessions."),
     ("lockstep_runs", "Runs that have an agent."),
     ("lockstep_timers", "Armed deadlines."),

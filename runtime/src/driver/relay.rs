@@ -172,6 +172,9 @@ impl Relay {
     }
 }
 
+/// Bytes of the longest message of an owner's process, which is trusted: a page of a conversation.
+const MAX_RELAYED: usize = 64 * 1024 * 1024;
+
 /// How a connection is relayed.
 pub(super) struct Target {
     pub(super) owner: Incarnation,
@@ -205,7 +208,7 @@ pub(super) async fn open(
     let connect = async {
         let stream = TcpStream::connect(&*address).await.map_err(NotConnected::from)?;
         stream.set_nodelay(true).map_err(NotConnected::from)?;
-        WebSocket::connect(stream, &head, &limits).await
+        WebSocket::connect(stream, &head, &Limits { message: MAX_RELAYED, frame: MAX_RELAYED, ..limits }).await
     };
     connect.await.map_err(NotRelayed::Refused)
 }

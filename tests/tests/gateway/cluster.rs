@@ -43,6 +43,19 @@ impl Agent for Paced {
     }
 }
 
+/// Answers with a text.
+#[derive(Clone)]
+struct Says(Arc<str>);
+
+impl Agent for Says {
+    fn answer(&self, _: Message, run: Run) -> BoxFuture<'static, ()> {
+        let text = Arc::clone(&self.0);
+        Box::pin(async move {
+            let _ = run.complete(json!({ "text": &*text })).await;
+        })
+    }
+}
+
 /// One member of a cluster.
 pub(crate) struct Node {
     pub(crate) manager: Manager,
@@ -278,6 +291,21 @@ async fn a_notice_or_a_deletion_reaches_the_owner_wherever_it_is_asked_for() {
     ada_at_b.delete_thread(Some("t")).await.expect("deleted");
     assert_eq!(first.until("thread_deleted").await.last().expect("an event")["thread_id"], "t");
     assert_eq!((cluster.owner().await, cluster.b.manager.health().sessions), (owner, 0), "the user has not moved");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_longer_than_any_message_of_a_client_is_relayed() {
+    let log = SharedLog::new();
+    let long = "0123456789".repeat(20_000);
+    let agent = Says(Arc::from(long.as_str()));
+    let a = node(log.clone(), agent.clone(), KEY, Limits::DEFAULT).await;
+    let b = node(log.clone(), agent, KEY, Limits::DEFAULT).await;
+    let (_first, _) = ada(&a, json!("latest")).await;
+    let (mut second, ready) = ada(&b, json!("latest")).await;
+    assert_eq!(ready["type"], "connection_ready");
+    asks(&second, "m1");
+    let end = second.until("agent_completed").await;
+    assert_eq!(end.last().expect("an end")["data"]["text"], *long);
 }
 
 #[tokio::test]

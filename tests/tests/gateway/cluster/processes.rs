@@ -145,6 +145,10 @@ async fn a_gateway_that_was_paused_shows_and_appends_nothing_more() {
 #[tokio::test]
 async fn a_gateway_that_leaves_ends_its_answers_and_then_its_users_move() {
     let [a, b] = two().await;
+    let mut http = Client::connect(a.address).await;
+    http.send(b"GET /readyz HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n\r\n").await;
+    let response = String::from_utf8(http.rest().await).expect("text");
+    assert!(response.starts_with("HTTP/1.1 200 ") && response.contains("begins a new epoch"), "{response}");
     let (mut first, ready) = served(&a, &json!("latest")).await;
     let (mut seen, place) = asks(&mut first, &ready).await;
     a.process.signal("-TERM");
