@@ -1,5 +1,7 @@
 //! Where reading continues after a reconnect.
 
+use lockstep_model::Attempt;
+
 use super::hooks::*;
 
 pub(super) fn rows() -> Vec<Row> {
@@ -134,13 +136,18 @@ fn resume_from_sent(world: &World, input: Input, fed: &mut Vec<Input>) {
 }
 
 fn renumber_entries(_: &World, mut input: Input, fed: &mut Vec<Input>) {
-    if let Input::Session { input: S::Restored { snapshot, .. }, .. } = &mut input {
+    let mut next = None;
+    if let Input::Session { user, generation, input: S::Restored { snapshot, .. } } = &mut input {
         for (entry, offset) in snapshot.entries.iter_mut().zip(1..) {
             (entry.offset, entry.previous) = (Offset(offset), Offset(offset - 1));
         }
         snapshot.trimmed = Offset(0);
+        // Nothing was asked before a client that had seen more was answered.
+        let input = S::Confirmed { attempt: Attempt(1) };
+        next = Some(Input::Session { user: *user, generation: *generation, input });
     }
     fed.push(input);
+    fed.extend(next);
 }
 
 fn hide_the_gap(_: &World, outputs: &mut Vec<Output>) {
