@@ -35,6 +35,8 @@ pub struct Log {
     crashes: u8,
     readers: usize,
     seeks: u8,
+    /// Whether readers claim positions that they were never given.
+    claims: bool,
 }
 
 /// Returns the model at the bounds of a profile.
@@ -44,13 +46,13 @@ pub fn model(profile: Profile) -> Log {
         Profile::Ci => (5, 1, 1, 1, 3),
         Profile::Deep => (5, 2, 2, 2, 2),
     };
-    Log { bounds: small(), appends, failures, crashes, readers, seeks }
+    Log { bounds: small(), appends, failures, crashes, readers, seeks, claims: false }
 }
 
-/// Returns the model at bounds for long random walks.
+/// Returns the model at bounds for long random walks, in which readers claim any position.
 pub fn long() -> Log {
     let bounds = Bounds { retained: 5, pending: 8, ..small() };
-    Log { bounds, appends: 60, failures: 20, crashes: 6, readers: 3, seeks: 60 }
+    Log { bounds, appends: 60, failures: 20, crashes: 6, readers: 3, seeks: 60, claims: true }
 }
 
 /// An action of the adversary.
@@ -76,6 +78,8 @@ pub enum Action {
     Lose,
     /// A reader begins at the latest, the earliest or its last position.
     Seek(u8, u8),
+    /// A reader begins after this offset of the current epoch, which it claims to have read up to.
+    Claim(u8, Offset),
     /// A reader reads.
     Read(u8),
 }
@@ -257,6 +261,11 @@ impl State {
                 self.crash(bounds, true)
             }
             Action::Seek(reader, from) => self.seek(usize::from(reader), from),
+            Action::Claim(reader, offset) => {
+                let reader = usize::from(reader);
+                self.readers[reader].seen = Some((self.epoch, offset.0));
+                self.seek(reader, 2)
+            }
             Action::Read(reader) => self.read(bounds, usize::from(reader)),
         };
         self.check(bounds);
@@ -349,7 +358,9 @@ impl State {
         let mut observed = properties::stream::Reader::resumed(Offset(seen));
         let (right, order) = match self.stream.read(bounds, &mut cursor) {
             Read::Entry(entry) => {
-                let there = seen >= tail && next.is_some_and(|next| *entry == self.entry(next));
+                // Even within a hole, the entry names the reader's position as its predecessor.
+                let linked = |next| Entry { previous: Offset(seen), ..self.entry(next) };
+                let there = seen >= tail && next.is_some_and(|next| *entry == linked(next));
                 (there, observed.entry(entry.previous, entry.offset))
             }
             Read::Head => (seen == head, Ok(())),

@@ -76,6 +76,9 @@ impl Model for Log {
         for (index, reader) in (0..).zip(&state.readers) {
             if reader.seeks < self.seeks {
                 actions.extend([0, 1, 2].map(|from| Action::Seek(index, from)));
+                if self.claims {
+                    actions.extend((0..=state.head() + 1).map(|offset| Action::Claim(index, Offset(offset))));
+                }
             }
             if reader.cursor.is_some() {
                 actions.push(Action::Read(index));
@@ -134,7 +137,7 @@ impl Proof for Log {
     fn weight(&self, action: &Action) -> u32 {
         match action {
             // There is one such action for each offset.
-            Action::Late(..) | Action::Refuse(_) | Action::Crash(_) | Action::Lose => 1,
+            Action::Late(..) | Action::Claim(..) | Action::Refuse(_) | Action::Crash(_) | Action::Lose => 1,
             Action::Append | Action::Confirm => 200,
             Action::Take(_) => 100,
             Action::Read(_) => 50,
@@ -159,7 +162,8 @@ impl Proof for Log {
             | Action::Expired(_)
             | Action::Crash(_)
             | Action::Lose
-            | Action::Seek(..) => None,
+            | Action::Seek(..)
+            | Action::Claim(..) => None,
         }
     }
 
@@ -213,7 +217,7 @@ impl Lifecycle for Log {
             Action::Expired(Timer::LogAnswer) => "log answer expired",
             Action::Expired(_) => "another timer",
             Action::Crash(_) | Action::Lose => "restored",
-            Action::Take(_) | Action::Seek(..) | Action::Read(_) => return None,
+            Action::Take(_) | Action::Seek(..) | Action::Claim(..) | Action::Read(_) => return None,
         })
     }
 
