@@ -20,7 +20,7 @@ use core::time::Duration;
 
 use crate::Handled;
 use crate::bounds::Bounds;
-use crate::id::{Attempt, CredentialId, RevocationGeneration, UserId};
+use crate::id::{CredentialId, RevocationGeneration, UserId, VerificationId};
 use crate::timer::Timer;
 
 /// The content of a valid credential.
@@ -132,7 +132,7 @@ pub enum Input {
     /// The verifier answers an attempt.
     Verdict {
         /// The attempt.
-        attempt: Attempt,
+        attempt: VerificationId,
         /// The verifier's result.
         verdict: Verdict,
     },
@@ -149,7 +149,7 @@ pub enum Input {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Output {
     /// Ask the verifier about the credential that was just presented.
-    Verify(Attempt),
+    Verify(VerificationId),
     /// Set a timer.
     Arm(Timer, Duration),
     /// Cancel a timer.
@@ -171,14 +171,14 @@ pub enum Output {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Auth {
     state: State,
-    newest: Attempt,
+    newest: VerificationId,
 }
 
 impl Auth {
     /// Creates the machine, without a credential.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: State::Absent, newest: Attempt(0) }
+        Self { state: State::Absent, newest: VerificationId(0) }
     }
 
     /// The current state.
@@ -189,7 +189,7 @@ impl Auth {
 
     /// The newest attempt. The verdict of an older one is stale.
     #[must_use]
-    pub const fn newest(&self) -> Attempt {
+    pub const fn newest(&self) -> VerificationId {
         self.newest
     }
 

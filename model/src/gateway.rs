@@ -24,7 +24,7 @@ use litemap::LiteMap;
 use crate::bounds::Bounds;
 use crate::connection::{self, Connection};
 use crate::fence::{Scope, Verifications};
-use crate::id::{Attempt, ConnectionId, Generation, UserId};
+use crate::id::{ConnectionId, Generation, UserId, VerificationId};
 use crate::node::{self, Node};
 use crate::piece::Piece;
 use crate::session::{self, Session};
@@ -266,7 +266,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         }
     }
 
-    fn verify(&mut self, connection: ConnectionId, attempt: Attempt, token: P) -> Output<P> {
+    fn verify(&mut self, connection: ConnectionId, attempt: VerificationId, token: P) -> Output<P> {
         let generation = self.verifications.begin(connection);
         Output::Verify { connection, attempt, token, generation }
     }

@@ -53,7 +53,23 @@ id!(
 id!(
     /// One call of the verifier, numbered within its connection. A verdict carries it, which exposes a stale one
     /// (AUTH-3).
-    Attempt(u32)
+    VerificationId(u32)
+);
+id!(
+    /// One request of a session to acquire its user, numbered in order.
+    AcquisitionId(u32)
+);
+id!(
+    /// One request of a session to confirm that it still holds its user, numbered in order.
+    ConfirmationId(u32)
+);
+id!(
+    /// One look-up in the log, numbered within its connection.
+    LookupId(u32)
+);
+id!(
+    /// One renewal of a process's lease, numbered in order.
+    RenewalId(u32)
 );
 id!(
     /// Which of a user's sessions: a later session of the same user has a higher generation. An answer that carries an
@@ -106,7 +122,7 @@ macro_rules! numbered {
     };
 }
 
-numbered![Attempt Generation BatchId RevocationGeneration SocketId TokenRequestId PauseId];
+numbered![VerificationId AcquisitionId ConfirmationId LookupId RenewalId Generation BatchId RevocationGeneration SocketId TokenRequestId PauseId];
 
 /// The right to write one user's log. The log grants a higher generation each time and accepts appends of the newest
 /// one only.

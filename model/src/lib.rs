@@ -19,17 +19,17 @@
 //! | [`Client`] | the peer of a gateway: its socket, its position, its unsettled messages |
 //!
 //! ```
-//! use lockstep_model::{auth, Attempt, Auth, Bounds, CredentialId, Grant, RevocationGeneration, Lifetime, UserId, Verdict};
+//! use lockstep_model::{auth, VerificationId, Auth, Bounds, CredentialId, Grant, RevocationGeneration, Lifetime, UserId, Verdict};
 //! use core::time::Duration;
 //!
 //! let (mut auth, mut out) = (Auth::new(), Vec::new());
 //! auth.step(&Bounds::DEFAULT, auth::Input::Presented, &mut out);
-//! assert!(out.contains(&auth::Output::Verify(Attempt(1))));
+//! assert!(out.contains(&auth::Output::Verify(VerificationId(1))));
 //!
 //! let grant = Grant { user: UserId(7), credential: CredentialId(1), generation: RevocationGeneration(0) };
 //! let lifetime = Lifetime::new(Duration::from_secs(600)).expect("not zero");
 //! let verdict = Verdict::Valid { grant, lifetime };
-//! auth.step(&Bounds::DEFAULT, auth::Input::Verdict { attempt: Attempt(1), verdict }, &mut out);
+//! auth.step(&Bounds::DEFAULT, auth::Input::Verdict { attempt: VerificationId(1), verdict }, &mut out);
 //! assert_eq!(auth.grant(), Some(grant));
 //! ```
 //!
@@ -94,8 +94,9 @@ pub use frame::{Cancel, Code, Control, Frame, Request, Resume};
 pub use gateway::Gateway;
 pub use health::{Health, Measured};
 pub use id::{
-    Attempt, BatchId, ConnectionId, CredentialId, Epoch, FencingToken, Generation, Incarnation, MessageId, Offset,
-    PartId, PauseId, Position, RevocationGeneration, RunId, SocketId, Tenure, ThreadId, TokenRequestId, ToolId, UserId,
+    AcquisitionId, BatchId, ConfirmationId, ConnectionId, CredentialId, Epoch, FencingToken, Generation, Incarnation,
+    LookupId, MessageId, Offset, PartId, PauseId, Position, RenewalId, RevocationGeneration, RunId, SocketId, Tenure,
+    ThreadId, TokenRequestId, ToolId, UserId, VerificationId,
 };
 pub use login::Logins;
 pub use member::Membership;

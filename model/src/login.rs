@@ -27,7 +27,7 @@
 //! * **AUTH-5** A lost answer or a second tab does not end a login that is in use. A cookie is answered once its number
 //!   is on disk, so a crash cannot forget it. Two clocks decide when a login has expired: the wall clock, which may be
 //!   wrong, can only refuse it; the time for which gateways have run ends it. Unreadable accounts end nothing.
-//! * **LIM-1** Logins, pending requests and revocations are bounded ([`Limits`]). Wrong passwords are bounded by
+//! * **LIM-1** Logins, pending requests and revocations are bounded ([`LoginLimits`]). Wrong passwords are bounded by
 //!   [`attempts`].
 
 use alloc::collections::BTreeMap;
@@ -43,7 +43,7 @@ pub mod revoked;
 pub mod roster;
 mod write;
 
-pub use io::{Answer, Ask, Input, Limits, Login, Moment, Now, Output, Reach, Record, Why};
+pub use io::{Answer, Ask, Input, Login, LoginLimits, Moment, Now, Output, Reach, Record, Why};
 pub use revoked::Revoked;
 pub use roster::{Holder, Holders, NotChanged, Roster};
 
@@ -153,7 +153,7 @@ impl<S: Clone + Ord> Logins<S> {
     }
 
     /// Drops what is too old to matter, once the file was read. A gateway does this before it rewrites the file.
-    pub fn sweep(&mut self, limits: &Limits) {
+    pub fn sweep(&mut self, limits: &LoginLimits) {
         let age = self.age;
         self.logins.retain(|_, state| !state.login().is_some_and(|login| login.is_over_by_age(limits, age)));
         self.revoked.sweep(limits, age);
@@ -193,7 +193,7 @@ impl<S: Clone + Ord> Logins<S> {
     }
 
     /// Takes one input. Total: no peer, clock or disk can make it fail.
-    pub fn step(&mut self, limits: &Limits, input: Input<S>, out: &mut Vec<Output<S>>) -> Handled {
+    pub fn step(&mut self, limits: &LoginLimits, input: Input<S>, out: &mut Vec<Output<S>>) -> Handled {
         if let Some(ask) = input.asks()
             && self.writer.waiting() >= limits.waiting
         {
@@ -262,7 +262,7 @@ impl<S: Clone + Ord> Logins<S> {
     }
 
     /// Begins the next write, if there is something to write and no write is in flight.
-    fn write(&mut self, limits: &Limits, out: &mut Vec<Output<S>>) {
+    fn write(&mut self, limits: &LoginLimits, out: &mut Vec<Output<S>>) {
         let count = self.logins.len() + self.revoked.len() + 1;
         if self.writer.is_writing() {
             return self.writer.bound(limits, count);
@@ -288,7 +288,7 @@ impl<S: Clone + Ord> Logins<S> {
     /// # Errors
     ///
     /// The id of the property that is violated.
-    pub fn check(&self, limits: &Limits) -> Result<(), Violation> {
+    pub fn check(&self, limits: &LoginLimits) -> Result<(), Violation> {
         ensure(self.logins.len() <= limits.logins, "LIM-1")?;
         ensure(self.writer.waiting() <= limits.waiting, "LIM-1")?;
         self.revoked.check(limits)?;

@@ -18,7 +18,7 @@
 //! token is Kleppmann's, *How to do distributed locking* (2016).
 //!
 //! * **OWN-5** The lease counts from the moment before the renewal was sent ([`Input::Renewed`]), less
-//!   [`Limits::margin`]. An answer that took longer renews nothing. When the lease ends, each session ends with it
+//!   [`LeaseTimes::margin`]. An answer that took longer renews nothing. When the lease ends, each session ends with it
 //!   ([`Output::Stop`]), so a process that the log no longer counts shows nothing. A process that was paused handles
 //!   [`Deadline::Lease`] before anything else: that is the driver's duty.
 //! * **LIVE-5** An incarnation whose lease has ended never comes back. The process joins again under a new one, so the
@@ -28,19 +28,19 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::Handled;
-use crate::id::{Attempt, Incarnation};
+use crate::id::{Incarnation, RenewalId};
 
 /// The times of a lease. All processes of a cluster have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Limits {
+pub struct LeaseTimes {
     /// For how long the log grants a lease.
     pub lease: Duration,
     /// By how much a process ends its own lease early, for clocks whose rates differ.
     pub margin: Duration,
 }
 
-impl Limits {
+impl LeaseTimes {
     /// A lease of ten seconds, with a margin of one.
     pub const DEFAULT: Self = Self { lease: Duration::from_secs(10), margin: Duration::from_secs(1) };
 
@@ -109,7 +109,7 @@ pub enum Input {
         /// The incarnation that is answered.
         incarnation: Incarnation,
         /// The attempt that is answered.
-        attempt: Attempt,
+        attempt: RenewalId,
         /// The time since just before the renewal was sent, by a clock that never jumps.
         elapsed: Duration,
     },
@@ -139,7 +139,7 @@ pub enum Output {
         /// The incarnation.
         incarnation: Incarnation,
         /// The attempt that the answer must quote.
-        attempt: Attempt,
+        attempt: RenewalId,
     },
     /// Ask the log to forget the incarnation. A lost answer costs the rest of the lease, and nothing else.
     Depart {
@@ -165,16 +165,16 @@ pub enum Output {
 pub struct Membership {
     state: State,
     /// The newest renewal that was sent under the incarnation.
-    sent: Attempt,
+    sent: RenewalId,
     /// The newest one that counted. An older answer would shorten the lease.
-    counted: Attempt,
+    counted: RenewalId,
 }
 
 impl Membership {
     /// Creates the machine, apart.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: State::Apart, sent: Attempt(0), counted: Attempt(0) }
+        Self { state: State::Apart, sent: RenewalId(0), counted: RenewalId(0) }
     }
 
     /// The current state.
@@ -193,10 +193,10 @@ impl Membership {
     }
 
     /// Takes one input. Total: nothing that the log or a timer does can make it fail.
-    pub fn step(&mut self, limits: &Limits, input: Input, out: &mut Vec<Output>) -> Handled {
+    pub fn step(&mut self, limits: &LeaseTimes, input: Input, out: &mut Vec<Output>) -> Handled {
         let next = match (self.state, input) {
             (State::Apart | State::Lost, Input::Join { incarnation }) => {
-                (self.sent, self.counted) = (Attempt(0), Attempt(0));
+                (self.sent, self.counted) = (RenewalId(0), RenewalId(0));
                 self.renew(limits, incarnation, out);
                 State::Joining { incarnation }
             }
@@ -257,7 +257,7 @@ impl Membership {
         Handled::Done
     }
 
-    fn renew(&mut self, limits: &Limits, incarnation: Incarnation, out: &mut Vec<Output>) {
+    fn renew(&mut self, limits: &LeaseTimes, incarnation: Incarnation, out: &mut Vec<Output>) {
         self.sent = self.sent.next();
         out.push(Output::Renew { incarnation, attempt: self.sent });
         out.push(Output::Arm(Deadline::Renewal, limits.renewal()));

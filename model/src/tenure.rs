@@ -37,7 +37,7 @@ use core::time::Duration;
 
 use crate::Handled;
 use crate::bounds::Bounds;
-use crate::id::{Attempt, Incarnation, Tenure};
+use crate::id::{AcquisitionId, ConfirmationId, Incarnation, Tenure};
 use crate::timer::Timer;
 
 /// How far a request to the log is.
@@ -74,7 +74,7 @@ pub enum State {
     /// The user is not acquired yet.
     Seeking {
         /// The attempt whose answer counts.
-        attempt: Attempt,
+        attempt: AcquisitionId,
         /// How far it is.
         request: Request,
     },
@@ -83,9 +83,9 @@ pub enum State {
         /// The right to write.
         tenure: Tenure,
         /// The newest confirmation that was asked for.
-        asked: Attempt,
+        asked: ConfirmationId,
         /// The newest one that was given.
-        confirmed: Attempt,
+        confirmed: ConfirmationId,
     },
     /// The user is handed over.
     Leaving {
@@ -108,33 +108,33 @@ pub enum Input {
     /// The log has granted the user, and what it holds was read after that.
     Acquired {
         /// The attempt that is answered.
-        attempt: Attempt,
+        attempt: AcquisitionId,
         /// The right to write.
         tenure: Tenure,
     },
     /// The user has a living owner.
     Elsewhere {
         /// The attempt that is answered.
-        attempt: Attempt,
+        attempt: AcquisitionId,
         /// The owner's process.
         owner: Incarnation,
     },
     /// The log could not grant the user, or what it holds could not be read.
     NotAcquired {
         /// The attempt that is answered.
-        attempt: Attempt,
+        attempt: AcquisitionId,
     },
     /// Find out whether the user is still held, before something depends on it.
     Confirm,
     /// The log has taken a write of nothing under the tenure.
     Confirmed {
         /// The attempt that is answered.
-        attempt: Attempt,
+        attempt: ConfirmationId,
     },
     /// The log could not say.
     NotConfirmed {
         /// The attempt that is answered.
-        attempt: Attempt,
+        attempt: ConfirmationId,
     },
     /// Hand the user over: nothing is pending, and no run is open.
     Release,
@@ -159,14 +159,14 @@ pub enum Output {
     /// Acquire the user; once it is granted, read what the log holds.
     Acquire {
         /// The attempt that the answer must quote.
-        attempt: Attempt,
+        attempt: AcquisitionId,
     },
     /// Write nothing under the tenure: the answer says that it was valid when the log took the request.
     Confirm {
         /// The tenure.
         tenure: Tenure,
         /// The attempt that the answer must quote.
-        attempt: Attempt,
+        attempt: ConfirmationId,
     },
     /// Release the user.
     Release {
@@ -181,7 +181,7 @@ pub enum Output {
     /// The user was held after this confirmation, and all before it, were asked for.
     Held {
         /// The confirmation.
-        attempt: Attempt,
+        attempt: ConfirmationId,
     },
     /// It has ended.
     Ended(Ending),
@@ -201,7 +201,7 @@ pub struct Ownership {
 impl Ownership {
     /// Begins to acquire the user.
     pub fn seek(bounds: &Bounds, out: &mut Vec<Output>) -> Self {
-        Self { state: acquire(bounds, Attempt(1), out) }
+        Self { state: acquire(bounds, AcquisitionId(1), out) }
     }
 
     /// The current state.
@@ -221,7 +221,7 @@ impl Ownership {
 
     /// The newest attempt to acquire the user, and how far it is; `None` once that is decided.
     #[must_use]
-    pub const fn seeking(&self) -> Option<(Attempt, Request)> {
+    pub const fn seeking(&self) -> Option<(AcquisitionId, Request)> {
         match self.state {
             State::Seeking { attempt, request } => Some((attempt, request)),
             State::Held { .. } | State::Leaving { .. } | State::Over { .. } => None,
@@ -230,7 +230,7 @@ impl Ownership {
 
     /// The newest confirmation that was asked for and has not been given.
     #[must_use]
-    pub fn unconfirmed(&self) -> Option<Attempt> {
+    pub fn unconfirmed(&self) -> Option<ConfirmationId> {
         match self.state {
             State::Held { asked, confirmed, .. } => (asked > confirmed).then_some(asked),
             State::Seeking { .. } | State::Leaving { .. } | State::Over { .. } => None,
@@ -262,14 +262,14 @@ impl Ownership {
     fn seek_on(
         &mut self,
         bounds: &Bounds,
-        (newest, request): (Attempt, Request),
+        (newest, request): (AcquisitionId, Request),
         input: Input,
         out: &mut Vec<Output>,
     ) -> Handled {
         self.state = match (request, input) {
             (Request::Requested, Input::Acquired { attempt, tenure }) if attempt == newest => {
                 out.extend([Output::Disarm(Timer::LogAnswer), Output::Granted { tenure }]);
-                State::Held { tenure, asked: Attempt(0), confirmed: Attempt(0) }
+                State::Held { tenure, asked: ConfirmationId(0), confirmed: ConfirmationId(0) }
             }
             (Request::Requested, Input::Elsewhere { attempt, owner }) if attempt == newest => {
                 end(Ending::Elsewhere { owner }, out)
@@ -292,7 +292,7 @@ impl Ownership {
         &mut self,
         bounds: &Bounds,
         tenure: Tenure,
-        (asked, confirmed): (Attempt, Attempt),
+        (asked, confirmed): (ConfirmationId, ConfirmationId),
         input: Input,
         out: &mut Vec<Output>,
     ) -> Handled {
@@ -353,13 +353,18 @@ impl Ownership {
     }
 }
 
-fn acquire(bounds: &Bounds, attempt: Attempt, out: &mut Vec<Output>) -> State {
+fn acquire(bounds: &Bounds, attempt: AcquisitionId, out: &mut Vec<Output>) -> State {
     out.extend([Output::Acquire { attempt }, Output::Arm(Timer::LogAnswer, bounds.log_answer)]);
     State::Seeking { attempt, request: Request::Requested }
 }
 
 /// Each request is a new attempt: an earlier one may have been taken before the client saw what it claims.
-fn confirm(bounds: &Bounds, tenure: Tenure, (asked, confirmed): (Attempt, Attempt), out: &mut Vec<Output>) -> State {
+fn confirm(
+    bounds: &Bounds,
+    tenure: Tenure,
+    (asked, confirmed): (ConfirmationId, ConfirmationId),
+    out: &mut Vec<Output>,
+) -> State {
     let attempt = asked.next();
     out.extend([Output::Confirm { tenure, attempt }, Output::Arm(Timer::Restore, bounds.log_answer)]);
     State::Held { tenure, asked: attempt, confirmed }

@@ -1,6 +1,6 @@
 //! The `prove` command: one file per subcommand.
 //!
-//! A subcommand parses its arguments with clap, runs, writes its report to the given writer and returns a [`Verdict`],
+//! A subcommand parses its arguments with clap, runs, writes its report to the given writer and returns a [`Conclusion`],
 //! which [`run`] turns into the exit code. Reports go to standard output, progress and errors to standard error.
 //!
 //! It uses every folder of this crate, and none of them uses it. The models come from the
@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::engine::findings::Verdict;
+use crate::engine::findings::Conclusion;
 use crate::engine::settings::Settings;
 
 /// Every property holds, every race is refused.
@@ -96,7 +96,7 @@ enum Format {
 
 /// The limits of `check` and `races`.
 #[derive(Debug, clap::Args)]
-struct Limits {
+struct SearchLimits {
     /// Threads of the exhaustive search [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -108,7 +108,7 @@ struct Limits {
     max_seconds: Option<u64>,
 }
 
-impl Limits {
+impl SearchLimits {
     fn apply(&self, mut settings: Settings) -> Settings {
         if let Some(threads) = self.threads {
             settings.threads = threads;
@@ -181,9 +181,9 @@ pub fn run(
         Command::Measure(args) => bench::measure(args, settings, out),
     };
     match result {
-        Ok(Verdict::Holds) => HOLDS,
-        Ok(Verdict::Fails) => COUNTEREXAMPLE,
-        Ok(Verdict::Incomplete) => INCOMPLETE,
+        Ok(Conclusion::Holds) => HOLDS,
+        Ok(Conclusion::Fails) => COUNTEREXAMPLE,
+        Ok(Conclusion::Incomplete) => INCOMPLETE,
         Err(Failure::Usage(message) | Failure::World(message)) => {
             let _ = emit(err, &format!("error: {message}\n"));
             USAGE

@@ -5,7 +5,7 @@
 //! visits every state that is reachable within the stated bounds:
 //!
 //! ```
-//! use lockstep_proofs::{Proof, Settings, engine::check::check, engine::findings::Verdict};
+//! use lockstep_proofs::{Proof, Settings, engine::check::check, engine::findings::Conclusion};
 //! use stateright::{Model, Property};
 //!
 //! #[derive(Clone)]
@@ -48,7 +48,7 @@
 //!
 //! let report = check(&Flag, &Settings::default());
 //! assert_eq!(report.unique_states, 2);
-//! assert_eq!(report.verdict(), Verdict::Holds);
+//! assert_eq!(report.verdict(), Conclusion::Holds);
 //! ```
 //!
 //! | folder | contents | uses |

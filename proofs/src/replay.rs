@@ -29,9 +29,9 @@ use std::time::Instant;
 use lockstep_model::session;
 use serde::Serialize;
 
-use crate::engine::findings::Verdict;
+use crate::engine::findings::Conclusion;
 use crate::engine::proof::{Drawing, Kind, Lifeline};
-use crate::engine::trace::{Step, Trace};
+use crate::engine::trace::{Counterexample, Step};
 
 #[path = "../../runtime/src/trace/format.rs"]
 pub mod format;
@@ -102,13 +102,13 @@ pub struct Divergence {
 impl Replayed {
     /// Returns the verdict on this trace.
     #[must_use]
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> Conclusion {
         if self.divergence.is_some() {
-            Verdict::Fails
+            Conclusion::Fails
         } else if self.damage.is_some() || !self.is_whole() {
-            Verdict::Incomplete
+            Conclusion::Incomplete
         } else {
-            Verdict::Holds
+            Conclusion::Holds
         }
     }
 
@@ -309,14 +309,14 @@ impl Divergence {
 
     /// Returns the divergence as a run of steps that can be drawn.
     #[must_use]
-    pub fn drawn(&self) -> Trace {
+    pub fn drawn(&self) -> Counterexample {
         let Difference { who, what, expected, found, state } = &self.difference;
         let last = self.before.len().saturating_sub(1);
         let steps = self.before.iter().enumerate().map(|(index, (sequence, record))| {
             let after = (index == last).then(|| clip(state));
             Step { action: format!("record {sequence}: {record}"), drawings: draw(record), after }
         });
-        Trace {
+        Counterexample {
             model: format!("replay-{}", self.sequence),
             property: "replay".into(),
             kind: Kind::Always,

@@ -23,8 +23,8 @@ pub use self::escape::escape;
 
 use serde::Serialize;
 
-use crate::engine::findings::{ModelReport, RaceReport, Verdict};
-use crate::engine::trace::Trace;
+use crate::engine::findings::{Conclusion, ModelReport, RaceReport};
+use crate::engine::trace::Counterexample;
 
 /// The report of `prove check`.
 #[derive(Debug, Serialize)]
@@ -41,13 +41,13 @@ pub struct CheckReport {
 
 impl CheckReport {
     /// Returns the verdict on the whole run.
-    pub fn verdict(&self) -> Verdict {
-        let whole = if self.complete { Verdict::Holds } else { Verdict::Incomplete };
-        self.models.iter().map(ModelReport::verdict).fold(whole, Verdict::max)
+    pub fn verdict(&self) -> Conclusion {
+        let whole = if self.complete { Conclusion::Holds } else { Conclusion::Incomplete };
+        self.models.iter().map(ModelReport::verdict).fold(whole, Conclusion::max)
     }
 
     /// Every counterexample.
-    pub fn traces(&self) -> impl Iterator<Item = &Trace> {
+    pub fn traces(&self) -> impl Iterator<Item = &Counterexample> {
         self.models.iter().flat_map(|model| &model.traces)
     }
 }
@@ -63,8 +63,8 @@ pub struct RacesReport {
 
 impl RacesReport {
     /// Returns `Holds` if each race is refused as expected.
-    pub fn verdict(&self) -> Verdict {
-        self.races.iter().map(RaceReport::verdict).max().unwrap_or(Verdict::Holds)
+    pub fn verdict(&self) -> Conclusion {
+        self.races.iter().map(RaceReport::verdict).max().unwrap_or(Conclusion::Holds)
     }
 }
 

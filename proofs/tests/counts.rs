@@ -2,7 +2,7 @@
 //! search.
 
 use lockstep_proofs::Settings;
-use lockstep_proofs::engine::findings::Verdict;
+use lockstep_proofs::engine::findings::Conclusion;
 use lockstep_proofs::engine::profile::Profile;
 use lockstep_proofs::engine::refutation::Refutation;
 use lockstep_proofs::registry;
@@ -20,7 +20,7 @@ fn quick_has_the_pinned_counts() {
     pins::hold_against(&mut report);
     for model in &report.models {
         assert_eq!(model.faults, Vec::<String>::new(), "{}", model.name);
-        assert_eq!(model.verdict(), Verdict::Holds, "{}", model.name);
+        assert_eq!(model.verdict(), Conclusion::Holds, "{}", model.name);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use lockstep_proofs::engine::check::check;
 use lockstep_proofs::engine::findings::ModelReport;
-use lockstep_proofs::engine::trace::Trace;
+use lockstep_proofs::engine::trace::Counterexample;
 use lockstep_proofs::{Promise, Proof, Settings};
 use stateright::{Checker, Model, Property};
 
@@ -71,7 +71,7 @@ fn holds(report: &ModelReport, id: &str) -> bool {
     property.holds.expect("decided")
 }
 
-fn decide(edges: &[(u8, u8, Option<u8>)], pending: &[u8]) -> (bool, Option<Trace>) {
+fn decide(edges: &[(u8, u8, Option<u8>)], pending: &[u8]) -> (bool, Option<Counterexample>) {
     let pending = pending.iter().map(|state| 1 << state).sum();
     let mut report = check(&Digraph { edges: edges.to_vec(), pending }, &settings());
     (holds(&report, "LIVE-1"), report.traces.pop())
@@ -246,7 +246,7 @@ fn reach(graph: &Digraph, from: u8, within: u32) -> u32 {
 }
 
 /// Asserts that the counterexample is a run of the graph, stays pending, returns, and is fair.
-fn is_fair_lasso(graph: &Digraph, trace: &Trace) {
+fn is_fair_lasso(graph: &Digraph, trace: &Counterexample) {
     let prefix = trace.cycle.expect("a lasso");
     let mut run = vec![trace.start.parse::<u8>().expect("a number")];
     for step in &trace.steps {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use lockstep::Manager;
-use lockstep::testing::{AnyToken, Echo, Peer};
+use lockstep::testing::{AnyToken, Echo, TestClient};
 use lockstep::trace::{Settings, Trace};
 use lockstep_model::Bounds;
 use lockstep_proofs::cli::{self, COUNTEREXAMPLE, HOLDS, INCOMPLETE, USAGE};
@@ -66,10 +66,10 @@ fn record(settings: &Settings, users: usize, messages: usize) {
         let name = |user: usize| if user == 0 { SECRETS[0].to_owned() } else { format!("user-{user}") };
         for user in 0..users {
             let login = json!({ "type": "auth", "token": name(user), "resume": "earliest" }).to_string();
-            let mut one = Peer::connect(&manager);
+            let mut one = TestClient::connect(&manager);
             one.say(&login);
             assert_eq!(one.next().await["type"], "connection_ready");
-            let mut two = Peer::connect(&manager);
+            let mut two = TestClient::connect(&manager);
             two.say(r#"{"type":"ping"}"#);
             two.say(&login);
             assert_eq!(two.next().await["type"], "connection_ready");
@@ -90,7 +90,7 @@ fn record(settings: &Settings, users: usize, messages: usize) {
                 one.until("close").await;
             }
         }
-        let mut nobody = Peer::connect(&manager);
+        let mut nobody = TestClient::connect(&manager);
         nobody.say(r#"{"type":"auth","token":"rejected"}"#);
         nobody.until("close").await;
         nobody.cut();
@@ -144,7 +144,7 @@ fn a_session_that_refuses_what_an_earlier_one_ran_replays() {
         let builder = Manager::builder().verifier(AnyToken).agent(Echo).bounds(bounds);
         let manager = builder.trace(trace.clone()).build().expect("a manager");
         let login = async || {
-            let mut ada = Peer::connect(&manager);
+            let mut ada = TestClient::connect(&manager);
             ada.say(r#"{"type":"auth","token":"ada","resume":"latest"}"#);
             assert_eq!(ada.next().await["type"], "connection_ready");
             ada
@@ -214,7 +214,7 @@ fn a_slow_writer_leaves_a_gap_and_later_steps_are_checked_again() {
         let trace = Trace::start(&settings, &Bounds::DEFAULT).expect("a trace");
         let manager =
             Manager::builder().verifier(AnyToken).agent(Echo).trace(trace.clone()).build().expect("a manager");
-        let mut ada = Peer::connect(&manager);
+        let mut ada = TestClient::connect(&manager);
         ada.say(r#"{"type":"auth","token":"ada"}"#);
         ada.until("connection_ready").await;
         // The writer has its own thread, which may keep up for a long time. A few more messages follow the gap.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use lockstep_proofs::cli::bench::two_phase::TwoPhase;
 use lockstep_proofs::engine::check::check;
 use lockstep_proofs::engine::explore::explore;
-use lockstep_proofs::engine::findings::Verdict;
+use lockstep_proofs::engine::findings::Conclusion;
 use lockstep_proofs::engine::race::{Race, RaceKind, refute};
 use lockstep_proofs::{Promise, Proof, Settings};
 use stateright::{Model, Property};
@@ -99,7 +99,7 @@ fn every_state_is_expanded_whatever_the_threads() {
         assert_eq!(exploration.shown, [("LIM-1.full", 400), ("LIM-1.any", 0)]);
     }
     let report = check(&Counters::new(200), &threads(2));
-    assert_eq!(report.verdict(), Verdict::Holds, "{report:?}");
+    assert_eq!(report.verdict(), Conclusion::Holds, "{report:?}");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_stopped_run_never_reports_that_a_property_holds() {
     let settings = Settings { stop: Arc::new(AtomicBool::new(true)), ..threads(2) };
     let report = check(&Counters::new(200), &settings);
     assert!(!report.complete);
-    assert_eq!(report.verdict(), Verdict::Incomplete);
+    assert_eq!(report.verdict(), Conclusion::Incomplete);
     assert!(report.properties.iter().all(|property| property.holds.is_none()), "{report:?}");
 }
 
@@ -136,7 +136,7 @@ fn the_counterexample_is_the_shortest() {
     let model = Counters { always: |state| !(state.0 >= 5 && state.1 >= 2), ..Counters::new(60) };
     for count in [1, 4] {
         let report = check(&model, &threads(count));
-        assert_eq!(report.verdict(), Verdict::Fails);
+        assert_eq!(report.verdict(), Conclusion::Fails);
         assert_eq!(report.traces[0].len(), 7);
         assert_eq!(report.traces[0].steps[6].after.as_deref(), Some("(5, 2)"));
         assert_eq!(report.properties[0].trace_len, Some(7));
@@ -147,7 +147,7 @@ fn the_counterexample_is_the_shortest() {
 fn a_panic_in_a_step_is_a_counterexample_of_the_property_that_it_quotes() {
     for count in [1, 2] {
         let report = check(&Fixture::asserting(), &threads(count));
-        assert_eq!(report.verdict(), Verdict::Fails);
+        assert_eq!(report.verdict(), Conclusion::Fails);
         assert_eq!(report.properties[0].id, "FIX-1");
         assert_eq!(report.properties[0].holds, Some(false));
         let trace = &report.traces[0];
@@ -161,7 +161,7 @@ fn a_panic_in_a_step_is_a_counterexample_of_the_property_that_it_quotes() {
 fn a_nondeterministic_model_is_a_fault() {
     let model = Counters { fickle: Some(Arc::default()), ..Counters::new(20) };
     let report = check(&model, &threads(1));
-    assert_eq!(report.verdict(), Verdict::Fails, "{report:?}");
+    assert_eq!(report.verdict(), Conclusion::Fails, "{report:?}");
     assert_eq!(report.faults.len(), 1, "{report:?}");
 }
 
@@ -185,7 +185,7 @@ fn a_race_counts_only_if_an_expected_property_refuses_it() {
 fn a_race_whose_search_is_cut_short_has_no_verdict() {
     let settings = Settings { max_states: Some(3), ..threads(1) };
     let report = refute(&race(&["FIX-1"], || Box::new(Fixture::sound(9))), &settings);
-    assert_eq!(report.verdict(), Verdict::Incomplete);
+    assert_eq!(report.verdict(), Conclusion::Incomplete);
 }
 
 #[test]

@@ -1,15 +1,15 @@
 //! Sequence diagrams, and the pages that show them.
 
 use lockstep_proofs::engine::proof::{Drawing, Kind, Lifeline};
-use lockstep_proofs::engine::trace::{Step, Trace};
+use lockstep_proofs::engine::trace::{Counterexample, Step};
 use lockstep_proofs::report::sequence::{lines, svg};
 use lockstep_proofs::report::{escape, html::file_name};
 
-fn trace(cycle: Option<usize>) -> Trace {
+fn trace(cycle: Option<usize>) -> Counterexample {
     let arrow = |from, to, label: &str, lost| Drawing::Arrow { from, to, label: label.into(), lost };
     let step = |action: &str, drawings| Step { action: action.into(), drawings, after: Some(String::new()) };
     let note = Drawing::Note { on: Lifeline::Log, text: "epoch 1 <b>&\"quoted\"</b>".into() };
-    Trace {
+    Counterexample {
         model: "session".into(),
         property: "STR-1".into(),
         kind: if cycle.is_some() { Kind::Eventually } else { Kind::Always },

@@ -81,7 +81,7 @@ fn a_node_keeps_its_promises_on_long_walks() {
 /// AUTH-4, AUTH-5, ISO-1, LIM-1: with more logins, tabs, crashes and failed writes than the search has.
 #[test]
 fn logins_keep_their_promises_on_long_walks() {
-    reaches("login", &["AUTH-4.another-person", "AUTH-5.second-tab", "LIM-1.full"]);
+    reaches("login", &["AUTH-4.another-holder", "AUTH-5.second-tab", "LIM-1.full"]);
     reaches("revoked", &["AUTH-4.good"]);
     reaches("attempts", &["ISO-1.beside", "LIM-1.refilled", "LIM-1.crowded"]);
 }

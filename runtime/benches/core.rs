@@ -20,9 +20,9 @@ use lockstep_model::gateway::routing::{self, FromSession};
 use lockstep_model::session::{self, Outputs};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
-    Attempt, BatchId, Bounds, Connection, ConnectionId, CredentialId, Epoch, FencingToken, Frame, Generation, Grant,
-    Handled, Lifetime, MessageId, Mode, Offset, Refusal, RevocationGeneration, RunId, Session, Tenure, ThreadId,
-    UserId, Verdict, gateway, node, run,
+    AcquisitionId, BatchId, Bounds, Connection, ConnectionId, CredentialId, Epoch, FencingToken, Frame, Generation,
+    Grant, Handled, Lifetime, MessageId, Mode, Offset, Refusal, RevocationGeneration, RunId, Session, Tenure, ThreadId,
+    UserId, Verdict, VerificationId, gateway, node, run,
 };
 
 const GOAL: f64 = 1.3;
@@ -203,7 +203,7 @@ fn joining(user: UserId) -> [connection::Input<Payload>; 3] {
     [
         connection::Input::Opened,
         connection::Input::Received(Request::Auth { token: Arc::from([]), resume: Resume::default() }),
-        connection::Input::Verdict { attempt: Attempt(1), verdict: Verdict::Valid { grant, lifetime } },
+        connection::Input::Verdict { attempt: VerificationId(1), verdict: Verdict::Valid { grant, lifetime } },
     ]
 }
 
@@ -214,7 +214,7 @@ fn start(
     mut to_connection: impl FnMut(connection::Input<Payload>) -> Handled,
 ) {
     let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
-    let _ = step(session::Input::Restored { attempt: Attempt(1), snapshot });
+    let _ = step(session::Input::Restored { attempt: AcquisitionId(1), snapshot });
     let (message, run) = (MessageId(number), RunId(number));
     let message = Request::Message {
         message,

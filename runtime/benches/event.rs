@@ -29,11 +29,11 @@ use futures_util::future::join_all;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use lockstep::BoxFuture;
 use lockstep::Manager;
 use lockstep::agent::{Agent, Message, Run};
 use lockstep::log::disk::{DiskLog, Durability};
 use lockstep::testing::AnyToken;
-use lockstep::verify::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 

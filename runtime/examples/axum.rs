@@ -6,10 +6,10 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::routing::get;
 use axum::serve::ListenerExt;
+use lockstep::BoxFuture;
 use lockstep::Manager;
 use lockstep::agent::{Agent, Message, Run};
 use lockstep::testing::AnyToken;
-use lockstep::verify::BoxFuture;
 use serde_json::json;
 
 /// An agent that answers in upper case.

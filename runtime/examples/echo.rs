@@ -14,7 +14,7 @@
 
 use core::future::poll_fn;
 
-use lockstep::transport::{Incoming, Limits, Outgoing, Socket, WebSocket};
+use lockstep::transport::{BufferLimits, Incoming, Outgoing, Socket, WebSocket};
 use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::main]
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Echoes messages until the peer is gone.
 async fn echo(stream: TcpStream) {
-    let mut limits = Limits::DEFAULT;
+    let mut limits = BufferLimits::DEFAULT;
     limits.message = 16 << 20;
     limits.frame = 16 << 20;
     let Ok(mut socket) = WebSocket::accept(stream, &limits).await else { return };

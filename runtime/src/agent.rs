@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use crate::verify::BoxFuture;
+use crate::BoxFuture;
 
 pub(crate) mod history;
 mod run;

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{HeaderMap, HeaderName};
-use lockstep_model::member::Limits;
+use lockstep_model::member::LeaseTimes;
 use sha2::{Digest, Sha256};
 
 use crate::payload::Token;
@@ -49,7 +49,7 @@ pub const MIN_KEY: usize = 32;
 #[derive(Clone)]
 pub struct Cluster {
     pub(crate) address: Arc<str>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: LeaseTimes,
     key: Arc<Key>,
 }
 
@@ -83,12 +83,12 @@ impl Cluster {
         }
         let text = URL_SAFE_NO_PAD.encode(key);
         let key = Key { digest: Sha256::digest(text.as_bytes()).into(), text };
-        Ok(Self { address: Arc::from(address), limits: Limits::DEFAULT, key: Arc::new(key) })
+        Ok(Self { address: Arc::from(address), limits: LeaseTimes::DEFAULT, key: Arc::new(key) })
     }
 
-    /// Sets the times of a lease, [`Limits::DEFAULT`] unless set. All members must have the same.
+    /// Sets the times of a lease, [`LeaseTimes::DEFAULT`] unless set. All members must have the same.
     #[must_use]
-    pub const fn lease(mut self, limits: Limits) -> Self {
+    pub const fn lease(mut self, limits: LeaseTimes) -> Self {
         self.limits = limits;
         self
     }

@@ -11,7 +11,7 @@
 //! | [`commands`] | notices and deletions for a user whom another process owns |
 //! | [`relay`] | connections whose user another process owns |
 //! | [`notices`] | notices and deletions by the embedding service |
-//! | [`rooms`] | commands that wait for room in a stream |
+//! | [`backpressure`] | commands that wait for room in a stream |
 //! | [`revocations`] | revocations, until sessions have them |
 //! | [`verdicts`] | credentials, from the verifier's answer to a verdict |
 //!
@@ -26,7 +26,7 @@ use lockstep_model::node;
 use lockstep_model::session;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Cause, ConnectionId, Generation, Incarnation, RevocationGeneration, Timer, UserId, Verdict,
+    Cause, ConnectionId, Generation, Incarnation, RevocationGeneration, Timer, UserId, Verdict, VerificationId,
     connection as machine,
 };
 use tokio::runtime::Handle;
@@ -40,13 +40,14 @@ use crate::core::{Effects, Fault};
 use crate::log::Log;
 use crate::log::guarded::Guarded;
 use crate::payload::{Payload, Token};
-use crate::sharded::Sharded;
+use crate::support::sharded::Sharded;
 use crate::sync::lock;
 use crate::timers::Timers;
 use crate::trace::Trace;
-use crate::transport::Limits;
+use crate::transport::BufferLimits;
 use crate::verify::Reports;
 
+mod backpressure;
 pub(crate) mod commands;
 pub(crate) mod connection;
 mod instruments;
@@ -57,16 +58,15 @@ mod membership;
 pub(crate) mod notices;
 mod relay;
 pub(crate) mod revocations;
-mod rooms;
 mod runs;
 mod verdicts;
 
+use self::backpressure::Backpressure;
 use self::instruments::Instruments;
 use self::journal::Journal;
 use self::measure::{Process, Verifications};
 use self::membership::Membership;
 use self::revocations::Revocations;
-use self::rooms::Rooms;
 use self::runs::Runs;
 pub(crate) use self::verdicts::Credentials;
 use self::verdicts::verdict_for;
@@ -149,10 +149,10 @@ pub(crate) struct Driver {
     journal: Arc<Journal>,
     /// The membership of a process that shares its log.
     pub(crate) membership: Option<Arc<Membership>>,
-    limits: Limits,
+    limits: BufferLimits,
     runs: Arc<Runs>,
     notices: Runs,
-    rooms: Arc<Rooms>,
+    backpressure: Arc<Backpressure>,
     connections: Sharded<ConnectionId, Arc<Shared>>,
     revocations: Arc<Revocations>,
     /// How far the node has progressed towards its end.
@@ -172,7 +172,7 @@ impl Driver {
         credentials: Credentials,
         log: Arc<dyn Log>,
         agent: Arc<dyn Agent>,
-        cluster: Option<(Cluster, Limits)>,
+        cluster: Option<(Cluster, BufferLimits)>,
         shards: usize,
         trace: Option<Trace>,
     ) -> Self {
@@ -188,7 +188,7 @@ impl Driver {
             journal: Arc::new(journal),
             runs: Arc::new(Runs::new(shards)),
             notices: Runs::new(shards),
-            rooms: Arc::new(Rooms::new(shards)),
+            backpressure: Arc::new(Backpressure::new(shards)),
             timers: Arc::new(Timers::new(shards)),
             connections: Sharded::new(shards),
             revocations: Arc::default(),
@@ -257,7 +257,13 @@ impl Driver {
         self.runtime.spawn(work)
     }
 
-    fn verify(&self, connection: ConnectionId, attempt: Attempt, token: Payload, generation: RevocationGeneration) {
+    fn verify(
+        &self,
+        connection: ConnectionId,
+        attempt: VerificationId,
+        token: Payload,
+        generation: RevocationGeneration,
+    ) {
         let Payload::Token(token) = token else { return };
         let (core, shared) = (Weak::clone(&self.core), self.connections.lock(&connection).get(&connection).cloned());
         let (credentials, log, reports) = (self.credentials.clone(), Arc::clone(&self.log), Arc::clone(&self.reports));
@@ -358,8 +364,8 @@ impl Effects<Payload> for Driver {
                     self.notices.lose(user, generation);
                 }
                 SessionOutput::Relinquish { tenure } => self.journal.relinquish(user, tenure),
-                SessionOutput::Room => self.rooms.notify(user),
-                SessionOutput::Elsewhere { owner } => self.rooms.elsewhere(user, owner),
+                SessionOutput::Room => self.backpressure.notify(user),
+                SessionOutput::Elsewhere { owner } => self.backpressure.elsewhere(user, owner),
             },
             Output::Relay { connection, owner } => {
                 if let Some(shared) = self.connections.lock(&connection).get(&connection) {
@@ -409,7 +415,7 @@ impl Effects<Payload> for Driver {
         self.runs.lose(user, generation);
         self.notices.lose(user, generation);
         // The session is gone: what it refused, the next one may accept.
-        self.rooms.notify(user);
+        self.backpressure.notify(user);
         if let Some(trace) = &self.trace {
             trace.fault(user, generation);
         }

@@ -2,16 +2,16 @@
 
 /// Files that only their owner can read.
 pub mod private {
-    pub use crate::private::{options, replace, write};
+    pub use crate::support::private_file::{options, replace, write};
 }
 
 pub use crate::core::{TicketDigest, Tickets};
 /// The statement that appends to PostgreSQL, to be measured alone.
 #[cfg(feature = "postgres")]
 pub use crate::log::postgres::statements::APPEND;
-pub use crate::random::{NoRandomness, random_bytes};
-pub use crate::seldom::Seldom;
 pub use crate::sentence;
+pub use crate::support::random::{NoRandomness, random_bytes};
+pub use crate::support::seldom::Seldom;
 pub use crate::sync::lock;
 #[cfg(feature = "jwt")]
 pub use crate::verify::clock::millis;

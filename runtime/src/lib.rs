@@ -101,12 +101,7 @@ pub mod log;
 pub mod manager;
 pub mod payload;
 pub mod pool;
-mod private;
-mod random;
-mod seam;
-mod seldom;
-mod sentence;
-mod sharded;
+mod support;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -124,7 +119,8 @@ pub use lockstep_model::{
     Tenure, UserId, health::Trouble,
 };
 pub use manager::Manager;
-pub(crate) use random::random;
+pub use support::BoxFuture;
+pub(crate) use support::random::random;
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

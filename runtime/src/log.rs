@@ -21,8 +21,8 @@ use std::sync::Arc;
 use lockstep_model::run::Kind;
 use lockstep_model::{FencingToken, Incarnation, MessageId, Offset, RunId, Tenure, UserId};
 
+use crate::BoxFuture;
 use crate::payload::Record;
-use crate::verify::BoxFuture;
 
 pub mod conversations;
 mod deletions;

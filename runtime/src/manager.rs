@@ -17,10 +17,10 @@ use crate::cluster::Cluster;
 use crate::driver::{Core, Credentials, Driver, notices, revocations};
 use crate::log::conversations::Retention;
 use crate::log::{Log, MemoryLog};
-use crate::seam::ask;
+use crate::support::seam::ask;
 use crate::trace::Trace;
-use crate::transport::{Limits, Socket};
-use crate::upgrade::Redeem;
+use crate::transport::{BufferLimits, Socket};
+use crate::verify::Redeem;
 use crate::verify::{NotRevoked, Revocation, Verifier};
 use crate::wire::{AGENT_NAME, Codec};
 
@@ -42,7 +42,7 @@ pub struct Manager {
 
 pub(crate) struct Inner {
     pub(crate) core: Arc<Core>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: BufferLimits,
     pub(crate) origins: Vec<String>,
     /// The codec of a client that offers no subprotocol.
     pub(crate) codec: Codec,
@@ -57,7 +57,7 @@ pub struct Builder {
     agent: Option<Arc<dyn Agent>>,
     log: Arc<dyn Log>,
     bounds: Bounds,
-    limits: Limits,
+    limits: BufferLimits,
     origins: Vec<String>,
     codec: Codec,
     agent_name: Arc<str>,
@@ -134,9 +134,9 @@ impl Builder {
         self
     }
 
-    /// Sets how much a peer may make this process buffer. The default is [`Limits::DEFAULT`].
+    /// Sets how much a peer may make this process buffer. The default is [`BufferLimits::DEFAULT`].
     #[must_use]
-    pub const fn limits(mut self, limits: Limits) -> Self {
+    pub const fn limits(mut self, limits: BufferLimits) -> Self {
         self.limits = limits;
         self
     }
@@ -296,7 +296,7 @@ impl Manager {
             agent: None,
             log: Arc::new(MemoryLog::new()),
             bounds: Bounds::DEFAULT,
-            limits: Limits::DEFAULT,
+            limits: BufferLimits::DEFAULT,
             origins: Vec::new(),
             codec: Codec::V1,
             agent_name: Arc::from(AGENT_NAME),

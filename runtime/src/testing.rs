@@ -6,10 +6,10 @@
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
 //! use lockstep::Manager;
-//! use lockstep::testing::{AnyToken, Echo, Peer};
+//! use lockstep::testing::{AnyToken, Echo, TestClient};
 //!
 //! let manager = Manager::builder().verifier(AnyToken).agent(Echo).build().unwrap();
-//! let mut ada = Peer::connect(&manager);
+//! let mut ada = TestClient::connect(&manager);
 //! ada.say(r#"{"type":"auth","token":"ada"}"#);
 //! assert_eq!(ada.next().await["type"], "connection_ready");
 //! ada.say(r#"{"type":"user_message","message_id":"m1","payload":{"text":"hello"}}"#);
@@ -29,13 +29,14 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tungstenite::Utf8Bytes;
 
+use crate::BoxFuture;
 use crate::Manager;
 use crate::agent::{Agent, Message, Run};
 use crate::manager::Opening;
 use crate::payload::Token;
 use crate::sync::{Mutex, lock};
 use crate::transport::{Incoming, Outgoing, memory};
-use crate::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation, Verifier, credential_id};
+use crate::verify::{Identity, NotRevoked, NotVerified, Revocation, Verifier, credential_id};
 use crate::wire::Codec;
 
 /// Accepts a token as the name of its user, valid for an hour. The token `rejected` is rejected, and `unavailable` gets
@@ -75,11 +76,11 @@ impl Agent for Echo {
     }
 }
 
-/// Messages that may wait for a [`Peer`] to read them; beyond that, the gateway sees a full socket.
+/// Messages that may wait for a [`TestClient`] to read them; beyond that, the gateway sees a full socket.
 const BUFFER: usize = 64;
 
 /// The client end of a connection.
-pub struct Peer {
+pub struct TestClient {
     up: Option<mpsc::UnboundedSender<Incoming>>,
     down: mpsc::Receiver<Outgoing>,
     watchers: Mutex<Vec<Watcher>>,
@@ -87,7 +88,7 @@ pub struct Peer {
 
 type Watcher = Box<dyn FnMut(Passed<'_>) + Send>;
 
-/// An event at a [`Peer`].
+/// An event at a [`TestClient`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passed<'a> {
     /// The peer is about to send this.
@@ -99,7 +100,7 @@ pub enum Passed<'a> {
     Gone,
 }
 
-impl Peer {
+impl TestClient {
     /// Connects without a credential, as a browser does.
     #[must_use]
     pub fn connect(manager: &Manager) -> Self {
@@ -193,8 +194,8 @@ impl Peer {
     }
 }
 
-impl fmt::Debug for Peer {
+impl fmt::Debug for TestClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("is_open", &self.up.is_some()).finish_non_exhaustive()
+        f.debug_struct("TestClient").field("is_open", &self.up.is_some()).finish_non_exhaustive()
     }
 }

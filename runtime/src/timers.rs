@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::Key;
 
-use crate::sharded::ById;
+use crate::support::sharded::ById;
 use crate::sync::lock;
 
 /// The longest deadline: the wheel's own limit is 64^6 ms. The owner of a longer one asks again by then.

@@ -14,7 +14,7 @@
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
-//! use lockstep::testing::{AnyToken, Echo, Peer};
+//! use lockstep::testing::{AnyToken, Echo, TestClient};
 //! use lockstep::trace::{Settings, Trace};
 //! use lockstep::{Manager, log::MemoryLog};
 //! use lockstep_model::Bounds;
@@ -22,7 +22,7 @@
 //! let directory = std::env::temp_dir().join(format!("lockstep-doc-{}", std::process::id()));
 //! let trace = Trace::start(&Settings::new(&directory), &Bounds::DEFAULT).unwrap();
 //! let manager = Manager::builder().verifier(AnyToken).agent(Echo).trace(trace.clone()).build().unwrap();
-//! let mut ada = Peer::connect(&manager);
+//! let mut ada = TestClient::connect(&manager);
 //! ada.say(r#"{"type":"auth","token":"ada"}"#);
 //! assert_eq!(ada.next().await["type"], "connection_ready");
 //! trace.close();

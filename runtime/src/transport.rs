@@ -1,7 +1,7 @@
 //! Sockets: the interface that the driver needs, and the WebSocket over any byte stream.
 //!
 //! The driver pulls a batch of frames only after the previous one has left. A connection therefore buffers one batch
-//! here, however slow its peer is, and [`Limits::read_buffer`] while it has unread messages. All connections that get a
+//! here, however slow its peer is, and [`BufferLimits::read_buffer`] while it has unread messages. All connections that get a
 //! text frame share its bytes, up to the copy into the socket's buffer.
 //!
 //! A message is [`Utf8Bytes`] or [`Bytes`], the library's own types, because any other text would be validated or copied
@@ -17,7 +17,7 @@
 //! frame after a violation itself. fastwebsockets 0.10 reaches 1.58, 1.34 and 1.3 to 1.5, in 14.2 KiB; but it does not
 //! bound a fragmented message, and it offers only futures where the driver polls. tungstenite takes 0.3 µs to receive a
 //! frame and 0.2 µs to send one of 16. We would switch if receiving showed in a profile of the gateway, if an advisory
-//! stayed unfixed, or if a library were faster in both directions and had all [`Limits`].
+//! stayed unfixed, or if a library were faster in both directions and had all [`BufferLimits`].
 
 use core::task::{Context, Poll, ready};
 use std::io::ErrorKind;
@@ -45,7 +45,7 @@ pub use tungstenite::{Bytes, Utf8Bytes};
 /// What a peer may make this process buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Limits {
+pub struct BufferLimits {
     /// Bytes of one message, in any number of frames.
     pub message: usize,
     /// Bytes of one frame.
@@ -56,7 +56,7 @@ pub struct Limits {
     pub write_buffer: usize,
 }
 
-impl Limits {
+impl BufferLimits {
     /// The gateway's defaults: messages of 64 KiB, buffers of 4 KiB and 16 KiB.
     pub const DEFAULT: Self =
         Self { message: 64 * 1024, frame: 64 * 1024, read_buffer: 4 * 1024, write_buffer: 16 * 1024 };
@@ -68,7 +68,7 @@ const PONG_HEAD: usize = 2;
 /// The size in bytes of the buffer in which the library puts frames together. It grows with the frame that arrives.
 const FRAME_BUFFER: usize = 256;
 
-impl Limits {
+impl BufferLimits {
     /// Bytes of pongs that may be queued. One read brings fewer, so a peer that reads never has this many queued.
     const fn owed(&self) -> usize {
         self.read_buffer.saturating_add(self.write_buffer)
@@ -83,7 +83,7 @@ impl Limits {
     }
 }
 
-impl Default for Limits {
+impl Default for BufferLimits {
     fn default() -> Self {
         Self::DEFAULT
     }
@@ -172,11 +172,11 @@ pub struct WebSocket<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// The server side of an upgraded connection.
-    pub async fn server(io: S, limits: &Limits) -> Self {
+    pub async fn server(io: S, limits: &BufferLimits) -> Self {
         Self::begun(io, Vec::new(), limits)
     }
 
-    fn over(stream: Stream<S>, role: Role, limits: &Limits) -> Self {
+    fn over(stream: Stream<S>, role: Role, limits: &BufferLimits) -> Self {
         let socket = tungstenite::WebSocket::from_raw_socket(stream, role, Some(limits.config()));
         Self {
             socket,

@@ -19,8 +19,6 @@
 //! §4.2.2), so nothing else keeps these clients connected. The token then goes back to the one who sent it, in the
 //! head of a response that no cache keeps.
 
-use std::sync::Arc;
-
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::header::{
@@ -38,25 +36,7 @@ use tungstenite::handshake::derive_accept_key;
 use crate::manager::{Manager, Opening};
 use crate::payload::Token;
 use crate::transport::WebSocket;
-use crate::verify::{BoxFuture, NotVerified};
 use crate::wire::{Codec, resume_from_query};
-
-/// Exchanges tickets for their credentials. Each ticket is valid once.
-pub trait Redeem: Send + Sync + 'static {
-    /// Redeems a ticket, when its connection verifies it. `None` if the ticket was already redeemed, has expired, or
-    /// never existed: the client is told that its credential was rejected. The credential is verified like any other.
-    ///
-    /// # Errors
-    ///
-    /// [`NotVerified::Unavailable`], if the tickets are out of reach. The client is told to come back.
-    fn redeem<'a>(&'a self, ticket: &'a str) -> BoxFuture<'a, Result<Option<Token>, NotVerified>>;
-}
-
-impl<R: Redeem + ?Sized> Redeem for Arc<R> {
-    fn redeem<'a>(&'a self, ticket: &'a str) -> BoxFuture<'a, Result<Option<Token>, NotVerified>> {
-        (**self).redeem(ticket)
-    }
-}
 
 /// Why a request is not upgraded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,8 +11,9 @@ use lockstep_model::CredentialId;
 use sha2::{Digest, Sha256};
 
 use crate::payload::Token;
-use crate::seldom::Seldom;
 use crate::sentence;
+use crate::support::BoxFuture;
+use crate::support::seldom::Seldom;
 
 #[cfg(feature = "jwt")]
 pub mod clock;
@@ -27,9 +28,6 @@ pub mod revoked;
 
 #[cfg(feature = "jwt")]
 pub(crate) mod journal;
-
-/// A boxed future, so that this crate's traits can be used as trait objects.
-pub use futures_util::future::BoxFuture;
 
 /// What a valid credential states.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +153,23 @@ impl<V: Verifier + ?Sized> Verifier for Arc<V> {
 
     fn revoke_as_of<'a>(&'a self, revocation: &'a Revocation, at: u64) -> BoxFuture<'a, Result<(), NotRevoked>> {
         (**self).revoke_as_of(revocation, at)
+    }
+}
+
+/// Exchanges tickets for their credentials. Each ticket is valid once.
+pub trait Redeem: Send + Sync + 'static {
+    /// Redeems a ticket, when its connection verifies it. `None` if the ticket was already redeemed, has expired, or
+    /// never existed: the client is told that its credential was rejected. The credential is verified like any other.
+    ///
+    /// # Errors
+    ///
+    /// [`NotVerified::Unavailable`], if the tickets are out of reach. The client is told to come back.
+    fn redeem<'a>(&'a self, ticket: &'a str) -> BoxFuture<'a, Result<Option<Token>, NotVerified>>;
+}
+
+impl<R: Redeem + ?Sized> Redeem for Arc<R> {
+    fn redeem<'a>(&'a self, ticket: &'a str) -> BoxFuture<'a, Result<Option<Token>, NotVerified>> {
+        (**self).redeem(ticket)
     }
 }
 

@@ -131,11 +131,11 @@ pub const AGENT_NAME: &str = "assistant";
 /// characters, and a few numbers. A legacy connection's also has the text of open runs, up to 512 KiB in all, and the
 /// names of their open tools.
 #[derive(Debug)]
-pub struct Peer {
+pub struct CodecState {
     codec: Codec,
     connection: ConnectionId,
     subject: Arc<str>,
-    limits: Limits,
+    limits: AnnouncedLimits,
     heartbeat_ms: u64,
     reconnect_after_ms: u64,
     names: Names,
@@ -153,7 +153,7 @@ pub struct Peer {
 
 /// The bounds that a client may need to know.
 #[derive(Clone, Copy, Debug, Serialize)]
-struct Limits {
+struct AnnouncedLimits {
     connections: usize,
     runs: usize,
     queued: usize,
@@ -167,11 +167,11 @@ struct Limits {
     message_bytes: Option<usize>,
 }
 
-impl Peer {
+impl CodecState {
     /// The codec state for a connection that was just accepted.
     #[must_use]
     pub fn new(codec: Codec, connection: ConnectionId, bounds: &Bounds) -> Self {
-        let limits = Limits {
+        let limits = AnnouncedLimits {
             connections: bounds.connections,
             runs: bounds.runs,
             queued: bounds.queued,
@@ -259,7 +259,7 @@ impl Peer {
     }
 
     /// Encodes a frame as text. `None` for [`Frame::Close`] and [`Control::Probe`], which are frames of the WebSocket
-    /// protocol itself. Some frames of a legacy connection are two: see [`Peer::following`].
+    /// protocol itself. Some frames of a legacy connection are two: see [`CodecState::following`].
     pub fn encode(&mut self, frame: &Frame<Payload>) -> Option<Utf8Bytes> {
         match frame {
             Frame::Control(Control::Answer(Payload::Answer(answer))) => Some(Utf8Bytes::clone(answer)),

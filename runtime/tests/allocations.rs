@@ -8,9 +8,9 @@ use lockstep_model::connection;
 use lockstep_model::frame::{Request, Resume};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
-    Attempt, BatchId, Bounds, ConnectionId, CredentialId, Epoch, FencingToken, Frame, Generation, Grant, Handled,
-    Lifetime, MessageId, Offset, RevocationGeneration, RunId, Tenure, ThreadId, UserId, Verdict, gateway, node, run,
-    session,
+    AcquisitionId, BatchId, Bounds, ConnectionId, CredentialId, Epoch, FencingToken, Frame, Generation, Grant, Handled,
+    Lifetime, MessageId, Offset, RevocationGeneration, RunId, Tenure, ThreadId, UserId, Verdict, VerificationId,
+    gateway, node, run, session,
 };
 
 type Payload = Arc<[u8]>;
@@ -53,13 +53,13 @@ fn a_steady_state_emit_allocates_its_payload_and_nothing_else() {
     for input in [
         connection::Input::Opened,
         connection::Input::Received(Request::Auth { token: Arc::from([]), resume: Resume::default() }),
-        connection::Input::Verdict { attempt: Attempt(1), verdict: Verdict::Valid { grant, lifetime } },
+        connection::Input::Verdict { attempt: VerificationId(1), verdict: Verdict::Valid { grant, lifetime } },
         connection::Input::Received(message),
     ] {
         assert_eq!(handle.step(input), Handled::Done);
     }
     let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
-    step(&core, session::Input::Restored { attempt: Attempt(1), snapshot });
+    step(&core, session::Input::Restored { attempt: AcquisitionId(1), snapshot });
     step(&core, session::Input::Persisted { batch: BatchId(0), offset: Offset(1), record: None });
     step(&core, session::Input::Run { run: RUN, input: run::Input::Start, payload: None });
     step(&core, session::Input::Persisted { batch: BatchId(0), offset: Offset(2), record: None });

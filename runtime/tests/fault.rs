@@ -11,9 +11,9 @@ use lockstep_model::connection;
 use lockstep_model::frame::{Request, Resume};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
-    Attempt, BatchId, Bounds, Cause, ConnectionId, CredentialId, Epoch, FencingToken, Frame, Generation, Grant,
-    Handled, Lifetime, MessageId, Offset, RevocationGeneration, RunId, Tenure, ThreadId, UserId, Verdict, Violation,
-    gateway, node, session,
+    AcquisitionId, BatchId, Bounds, Cause, ConnectionId, CredentialId, Epoch, FencingToken, Frame, Generation, Grant,
+    Handled, Lifetime, MessageId, Offset, RevocationGeneration, RunId, Tenure, ThreadId, UserId, Verdict,
+    VerificationId, Violation, gateway, node, session,
 };
 
 const USER: UserId = UserId(1);
@@ -146,7 +146,7 @@ fn join(core: &Arc<Core<u8, Clumsy>>, id: u64) -> ConnectionHandle<u8, Clumsy> {
     for input in [
         connection::Input::Opened,
         connection::Input::Received(Request::Auth { token: 0, resume: Resume::default() }),
-        connection::Input::Verdict { attempt: Attempt(1), verdict: Verdict::Valid { grant, lifetime } },
+        connection::Input::Verdict { attempt: VerificationId(1), verdict: Verdict::Valid { grant, lifetime } },
     ] {
         assert_eq!(handle.step(input), Handled::Done);
     }
@@ -159,7 +159,7 @@ fn the_connections_of_a_session_that_panicked_close_with_1011_and_the_next_sessi
     assert_eq!(core.steer(node::Input::Started), Ok(Handled::Done));
     let mut ports = [join(&core, 1), join(&core, 2)];
     let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
-    let restored = session::Input::Restored { attempt: Attempt(1), snapshot };
+    let restored = session::Input::Restored { attempt: AcquisitionId(1), snapshot };
     assert_eq!(core.session(USER, Generation(1), restored), Ok(Handled::Done));
     let message = Request::Message {
         message: MessageId(1),

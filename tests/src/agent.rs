@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
+use lockstep::BoxFuture;
 use lockstep::agent::{Agent, Message, Paused, Run};
-use lockstep::verify::BoxFuture;
 use lockstep::wire::{data_of, event_type, hex};
 use serde_json::json;
 

@@ -6,7 +6,7 @@ use core::time::Duration;
 use crate::auth::{Grant, Verdict};
 use crate::close::Cause;
 use crate::frame::{Control, Request, Resume};
-use crate::id::{Attempt, Incarnation};
+use crate::id::{Incarnation, VerificationId};
 use crate::node::Successor;
 use crate::timer::Timer;
 
@@ -118,7 +118,7 @@ pub enum Input<P> {
     /// The verifier answered.
     Verdict {
         /// The attempt.
-        attempt: Attempt,
+        attempt: VerificationId,
         /// The verifier's result.
         verdict: Verdict,
     },
@@ -165,7 +165,7 @@ pub enum Output<P> {
     /// Ask the verifier about this credential.
     Verify {
         /// The attempt, which the verdict must carry.
-        attempt: Attempt,
+        attempt: VerificationId,
         /// The credential.
         token: P,
     },

@@ -9,8 +9,8 @@ use crate::close::Cause;
 use crate::connection;
 use crate::frame::Frame;
 use crate::id::{
-    Attempt, BatchId, ConnectionId, CredentialId, Generation, Incarnation, Offset, RevocationGeneration, RunId, Tenure,
-    ThreadId, UserId,
+    AcquisitionId, BatchId, ConfirmationId, ConnectionId, CredentialId, Generation, Incarnation, LookupId, Offset,
+    RevocationGeneration, RunId, Tenure, ThreadId, UserId, VerificationId,
 };
 use crate::node;
 use crate::piece::Piece;
@@ -162,7 +162,7 @@ pub enum Output<P> {
         /// The connection that presented the credential.
         connection: ConnectionId,
         /// The attempt that the verdict must quote.
-        attempt: Attempt,
+        attempt: VerificationId,
         /// The credential.
         token: P,
         /// The generation at which the verification begins. The grant must carry it.
@@ -223,14 +223,14 @@ pub enum SessionOutput<P> {
     /// See [`session::Output::Restore`].
     Restore {
         /// The attempt that the answer must quote.
-        attempt: Attempt,
+        attempt: AcquisitionId,
     },
     /// See [`session::Output::Confirm`].
     Confirm {
         /// The tenure.
         tenure: Tenure,
         /// The attempt that the answer must quote.
-        attempt: Attempt,
+        attempt: ConfirmationId,
         /// The log's head as the session knows it.
         after: Offset,
     },
@@ -244,7 +244,7 @@ pub enum SessionOutput<P> {
         /// The connection that asked.
         connection: ConnectionId,
         /// The attempt that the answer must quote.
-        attempt: Attempt,
+        attempt: LookupId,
         /// The look-up.
         lookup: Lookup<P>,
     },

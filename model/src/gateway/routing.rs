@@ -18,7 +18,7 @@ use crate::auth::Grant;
 use crate::close::Cause;
 use crate::connection::{self, Connection};
 use crate::frame::Frame;
-use crate::id::{Attempt, ConnectionId, Generation, UserId};
+use crate::id::{ConnectionId, Generation, UserId, VerificationId};
 use crate::node::{self, Mode, Successor};
 use crate::session;
 use crate::timer::Owner;
@@ -38,7 +38,7 @@ pub enum FromSession<P> {
     /// A pull found this frame.
     Frame(ConnectionId, Frame<P>),
     /// The verifier. [`Verifications::begin`](crate::Verifications::begin) gives the generation.
-    Verify(ConnectionId, Attempt, P),
+    Verify(ConnectionId, VerificationId, P),
 }
 
 /// The destination of an unattached connection's output.
@@ -49,7 +49,7 @@ pub enum FromConnection<P> {
     /// The connection has something to pull.
     Wake,
     /// The verifier. [`Verifications::begin`](crate::Verifications::begin) gives the generation.
-    Verify(Attempt, P),
+    Verify(VerificationId, P),
     /// The connection joins the session of this user, after its other outputs have been dispatched.
     Attach(Grant),
 }

@@ -31,7 +31,7 @@ pub struct Moment {
 
 /// Bounds (LIM-1) and lifetimes, the latter in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Limits {
+pub struct LoginLimits {
     /// How long an unused login lasts.
     pub idle: u64,
     /// How long a login lasts that is in use.

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::io::{Answer, Ask, Input, Limits, Login, Moment, Output, Reach, Record, Why};
+use super::io::{Answer, Ask, Input, Login, LoginLimits, Moment, Output, Reach, Record, Why};
 use super::write::Promise;
 use super::{Logins, Stage, State};
 use crate::id::CredentialId;
@@ -26,12 +26,12 @@ impl<S> Input<S> {
 
 impl<S> Login<S> {
     /// Whether the login has lasted or was unused for too long, however the wall clock was set.
-    pub(super) const fn is_over_by_age(&self, limits: &Limits, age: u64) -> bool {
+    pub(super) const fn is_over_by_age(&self, limits: &LoginLimits, age: u64) -> bool {
         age >= self.turned.age.saturating_add(limits.idle) || age >= self.began.age.saturating_add(limits.longest)
     }
 
     /// Whether the login has expired according to the wall clock.
-    const fn is_over_by_wall(&self, limits: &Limits, wall: u64) -> bool {
+    const fn is_over_by_wall(&self, limits: &LoginLimits, wall: u64) -> bool {
         wall >= self.turned.wall.saturating_add(limits.idle) || wall >= self.began.wall.saturating_add(limits.longest)
     }
 }
@@ -69,7 +69,7 @@ impl<S: Clone + Ord> Logins<S> {
     #[expect(clippy::too_many_arguments, reason = "the fields of one input")]
     pub(super) fn log_in(
         &mut self,
-        limits: &Limits,
+        limits: &LoginLimits,
         ask: Ask,
         id: CredentialId,
         subject: S,
@@ -101,7 +101,7 @@ impl<S: Clone + Ord> Logins<S> {
     }
 
     /// Ends as many of a subject's logins as are needed to begin one more.
-    fn make_room(&mut self, limits: &Limits, subject: &S, out: &mut Vec<Output<S>>) {
+    fn make_room(&mut self, limits: &LoginLimits, subject: &S, out: &mut Vec<Output<S>>) {
         let logins = self.logins.iter().filter_map(|(id, state)| Some((*id, state.login()?)));
         let of_subject = logins.filter(|(_, login)| login.subject == *subject);
         let mut of_subject: Vec<_> = of_subject.map(|(id, login)| (login.turned, id)).collect();
@@ -113,7 +113,7 @@ impl<S: Clone + Ord> Logins<S> {
     }
 
     /// Ends the logins that have lasted or were unused for too long.
-    fn end_over(&mut self, limits: &Limits, now: Moment, out: &mut Vec<Output<S>>) {
+    fn end_over(&mut self, limits: &LoginLimits, now: Moment, out: &mut Vec<Output<S>>) {
         let logins = self.logins.iter().filter_map(|(id, state)| Some((*id, state.login()?)));
         let over: Vec<_> =
             logins.filter(|(_, login)| login.is_over_by_age(limits, now.age)).map(|(id, _)| id).collect();
@@ -124,7 +124,7 @@ impl<S: Clone + Ord> Logins<S> {
 
     pub(super) fn refresh(
         &mut self,
-        limits: &Limits,
+        limits: &LoginLimits,
         ask: Ask,
         id: CredentialId,
         turn: u64,

@@ -11,7 +11,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::io::{Limits, Moment, Record};
+use super::io::{LoginLimits, Moment, Record};
 use crate::id::CredentialId;
 use crate::{Violation, ensure};
 
@@ -136,7 +136,7 @@ impl<S: Clone + Ord> Revoked<S> {
     /// Revokes, and returns the record to write.
     pub(super) fn revoke(
         &mut self,
-        limits: &Limits,
+        limits: &LoginLimits,
         subject: S,
         credential: Option<CredentialId>,
         now: Moment,
@@ -183,7 +183,7 @@ impl<S: Clone + Ord> Revoked<S> {
 
     /// Drops the revocations that are too old to concern a living token and, if there are still too many, the oldest of
     /// the rest.
-    pub(super) fn sweep(&mut self, limits: &Limits, age: u64) {
+    pub(super) fn sweep(&mut self, limits: &LoginLimits, age: u64) {
         self.drop_before(age.saturating_sub(limits.retention));
         if self.count > limits.revocations {
             let mut ages: Vec<u64> = self.moments().map(|at| at.age).collect();
@@ -226,7 +226,7 @@ impl<S: Clone + Ord> Revoked<S> {
         })
     }
 
-    pub(super) fn check(&self, limits: &Limits) -> Result<(), Violation> {
+    pub(super) fn check(&self, limits: &LoginLimits) -> Result<(), Violation> {
         ensure(self.count <= limits.revocations, "LIM-1")?;
         ensure(self.subjects.values().all(|marks| marks.credentials.len() <= limits.credentials), "LIM-1")
     }

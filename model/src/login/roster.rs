@@ -1,13 +1,13 @@
 //! The accounts: names, passwords, and who has each name.
 //!
-//! A name that is removed and added again belongs to a different holder. Each name therefore counts the persons who had
+//! A name that is removed and added again belongs to a different holder. Each name therefore counts the holders who had
 //! it. The *subject*, under which logins, chats and revocations are stored, is the name together with that number. A
 //! removed holder leaves a subject behind, whose data must all be erased.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-/// A holder: a name, and the number of persons who have had it including this one, from 1.
+/// A holder: a name, and the number of holders who have had it including this one, from 1.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Holder<N> {
@@ -29,12 +29,12 @@ pub struct Account<H> {
     pub incarnation: u32,
 }
 
-/// The persons that a name refers to.
+/// The holders that a name refers to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Holders<N> {
     /// The holder who has the name now, if there is one.
     pub now: Option<Holder<N>>,
-    /// The persons who had the name and are not fully erased, newest first. They may still have connections.
+    /// The holders who had the name and are not fully erased, newest first. They may still have connections.
     pub earlier: Vec<Holder<N>>,
 }
 
@@ -52,7 +52,7 @@ pub enum NotChanged {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Roster<N: Ord, H> {
     accounts: BTreeMap<N, Account<H>>,
-    /// How many persons had each name that has no account.
+    /// How many holders had each name that has no account.
     past: BTreeMap<N, u32>,
     erasures: BTreeSet<Holder<N>>,
 }
@@ -76,19 +76,19 @@ impl<N: Clone + Ord, H> Roster<N, H> {
         &self.accounts
     }
 
-    /// How many persons had each name that has no account now.
+    /// How many holders had each name that has no account now.
     #[must_use]
     pub const fn past(&self) -> &BTreeMap<N, u32> {
         &self.past
     }
 
-    /// The removed persons that are not fully erased.
+    /// The removed holders that are not fully erased.
     #[must_use]
     pub const fn erasures(&self) -> &BTreeSet<Holder<N>> {
         &self.erasures
     }
 
-    /// The persons that a name refers to.
+    /// The holders that a name refers to.
     #[must_use]
     pub fn holders(&self, name: &N) -> Holders<N> {
         let holder = |incarnation| Holder { name: name.clone(), incarnation };
@@ -139,7 +139,7 @@ impl<N: Clone + Ord, H> Roster<N, H> {
         self.erasures.remove(holder);
     }
 
-    /// The version of each holder's password: the content of [`Input::Looked`](super::Input::Looked), once persons are
+    /// The version of each holder's password: the content of [`Input::Looked`](super::Input::Looked), once holders are
     /// mapped to subjects.
     pub fn versions(&self) -> impl Iterator<Item = (Holder<N>, u64)> {
         let holder = |(name, account): (&N, &Account<H>)| {

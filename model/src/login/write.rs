@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::mem;
 
-use super::io::{Ask, Limits, Record};
+use super::io::{Ask, LoginLimits, Record};
 use crate::id::CredentialId;
 
 /// What a request is promised once the records are on disk.
@@ -122,7 +122,7 @@ impl<S> Writer<S> {
 
     /// Begins a write of everything that is queued. Returns the lines to append, or `None` to replace the file. `count`
     /// is the number of records in effect.
-    pub(super) fn begin(&mut self, limits: &Limits, count: usize) -> Option<Vec<Record<S>>> {
+    pub(super) fn begin(&mut self, limits: &LoginLimits, count: usize) -> Option<Vec<Record<S>>> {
         let lines = mem::take(&mut self.lines);
         self.under_way = Some(mem::replace(&mut self.queued, Batch::new()));
         self.appended += lines.len();
@@ -136,7 +136,7 @@ impl<S> Writer<S> {
 
     /// Bounds the queue while the disk does not answer: once it has more lines than a whole file would have, the next
     /// write replaces the file.
-    pub(super) fn bound(&mut self, limits: &Limits, count: usize) {
+    pub(super) fn bound(&mut self, limits: &LoginLimits, count: usize) {
         if self.lines.len() > limits.records.max(2 * count) {
             self.lines.clear();
             self.broken = true;

@@ -10,8 +10,8 @@ use crate::connection::{self, Connection};
 use crate::fence::Scope;
 use crate::frame::{Frame, ReadFrom, Resume};
 use crate::id::{
-    Attempt, BatchId, ConnectionId, Incarnation, MessageId, Offset, Position, RevocationGeneration, RunId, Tenure,
-    ThreadId,
+    AcquisitionId, BatchId, ConfirmationId, ConnectionId, Incarnation, LookupId, MessageId, Offset, Position,
+    RevocationGeneration, RunId, Tenure, ThreadId, VerificationId,
 };
 use crate::node::{Mode, Successor};
 use crate::piece::Piece;
@@ -70,7 +70,7 @@ pub struct Member<P> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Ahead {
     /// The confirmation whose answer counts, or a later one.
-    pub attempt: Attempt,
+    pub attempt: ConfirmationId,
     /// The position.
     pub position: Position,
 }
@@ -156,31 +156,31 @@ pub enum Input<P> {
     /// The log answers: the session owns the user, and this is the stream.
     Restored {
         /// The attempt that is answered.
-        attempt: Attempt,
+        attempt: AcquisitionId,
         /// The log's contents, and the tenure for further writes.
         snapshot: Snapshot<P>,
     },
     /// The log could not answer.
     NotRestored {
         /// The attempt that is answered.
-        attempt: Attempt,
+        attempt: AcquisitionId,
     },
     /// The log answers: another process, which lives, owns the user.
     Elsewhere {
         /// The attempt that is answered.
-        attempt: Attempt,
+        attempt: AcquisitionId,
         /// The owner's process.
         owner: Incarnation,
     },
     /// The log has taken a write of nothing: the session held the user when it was asked.
     Confirmed {
         /// The attempt that is answered.
-        attempt: Attempt,
+        attempt: ConfirmationId,
     },
     /// The log could not say whether the session holds the user.
     NotConfirmed {
         /// The attempt that is answered.
-        attempt: Attempt,
+        attempt: ConfirmationId,
     },
     /// A connection whose credential was verified joins.
     Join {
@@ -238,7 +238,7 @@ pub enum Input<P> {
         /// The connection that asked.
         connection: ConnectionId,
         /// The attempt that is answered.
-        attempt: Attempt,
+        attempt: LookupId,
         /// The result.
         found: Found<P>,
     },
@@ -247,7 +247,7 @@ pub enum Input<P> {
         /// The connection that asked.
         connection: ConnectionId,
         /// The attempt that is answered.
-        attempt: Attempt,
+        attempt: LookupId,
     },
     /// The log has the oldest event of a batch.
     Persisted {
@@ -292,14 +292,14 @@ pub enum Output<P> {
     /// Acquire the user, and ask the log for the stream.
     Restore {
         /// The attempt that the answer must quote.
-        attempt: Attempt,
+        attempt: AcquisitionId,
     },
     /// Write nothing under this tenure. The answer says whether it is still the newest.
     Confirm {
         /// The tenure.
         tenure: Tenure,
         /// The attempt that the answer must quote.
-        attempt: Attempt,
+        attempt: ConfirmationId,
         /// The log's head as the session knows it.
         after: Offset,
     },
@@ -320,7 +320,7 @@ pub enum Output<P> {
         /// The connection that presented the credential.
         connection: ConnectionId,
         /// The attempt that the verdict must quote.
-        attempt: Attempt,
+        attempt: VerificationId,
         /// The credential.
         token: P,
     },
@@ -346,7 +346,7 @@ pub enum Output<P> {
         /// The connection that asked.
         connection: ConnectionId,
         /// The attempt that the answer must quote.
-        attempt: Attempt,
+        attempt: LookupId,
         /// The look-up.
         lookup: Lookup<P>,
     },

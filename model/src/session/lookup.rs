@@ -16,7 +16,7 @@ use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::connection;
 use crate::frame::{Code, Control};
-use crate::id::{Attempt, ConnectionId, Offset, ThreadId};
+use crate::id::{ConnectionId, LookupId, Offset, ThreadId};
 use crate::piece::Piece;
 use crate::stream::{Cursor, Page, Read, Stream};
 use crate::timer::{Owner, Timer};
@@ -52,23 +52,23 @@ pub enum Found<P> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Lookups<P> {
     /// The newest lookup.
-    newest: Attempt,
+    newest: LookupId,
     /// The lookups that are not answered.
-    open: VecDeque<(Attempt, Lookup<P>)>,
+    open: VecDeque<(LookupId, Lookup<P>)>,
     /// The page that is being read.
     page: Option<Page<P>>,
 }
 
 impl<P> Default for Lookups<P> {
     fn default() -> Self {
-        Self { newest: Attempt(0), open: VecDeque::new(), page: None }
+        Self { newest: LookupId(0), open: VecDeque::new(), page: None }
     }
 }
 
 impl<P: Piece> Lookups<P> {
     /// The lookups that are not answered, oldest first.
     #[must_use]
-    pub const fn open(&self) -> &VecDeque<(Attempt, Lookup<P>)> {
+    pub const fn open(&self) -> &VecDeque<(LookupId, Lookup<P>)> {
         &self.open
     }
 
@@ -108,7 +108,7 @@ impl<P: Piece> Lookups<P> {
     }
 
     /// Removes a lookup that was answered or given up.
-    fn close(&mut self, connection: ConnectionId, attempt: Attempt, out: &mut Outputs<P>) -> Option<Lookup<P>> {
+    fn close(&mut self, connection: ConnectionId, attempt: LookupId, out: &mut Outputs<P>) -> Option<Lookup<P>> {
         let index = self.open.iter().position(|(open, _)| *open == attempt)?;
         let (_, lookup) = self.open.remove(index)?;
         if self.open.is_empty() {
@@ -162,7 +162,7 @@ impl<P: Piece> Session<P> {
         &mut self,
         bounds: &Bounds,
         id: ConnectionId,
-        attempt: Attempt,
+        attempt: LookupId,
         found: Found<P>,
         out: &mut Outputs<P>,
     ) -> Handled {
@@ -183,7 +183,7 @@ impl<P: Piece> Session<P> {
         &mut self,
         bounds: &Bounds,
         id: ConnectionId,
-        attempt: Attempt,
+        attempt: LookupId,
         out: &mut Outputs<P>,
     ) -> Handled {
         let Some(member) = self.members.get_mut(&id) else { return Handled::Ignored };
@@ -202,7 +202,7 @@ impl<P: Piece> Session<P> {
     /// The lookup timed out: see [`Session::not_found`].
     pub(super) fn look_up_late(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Outputs<P>) -> Handled {
         let Some(member) = self.members.get(&id) else { return Handled::Ignored };
-        let open: Vec<Attempt> = member.lookups.open.iter().map(|(attempt, _)| *attempt).collect();
+        let open: Vec<LookupId> = member.lookups.open.iter().map(|(attempt, _)| *attempt).collect();
         for attempt in &open {
             let _ = self.not_found(bounds, id, *attempt, out);
         }

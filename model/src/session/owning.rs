@@ -8,7 +8,7 @@ use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::connection;
 use crate::frame::ReadFrom;
-use crate::id::{Attempt, ConnectionId, Incarnation, Offset};
+use crate::id::{AcquisitionId, ConfirmationId, ConnectionId, Incarnation, Offset};
 use crate::piece::Piece;
 use crate::stream::{Snapshot, Stream};
 use crate::tenure::{self, Request};
@@ -16,7 +16,7 @@ use crate::timer::Owner;
 
 impl<P: Piece> Session<P> {
     /// The attempt whose answer counts, while a request to acquire the user is in flight.
-    pub(super) fn seeking(&self) -> Option<Attempt> {
+    pub(super) fn seeking(&self) -> Option<AcquisitionId> {
         match self.ownership.seeking() {
             Some((attempt, Request::Requested)) => Some(attempt),
             Some((_, Request::Pausing)) | None => None,
@@ -33,7 +33,7 @@ impl<P: Piece> Session<P> {
     }
 
     /// Passes the outputs of the ownership on. Returns the newest confirmation that was given.
-    pub(super) fn owned(&self, out: &mut Outputs<P>) -> Option<Attempt> {
+    pub(super) fn owned(&self, out: &mut Outputs<P>) -> Option<ConfirmationId> {
         let mut held = None;
         for output in out.ownership.drain(..) {
             match output {
@@ -76,7 +76,7 @@ impl<P: Piece> Session<P> {
     }
 
     /// The session held the user when this confirmation was asked for, so what its clients wait for is answered.
-    fn confirmed(&mut self, bounds: &Bounds, attempt: Attempt, out: &mut Outputs<P>) {
+    fn confirmed(&mut self, bounds: &Bounds, attempt: ConfirmationId, out: &mut Outputs<P>) {
         let answered = |ahead: Ahead| ahead.attempt <= attempt;
         let waiting: Vec<(ConnectionId, Ahead)> = self
             .members
@@ -100,7 +100,7 @@ impl<P: Piece> Session<P> {
     pub(super) fn restored(
         &mut self,
         bounds: &Bounds,
-        attempt: Attempt,
+        attempt: AcquisitionId,
         snapshot: Snapshot<P>,
         out: &mut Outputs<P>,
     ) -> Handled {
@@ -117,7 +117,7 @@ impl<P: Piece> Session<P> {
         Handled::Done
     }
 
-    pub(super) fn not_restored(&mut self, bounds: &Bounds, attempt: Attempt, out: &mut Outputs<P>) -> Handled {
+    pub(super) fn not_restored(&mut self, bounds: &Bounds, attempt: AcquisitionId, out: &mut Outputs<P>) -> Handled {
         if self.seeking() != Some(attempt) {
             return Handled::Ignored;
         }
@@ -132,7 +132,7 @@ impl<P: Piece> Session<P> {
     pub(super) fn elsewhere(
         &mut self,
         bounds: &Bounds,
-        attempt: Attempt,
+        attempt: AcquisitionId,
         owner: Incarnation,
         out: &mut Outputs<P>,
     ) -> Handled {

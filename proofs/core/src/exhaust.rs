@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// When to stop early. The default is never.
 #[derive(Clone, Debug, Default)]
-pub struct Limits {
+pub struct ExplorationLimits {
     /// Set from outside to stop.
     pub stop: Arc<AtomicBool>,
     /// The maximum time.
@@ -57,7 +57,11 @@ const TWICE: &str = "panic in a destructor during cleanup";
 ///
 /// A scenario that panics again while it unwinds would abort the process. In that case, this function prints the first
 /// panic and ends the process with exit code 1: it is a counterexample.
-pub fn exhaust(name: &'static str, scenario: impl Fn() + Send + Sync + 'static, limits: &Limits) -> Explored {
+pub fn exhaust(
+    name: &'static str,
+    scenario: impl Fn() + Send + Sync + 'static,
+    limits: &ExplorationLimits,
+) -> Explored {
     hush();
     let interleavings = Arc::new(AtomicUsize::new(0));
     let began = Instant::now();

@@ -1,6 +1,6 @@
 //! What loom explores: the obligations, and the variants that it must refuse.
 
-use crate::exhaust::{Explored, Limits, exhaust};
+use crate::exhaust::{ExplorationLimits, Explored, exhaust};
 use crate::under_loom::scenario::{self, Scenario, Size};
 use crate::under_loom::variant::{self, Variant};
 
@@ -53,7 +53,7 @@ impl Obligation {
 
     /// Runs every interleaving.
     #[must_use]
-    pub fn explore(&self, limits: &Limits) -> Explored {
+    pub fn explore(&self, limits: &ExplorationLimits) -> Explored {
         let Self { scenario, size } = *self;
         exhaust(scenario.name, move || (scenario.run)(size), limits)
     }
@@ -108,7 +108,7 @@ impl Broken {
 
     /// Runs interleavings until one fails.
     #[must_use]
-    pub fn explore(&self, limits: &Limits) -> Explored {
+    pub fn explore(&self, limits: &ExplorationLimits) -> Explored {
         let Variant { name, run, size, .. } = self.0;
         exhaust(name, move || run(size), limits)
     }

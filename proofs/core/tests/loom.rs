@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use lockstep_core_proofs::exhaust::{Explored, Finding, Limits, exhaust};
+use lockstep_core_proofs::exhaust::{ExplorationLimits, Explored, Finding, exhaust};
 use lockstep_core_proofs::{obligations, variants};
 
 fn say(name: &str, Explored { interleavings, time, .. }: &Explored) {
@@ -13,7 +13,7 @@ fn say(name: &str, Explored { interleavings, time, .. }: &Explored) {
 /// Explores one scenario completely.
 fn holds(name: &str) {
     let obligation = obligations().into_iter().find(|one| one.name() == name).expect("the name of a scenario");
-    let explored = obligation.explore(&Limits::default());
+    let explored = obligation.explore(&ExplorationLimits::default());
     say(name, &explored);
     assert_eq!(explored.finding, Finding::Holds, "{name}, after {} interleavings", explored.interleavings);
     assert!(explored.interleavings > 1, "{name}: nothing raced");
@@ -22,7 +22,7 @@ fn holds(name: &str) {
 /// Explores one variant until it fails, and checks that it fails for the right reason.
 fn is_refused(name: &str) {
     let variant = variants().into_iter().find(|one| one.name() == name).expect("the name of a variant");
-    let explored = variant.explore(&Limits::default());
+    let explored = variant.explore(&ExplorationLimits::default());
     say(name, &explored);
     let Finding::Fails(text) = &explored.finding else {
         panic!("{name} was not refused in {} interleavings: {:?}", explored.interleavings, explored.finding);
@@ -134,7 +134,7 @@ fn a_scenario_that_panics_twice_is_a_counterexample_too() {
             let _unwinds = Unwinds;
             panic!("SH-1: the first");
         };
-        let _ = exhaust("twice", panics, &Limits::default());
+        let _ = exhaust("twice", panics, &ExplorationLimits::default());
         return;
     }
     let this = std::env::current_exe().expect("this binary");

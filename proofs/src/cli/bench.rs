@@ -13,7 +13,7 @@ use stateright::{Checker, Model};
 
 use self::two_phase::TwoPhase;
 use crate::cli::{Failure, emit, known};
-use crate::engine::findings::Verdict;
+use crate::engine::findings::Conclusion;
 use crate::engine::memory::Meter;
 use crate::engine::profile::Profile;
 use crate::engine::settings::Settings;
@@ -105,7 +105,7 @@ struct Bench {
 /// Two-phase commit under unmodified stateright.
 const YARDSTICK: &str = "two-phase";
 
-pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> {
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Conclusion, Failure> {
     let models = known::select("model", &args.models, registry::models(args.profile), |model| model.name())?;
     let names: Vec<&str> = std::iter::once(YARDSTICK).chain(models.iter().map(|model| model.name())).collect();
     let mut fastest: Vec<Option<Measurement>> = vec![None; names.len()];
@@ -133,11 +133,11 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> 
 
     let ratios: Vec<f64> = bench.models.iter().filter_map(|model| model.ratio).collect();
     Ok(if ratios.iter().any(|ratio| *ratio < args.at_least) {
-        Verdict::Fails
+        Conclusion::Fails
     } else if ratios.is_empty() || bench.models.iter().any(|model| !model.complete) {
-        Verdict::Incomplete
+        Conclusion::Incomplete
     } else {
-        Verdict::Holds
+        Conclusion::Holds
     })
 }
 
@@ -152,7 +152,7 @@ fn child(model: &str, args: &Args) -> Result<Measurement, Failure> {
         .map_err(|error| Failure::World(format!("measuring {model} ended with {}: {error}", output.status)))
 }
 
-pub(super) fn measure(args: &MeasureArgs, settings: Settings, out: &mut dyn Write) -> Result<Verdict, Failure> {
+pub(super) fn measure(args: &MeasureArgs, settings: Settings, out: &mut dyn Write) -> Result<Conclusion, Failure> {
     let settings = Settings { threads: args.threads, keep_going: true, ..settings };
     let measurement = if args.model == YARDSTICK {
         yardstick(args.managers, &settings)
@@ -176,7 +176,7 @@ pub(super) fn measure(args: &MeasureArgs, settings: Settings, out: &mut dyn Writ
         }
     };
     emit(out, &report::json(&measurement))?;
-    Ok(Verdict::Holds)
+    Ok(Conclusion::Holds)
 }
 
 /// Measures unmodified stateright, including its own evaluation of the properties.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::cli::progress::Line;
-use crate::cli::{Failure, Format, Limits, emit, known};
-use crate::engine::findings::Verdict;
+use crate::cli::{Failure, Format, SearchLimits, emit, known};
+use crate::engine::findings::Conclusion;
 use crate::engine::profile::Profile;
 use crate::engine::settings::Settings;
 use crate::registry;
@@ -40,7 +40,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "MODEL", num_args = 1.., value_delimiter = ',')]
     model: Vec<String>,
     #[command(flatten)]
-    limits: Limits,
+    limits: SearchLimits,
     /// Continue after the first violated property
     #[arg(long)]
     keep_going: bool,
@@ -55,7 +55,7 @@ pub(super) struct Args {
     html: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &Args, settings: Settings, out: &mut dyn Write) -> Result<Verdict, Failure> {
+pub(super) fn run(args: &Args, settings: Settings, out: &mut dyn Write) -> Result<Conclusion, Failure> {
     let models = known::select("model", &args.model, registry::models(args.profile), |model| model.name())?;
     let began = Instant::now();
     let mut report =

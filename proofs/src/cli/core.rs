@@ -9,13 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use lockstep_core_proofs::exhaust::{Explored, Finding, Limits};
+use lockstep_core_proofs::exhaust::{ExplorationLimits, Explored, Finding};
 use lockstep_core_proofs::{Broken, Obligation, obligations, variants};
 use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
 use crate::cli::{Failure, Format, emit, known};
-use crate::engine::findings::Verdict;
+use crate::engine::findings::Conclusion;
 use crate::engine::settings::Settings;
 use crate::report::{self, table::grouped};
 
@@ -66,10 +66,10 @@ pub(super) struct Args {
     format: Format,
 }
 
-pub(super) fn run(args: &Args, settings: &Settings, out: &mut dyn Write) -> Result<Verdict, Failure> {
+pub(super) fn run(args: &Args, settings: &Settings, out: &mut dyn Write) -> Result<Conclusion, Failure> {
     let tasks = select(&args.ids)?;
     let began = Instant::now();
-    let limits = Limits {
+    let limits = ExplorationLimits {
         stop: Arc::clone(&settings.stop),
         max_time: args.max_seconds.map(Duration::from_secs),
         interleavings: Arc::new(AtomicUsize::new(0)),
@@ -122,7 +122,7 @@ impl Task {
         [id, self.name()].into_iter().chain(race)
     }
 
-    fn explore(&self, limits: &Limits) -> Explored {
+    fn explore(&self, limits: &ExplorationLimits) -> Explored {
         match self {
             Self::Obligation(one) => one.explore(limits),
             Self::Variant(one) => one.explore(limits),
@@ -144,7 +144,7 @@ fn select(wanted: &[String]) -> Result<Vec<Task>, Failure> {
 }
 
 /// Explores every task, at most `threads` at a time. Returns the results in the order of the tasks.
-fn explore(tasks: &[Task], threads: NonZeroUsize, limits: &Limits) -> Vec<Explored> {
+fn explore(tasks: &[Task], threads: NonZeroUsize, limits: &ExplorationLimits) -> Vec<Explored> {
     let line = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
         line.set_style(style);
@@ -281,14 +281,14 @@ impl VariantReport {
 }
 
 impl Report {
-    fn verdict(&self) -> Verdict {
+    fn verdict(&self) -> Conclusion {
         let obligations = self.obligations.iter().map(|one| one.holds);
         let verdicts = obligations.chain(self.variants.iter().map(|one| one.refused)).map(|good| match good {
-            Some(true) => Verdict::Holds,
-            Some(false) => Verdict::Fails,
-            None => Verdict::Incomplete,
+            Some(true) => Conclusion::Holds,
+            Some(false) => Conclusion::Fails,
+            None => Conclusion::Incomplete,
         });
-        verdicts.max().unwrap_or(Verdict::Holds)
+        verdicts.max().unwrap_or(Conclusion::Holds)
     }
 
     fn table(&self) -> String {
@@ -324,9 +324,9 @@ impl Report {
             let _ = unexpected.into_iter().try_for_each(|failure| writeln!(text, "          {failure}"));
         }
         let verdict = match self.verdict() {
-            Verdict::Holds => "every interleaving holds, every variant is refused",
-            Verdict::Incomplete => "incomplete: not every interleaving was run",
-            Verdict::Fails => "an obligation does not hold, or a variant is not refused",
+            Conclusion::Holds => "every interleaving holds, every variant is refused",
+            Conclusion::Incomplete => "incomplete: not every interleaving was run",
+            Conclusion::Fails => "an obligation does not hold, or a variant is not refused",
         };
         let count = grouped(self.obligations.iter().map(|one| one.interleavings).sum());
         let (scenarios, variants) = (self.obligations.len(), self.variants.len());

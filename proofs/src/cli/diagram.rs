@@ -8,7 +8,7 @@ use crate::cli::progress::Line;
 use crate::cli::{Failure, emit, known};
 use crate::engine::chart::Chart;
 use crate::engine::checkable::Chartable;
-use crate::engine::findings::Verdict;
+use crate::engine::findings::Conclusion;
 use crate::engine::settings::Settings;
 use crate::registry;
 use crate::report::diagram;
@@ -38,7 +38,7 @@ enum DiagramFormat {
     Svg,
 }
 
-pub(super) fn run(args: &Args, settings: &Settings, out: &mut dyn Write) -> Result<Verdict, Failure> {
+pub(super) fn run(args: &Args, settings: &Settings, out: &mut dyn Write) -> Result<Conclusion, Failure> {
     if args.format == DiagramFormat::Svg && args.machine.is_none() {
         return Err(Failure::Usage("an SVG shows one machine: name one".into()));
     }
@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args, settings: &Settings, out: &mut dyn Write) -> Resu
             emit(out, &text)?;
         }
     }
-    Ok(Verdict::Holds)
+    Ok(Conclusion::Holds)
 }
 
 /// Returns the charts of the requested machines, each with whether there are several.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::cli::{Failure, emit, known};
-use crate::engine::findings::Verdict;
+use crate::engine::findings::Conclusion;
 use crate::engine::profile::Profile;
 use crate::registry;
 
@@ -28,7 +28,7 @@ pub(super) struct Args {
     listen: SocketAddr,
 }
 
-pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> {
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Conclusion, Failure> {
     let models = registry::models(args.profile);
     let names: Vec<&str> = models.iter().map(|model| model.name()).collect();
     let model = &models[known::position("model", &args.model, &names)?];
@@ -40,5 +40,5 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> 
     TcpListener::bind(args.listen).map_err(|error| Failure::World(format!("{}: {error}", args.listen)))?;
     emit(out, &format!("{}: http://{}/ (Ctrl-C ends it)\n", model.name(), args.listen))?;
     model.serve(args.listen);
-    Ok(Verdict::Holds)
+    Ok(Conclusion::Holds)
 }

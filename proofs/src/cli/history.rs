@@ -10,7 +10,7 @@ use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
 use crate::cli::{Failure, Format, emit};
-use crate::engine::findings::Verdict;
+use crate::engine::findings::Conclusion;
 use crate::history::{Findings, check};
 use crate::report::table::grouped;
 
@@ -75,7 +75,7 @@ struct History {
     findings: Findings,
 }
 
-pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> {
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Conclusion, Failure> {
     let began = Instant::now();
     let mut histories = Vec::new();
     for path in &args.paths {
@@ -94,7 +94,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> 
         Format::Junit => junit(&report)?,
     };
     emit(out, &text)?;
-    Ok(if contradicted { Verdict::Fails } else { Verdict::Holds })
+    Ok(if contradicted { Conclusion::Fails } else { Conclusion::Holds })
 }
 
 fn json(report: &Report) -> Result<String, Failure> {

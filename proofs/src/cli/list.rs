@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::cli::{Failure, emit};
-use crate::engine::findings::Verdict;
+use crate::engine::findings::Conclusion;
 use crate::engine::profile::Profile;
 use crate::engine::property;
 use crate::engine::race::RaceKind;
@@ -26,7 +26,7 @@ pub(super) struct Args {
     html: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> {
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Conclusion, Failure> {
     if args.evidence {
         return evidence(args, out);
     }
@@ -51,10 +51,10 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> 
         let _ = writeln!(text, "  {:4} {} ({by})\n       {}", race.id, race.title, race.mistake);
     }
     emit(out, &text)?;
-    Ok(Verdict::Holds)
+    Ok(Conclusion::Holds)
 }
 
-fn evidence(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> {
+fn evidence(args: &Args, out: &mut dyn Write) -> Result<Conclusion, Failure> {
     let rows = evidence::rows(&registry::models(args.profile), &registry::races());
     let mut text = evidence::text(&rows);
     if let Some(directory) = &args.html {
@@ -64,5 +64,5 @@ fn evidence(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> {
         let _ = writeln!(text, "page: {}", path.display());
     }
     emit(out, &text)?;
-    Ok(Verdict::Holds)
+    Ok(Conclusion::Holds)
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::cli::{Failure, diagram, emit};
-use crate::engine::findings::Verdict;
+use crate::engine::findings::Conclusion;
 use crate::engine::settings::Settings;
 use crate::report::matrix;
 
@@ -15,7 +15,7 @@ pub(super) struct Args {
     machine: Option<String>,
 }
 
-pub(super) fn run(args: &Args, settings: &Settings, out: &mut dyn Write) -> Result<Verdict, Failure> {
+pub(super) fn run(args: &Args, settings: &Settings, out: &mut dyn Write) -> Result<Conclusion, Failure> {
     for (chart, several) in diagram::charts(args.machine.as_deref(), settings)? {
         emit(out, &matrix::text(&chart))?;
         if several {
@@ -23,5 +23,5 @@ pub(super) fn run(args: &Args, settings: &Settings, out: &mut dyn Write) -> Resu
         }
     }
     emit(out, &format!("{}\n", matrix::LEGEND))?;
-    Ok(Verdict::Holds)
+    Ok(Conclusion::Holds)
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::cli::progress::Line;
-use crate::cli::{Failure, Format, Limits, emit, known};
-use crate::engine::findings::Verdict;
+use crate::cli::{Failure, Format, SearchLimits, emit, known};
+use crate::engine::findings::Conclusion;
 use crate::engine::race::refute;
 use crate::engine::settings::Settings;
 use crate::registry;
@@ -26,7 +26,7 @@ pub(super) struct Args {
     #[arg(value_name = "ID")]
     ids: Vec<String>,
     #[command(flatten)]
-    limits: Limits,
+    limits: SearchLimits,
     /// The format of the report
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -35,7 +35,7 @@ pub(super) struct Args {
     html: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &Args, settings: Settings, out: &mut dyn Write) -> Result<Verdict, Failure> {
+pub(super) fn run(args: &Args, settings: Settings, out: &mut dyn Write) -> Result<Conclusion, Failure> {
     let races = known::select("race", &args.ids, registry::races(), |race| race.id)?;
     let began = Instant::now();
     let (line, settings) = Line::attach(args.limits.apply(settings));

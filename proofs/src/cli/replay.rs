@@ -9,8 +9,8 @@ use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, Test
 use serde::Serialize;
 
 use crate::cli::{Failure, Format, emit};
-use crate::engine::findings::Verdict;
-use crate::engine::trace::Trace;
+use crate::engine::findings::Conclusion;
+use crate::engine::trace::Counterexample;
 use crate::replay::{self, Damage, Line, Replayed};
 use crate::report::{self, html, table::grouped};
 
@@ -59,14 +59,14 @@ pub(super) struct Args {
     html: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> {
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Conclusion, Failure> {
     let (chains, unreadable) = replay::gather(&args.paths).map_err(Failure::World)?;
     let mut report = Report { traces: chains.iter().map(replay::replay).collect(), unreadable };
     if args.killed {
         report.traces.iter_mut().for_each(Replayed::was_killed);
     }
     if let Some(directory) = &args.html {
-        let drawn: Vec<Trace> = report.divergences().map(|(_, divergence)| divergence.drawn()).collect();
+        let drawn: Vec<Counterexample> = report.divergences().map(|(_, divergence)| divergence.drawn()).collect();
         html::write_traces(&drawn, directory)?;
     }
     let text = match args.format {
@@ -75,9 +75,9 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> 
         Format::Junit => report.junit().map_err(|error| Failure::World(error.to_string()))?,
     };
     emit(out, &text)?;
-    let verdict = report.traces.iter().map(Replayed::verdict).fold(Verdict::Holds, Verdict::max);
+    let verdict = report.traces.iter().map(Replayed::verdict).fold(Conclusion::Holds, Conclusion::max);
     match report.damages().next() {
-        Some(damage) if verdict != Verdict::Fails => Err(Failure::World(damage.to_string())),
+        Some(damage) if verdict != Conclusion::Fails => Err(Failure::World(damage.to_string())),
         Some(_) | None => Ok(verdict),
     }
 }
@@ -100,9 +100,9 @@ impl Report {
         let mut text = String::new();
         for one in &self.traces {
             let sign = match one.verdict() {
-                Verdict::Holds => '✓',
-                Verdict::Incomplete => '?',
-                Verdict::Fails => '✗',
+                Conclusion::Holds => '✓',
+                Conclusion::Incomplete => '?',
+                Conclusion::Fails => '✗',
             };
             let _ = writeln!(
                 text,
@@ -160,7 +160,7 @@ impl Report {
             unreadable: Vec<String>,
         }
         report::json(&Json {
-            complete: self.unreadable.is_empty() && self.traces.iter().all(|one| one.verdict() == Verdict::Holds),
+            complete: self.unreadable.is_empty() && self.traces.iter().all(|one| one.verdict() == Conclusion::Holds),
             traces: self.traces.iter().map(Line::from).collect(),
             unreadable: self.unreadable.iter().map(ToString::to_string).collect(),
         })

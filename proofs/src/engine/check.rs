@@ -19,7 +19,7 @@ use crate::engine::proof::{Kind, Proof};
 use crate::engine::search::End;
 use crate::engine::settings::Settings;
 use crate::engine::shortest::{self, PANIC, Shortest};
-use crate::engine::trace::{self, Trace};
+use crate::engine::trace::{self, Counterexample};
 
 /// Checks every property of `model` within its bounds.
 ///
@@ -114,7 +114,7 @@ fn counterexamples<M: Proof>(model: &M, settings: &Settings, exploration: &Explo
     }
 }
 
-fn found(report: &mut ModelReport, trace: Trace) {
+fn found(report: &mut ModelReport, trace: Counterexample) {
     violated(report, &trace.property, trace.kind, Some(trace.len()));
     report.traces.push(trace);
 }
@@ -174,11 +174,11 @@ fn promises<M: Proof>(model: &M, settings: &Settings, links: &Links, report: &mu
 }
 
 /// Describes a run that breaks a promise.
-pub(crate) fn broken<M: Proof>(model: &M, graph: &Graph<M>, promise: usize) -> Option<Trace> {
+pub(crate) fn broken<M: Proof>(model: &M, graph: &Graph<M>, promise: usize) -> Option<Counterexample> {
     let lasso = lasso::find(model, graph, promise)?;
     let (start, steps) = &lasso.path;
     let id = graph.promises[promise].id;
-    Some(Trace {
+    Some(Counterexample {
         model: model.name().into(),
         property: id.into(),
         kind: Kind::Eventually,

@@ -9,7 +9,7 @@ use crate::engine::findings::ModelReport;
 use crate::engine::proof::{Kind, Lifecycle, Proof};
 use crate::engine::refutation::{self, Refutation};
 use crate::engine::settings::Settings;
-use crate::engine::trace::Trace;
+use crate::engine::trace::Counterexample;
 use crate::engine::walk::{self, Walked};
 
 /// A [`Proof`] as a trait object.
@@ -39,7 +39,7 @@ pub trait Checkable: Send + Sync {
     ///
     /// # Errors
     /// The walk up to the first violation.
-    fn walk(&self, numbers: &mut dyn Iterator<Item = u64>) -> Result<Walked, Box<Trace>>;
+    fn walk(&self, numbers: &mut dyn Iterator<Item = u64>) -> Result<Walked, Box<Counterexample>>;
 
     /// Serves stateright's Explorer. Does not return.
     ///
@@ -77,7 +77,7 @@ impl<M: Proof> Checkable for M {
         refutation::refute_model(self, settings)
     }
 
-    fn walk(&self, numbers: &mut dyn Iterator<Item = u64>) -> Result<Walked, Box<Trace>> {
+    fn walk(&self, numbers: &mut dyn Iterator<Item = u64>) -> Result<Walked, Box<Counterexample>> {
         walk::walk(self, numbers)
     }
 

@@ -6,11 +6,11 @@
 use serde::Serialize;
 
 use crate::engine::proof::Kind;
-use crate::engine::trace::Trace;
+use crate::engine::trace::Counterexample;
 
 /// The result of a run, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
+pub enum Conclusion {
     /// Every property holds in every reachable state within the bounds.
     Holds,
     /// Nothing is wrong so far, but the search was not exhaustive.
@@ -50,19 +50,19 @@ pub struct ModelReport {
     pub faults: Vec<String>,
     /// The counterexamples.
     #[serde(skip)]
-    pub traces: Vec<Trace>,
+    pub traces: Vec<Counterexample>,
 }
 
 impl ModelReport {
     /// Returns the verdict on this model.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> Conclusion {
         let fails = self.properties.iter().any(|property| property.holds == Some(false));
         if fails || !self.faults.is_empty() {
-            Verdict::Fails
+            Conclusion::Fails
         } else if !self.complete || self.properties.iter().any(|p| p.holds.is_none()) {
-            Verdict::Incomplete
+            Conclusion::Incomplete
         } else {
-            Verdict::Holds
+            Conclusion::Holds
         }
     }
 }
@@ -116,16 +116,16 @@ pub struct RaceReport {
     pub seconds: f64,
     /// The counterexample.
     #[serde(skip)]
-    pub trace: Option<Trace>,
+    pub trace: Option<Counterexample>,
 }
 
 impl RaceReport {
     /// Returns the verdict on this race.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> Conclusion {
         match self.refused {
-            Some(true) => Verdict::Holds,
-            Some(false) => Verdict::Fails,
-            None => Verdict::Incomplete,
+            Some(true) => Conclusion::Holds,
+            Some(false) => Conclusion::Fails,
+            None => Conclusion::Incomplete,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::engine::proof::Proof;
 use crate::engine::search::End;
 use crate::engine::settings::Settings;
 use crate::engine::shortest::{Shortest, shortest};
-use crate::engine::trace::Trace;
+use crate::engine::trace::Counterexample;
 
 /// The result of the search for a counterexample.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub enum Refutation {
     /// The shortest violation of an `always` or, if there is none, of a promise.
     Refuted {
         /// The run.
-        trace: Box<Trace>,
+        trace: Box<Counterexample>,
         /// Distinct states searched.
         unique_states: usize,
     },
@@ -45,7 +45,7 @@ pub fn refute_model<M: Proof>(model: &M, settings: &Settings) -> Refutation {
             }
             Ok(graph) => (0..graph.promises.len())
                 .filter_map(|promise| check::broken(model, &graph, promise))
-                .min_by_key(Trace::len)
+                .min_by_key(Counterexample::len)
                 .map_or(Refutation::Survived { unique_states }, |trace| Refutation::Refuted {
                     trace: Box::new(trace),
                     unique_states,

@@ -8,7 +8,7 @@ use crate::engine::guard::{self, Panic};
 use crate::engine::proof::{Kind, Proof};
 use crate::engine::search::{self, End, Node, Observer};
 use crate::engine::settings::{Settings, Stage};
-use crate::engine::trace::{self, Step, Trace};
+use crate::engine::trace::{self, Counterexample, Step};
 
 /// The result of the search for the shortest violation.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub enum Shortest {
     /// A violation; none has fewer steps.
     Found {
         /// The run.
-        trace: Box<Trace>,
+        trace: Box<Counterexample>,
         /// Distinct states met so far.
         unique_states: usize,
     },
@@ -53,7 +53,7 @@ pub fn shortest<M: Proof>(model: &M, settings: &Settings, only: Option<&str>) ->
         End::Stopped => Shortest::Stopped { unique_states },
         End::Found(node) => {
             let (start, steps) = tree.path(model, node);
-            let trace = Trace {
+            let trace = Counterexample {
                 model: model.name().into(),
                 property: violations.violated[0].into(),
                 kind: Kind::Always,
@@ -75,9 +75,15 @@ pub fn shortest<M: Proof>(model: &M, settings: &Settings, only: Option<&str>) ->
 /// The name of a panic that quotes no property, in reports.
 pub const PANIC: &str = "panic";
 
-fn panicked<M: Proof>(model: &M, tree: &search::Tree, node: Node, action: Option<u32>, panic: &Panic) -> Trace {
+fn panicked<M: Proof>(
+    model: &M,
+    tree: &search::Tree,
+    node: Node,
+    action: Option<u32>,
+    panic: &Panic,
+) -> Counterexample {
     let property = panic.property().unwrap_or(PANIC).to_owned();
-    let mut trace = Trace {
+    let mut trace = Counterexample {
         model: model.name().into(),
         also: vec![property.clone()],
         property,

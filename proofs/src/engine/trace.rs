@@ -7,7 +7,7 @@ use crate::engine::property;
 
 /// A run that violates a property.
 #[derive(Clone, Debug)]
-pub struct Trace {
+pub struct Counterexample {
     /// The model's name.
     pub model: String,
     /// The violated property.
@@ -27,7 +27,7 @@ pub struct Trace {
     pub message: Option<String>,
 }
 
-/// One step of a [`Trace`].
+/// One step of a [`Counterexample`].
 #[derive(Clone, Debug)]
 pub struct Step {
     /// The action.
@@ -38,7 +38,7 @@ pub struct Step {
     pub after: Option<String>,
 }
 
-impl Trace {
+impl Counterexample {
     /// Returns the number of steps; for a lasso, the prefix and once around its cycle.
     pub fn len(&self) -> usize {
         self.steps.len()

@@ -10,7 +10,7 @@ use stateright::{Expectation, Property};
 
 use crate::engine::guard;
 use crate::engine::proof::{Kind, Proof};
-use crate::engine::trace::{self, Trace};
+use crate::engine::trace::{self, Counterexample};
 
 /// What a walk has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Walked {
 ///
 /// # Errors
 /// The walk up to the first state that violates an `always`, or up to a step that panics.
-pub fn walk<M: Proof>(model: &M, numbers: impl IntoIterator<Item = u64>) -> Result<Walked, Box<Trace>> {
+pub fn walk<M: Proof>(model: &M, numbers: impl IntoIterator<Item = u64>) -> Result<Walked, Box<Counterexample>> {
     let mut walk = Walk::begin(model);
     let mut numbers = numbers.into_iter();
     let starts = model.init_states();
@@ -89,14 +89,14 @@ impl<'a, M: Proof> Walk<'a, M> {
         start: &M::State,
         steps: &[(M::Action, M::State)],
         last: Option<&M::Action>,
-    ) -> Box<Trace> {
+    ) -> Box<Counterexample> {
         let mut described = trace::describe(self.model, start, steps);
         described.extend(last.map(|action| trace::Step {
             action: self.model.format_action(action),
             drawings: Vec::new(),
             after: None,
         }));
-        Box::new(Trace {
+        Box::new(Counterexample {
             model: self.model.name().into(),
             property: property.into(),
             kind: Kind::Always,

@@ -11,14 +11,14 @@ use super::line::Text;
 
 /// A gateway's limits, as far as they concern threads.
 #[derive(Deserialize)]
-struct Limits<'a> {
+struct Announced<'a> {
     #[serde(borrow, default)]
     concurrency: Option<Text<'a>>,
 }
 
 /// Whether the limits say that runs of a thread do not overlap; `None` if they do not mention it.
 pub(super) fn queues(limits: Option<&RawValue>) -> Option<bool> {
-    let limits: Limits<'_> = serde_json::from_str(limits?.get()).ok()?;
+    let limits: Announced<'_> = serde_json::from_str(limits?.get()).ok()?;
     Some(matches!(&*limits.concurrency?.0, "queue" | "reject" | "interrupt"))
 }
 

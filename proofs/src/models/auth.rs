@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use lockstep_model::auth::{Auth, Ending, Grant, Input, Lifetime, Output, State as Stage, Verdict};
-use lockstep_model::{Attempt, Bounds, CredentialId, Handled, RevocationGeneration, Timer, UserId};
+use lockstep_model::{Bounds, CredentialId, Handled, RevocationGeneration, Timer, UserId, VerificationId};
 use stateright::{Model, Property};
 
 use crate::engine::profile::Profile;
@@ -107,7 +107,7 @@ impl State {
             && (!self.armed.has(Timer::Warning) || valid.is_some());
         self.expect(self.auth.grant() == valid && state, "AUTH-1");
         self.expect(timers, "LIVE-4");
-        self.expect(self.auth.newest() == Attempt(presented), "AUTH-3");
+        self.expect(self.auth.newest() == VerificationId(presented), "AUTH-3");
     }
 }
 
@@ -151,7 +151,7 @@ impl Model for Credential {
         if state.observed.presented < self.presented || state.observed.unanswered == self.bounds.attempts {
             actions.push(fresh(Input::Presented));
         }
-        for attempt in (0..=state.observed.presented + 1).map(Attempt) {
+        for attempt in (0..=state.observed.presented + 1).map(VerificationId) {
             let verdicts = [good(1, 50), good(1, 500), good(2, 50), Verdict::Rejected, Verdict::Unavailable];
             let stale = attempt.0 != state.observed.presented;
             actions.extend(verdicts.map(|verdict| Action { input: Input::Verdict { attempt, verdict }, stale }));

@@ -29,7 +29,7 @@ use crate::properties::client::{Effects, Observed, counts};
 
 /// The model.
 #[derive(Clone, Debug)]
-pub struct Peer {
+pub struct Alone {
     bounds: Bounds,
     sockets: u32,
     asked: u32,
@@ -38,23 +38,23 @@ pub struct Peer {
 }
 
 /// Returns the model at the bounds of a profile.
-pub fn model(profile: Profile) -> Peer {
+pub fn model(profile: Profile) -> Alone {
     let (sockets, asked, offsets, messages) = match profile {
         Profile::Quick => (3, 2, 1, 1),
         Profile::Ci => (3, 2, 1, 2),
         Profile::Deep => (4, 3, 2, 2),
     };
-    Peer { bounds: small(), sockets, asked, offsets, messages }
+    Alone { bounds: small(), sockets, asked, offsets, messages }
 }
 
 /// Returns the model that is charted: more sockets lead to no other transition.
-pub fn charted() -> Peer {
-    Peer { sockets: 2, ..model(Profile::Quick) }
+pub fn charted() -> Alone {
+    Alone { sockets: 2, ..model(Profile::Quick) }
 }
 
 /// Returns the model at bounds for long random walks.
-pub fn long() -> Peer {
-    Peer { bounds: small(), sockets: 1_000, asked: 1_000, offsets: 1_000, messages: 4 }
+pub fn long() -> Alone {
+    Alone { bounds: small(), sockets: 1_000, asked: 1_000, offsets: 1_000, messages: 4 }
 }
 
 /// An action of the environment.
@@ -76,7 +76,7 @@ pub struct State {
     broken: Option<&'static str>,
 }
 
-checked![Peer, State; "CLIENT-1", "CLIENT-2", "RUN-2", "STR-1", "AUTH-3", "LIM-1", "LIVE-4"];
+checked![Alone, State; "CLIENT-1", "CLIENT-2", "RUN-2", "STR-1", "AUTH-3", "LIM-1", "LIVE-4"];
 
 impl State {
     fn feed(&mut self, bounds: &Bounds, input: &Input<u8>) -> Result<Handled, Refusal> {
@@ -152,7 +152,7 @@ impl State {
     }
 }
 
-impl Peer {
+impl Alone {
     fn start(&self) -> State {
         let (client, observed) = (Client::new(ReadFrom::Latest), Observed::new(ReadFrom::Latest));
         let mut state = State { client, observed, armed: Armed::default(), dead: false, broken: None };

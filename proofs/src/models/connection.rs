@@ -19,8 +19,8 @@ mod chart;
 use lockstep_model::auth::Verdict;
 use lockstep_model::connection::{Connection, Input, Output};
 use lockstep_model::{
-    Attempt, Bounds, Cancel, Cause, Code, ConnectionId, Control, Epoch, Frame, Handled, Incarnation, MessageId, Mode,
-    Offset, Request, Resume, RunId, Successor, ThreadId, Timer, UserId,
+    Bounds, Cancel, Cause, Code, ConnectionId, Control, Epoch, Frame, Handled, Incarnation, MessageId, Mode, Offset,
+    Request, Resume, RunId, Successor, ThreadId, Timer, UserId, VerificationId,
 };
 use stateright::{Model, Property};
 
@@ -224,7 +224,7 @@ impl Model for Socket {
             actions.extend(Cause::ALL.iter().copied().map(Input::Gone).map(fresh));
         }
         let newest = state.observed.credential.presented;
-        for attempt in (0..=newest + 1).map(Attempt) {
+        for attempt in (0..=newest + 1).map(VerificationId) {
             let verdicts = [good(1, 50), good(2, 50), Verdict::Rejected, Verdict::Unavailable];
             actions
                 .extend(verdicts.map(|verdict| Action::Hear(Input::Verdict { attempt, verdict }, attempt.0 != newest)));

@@ -4,14 +4,14 @@
 //! | --- | --- |
 //! | the browser | two tabs share cookies: log in, refresh, log out here or everywhere, retry. Any answer may be lost |
 //! | the thief | copies the cookie once, and presents it, and any cookie granted for it, at any time |
-//! | the administrator | removes the account, adds it for another person, changes the password, removes the file |
+//! | the administrator | removes the account, adds it for another holder, changes the password, removes the file |
 //! | the disk | completes a write, fails after any part of it, or is cut off by a crash after any line |
 //! | the clocks | time passes; the wall clock jumps, in both directions |
 //!
 //! A request or an answer of one tab is overtaken by at most one refresh of the other tab: overtaking by two cannot be
 //! distinguished from a theft.
 //!
-//! The oracle is `properties::login`, which knows the person of each login and every answer. It checks both the machine
+//! The oracle is `properties::login`, which knows the holder of each login and every answer. It checks both the machine
 //! and the disk in each state, because a crash could come next.
 #![expect(clippy::type_complexity, reason = "a mistake is a set of plain functions")]
 
@@ -20,7 +20,7 @@ mod step;
 pub(crate) mod tokens;
 
 use lockstep_model::CredentialId;
-use lockstep_model::login::{Answer, Ask, Holder, Input, Limits, Logins, Now, Output, Reach, Record, Roster};
+use lockstep_model::login::{Answer, Ask, Holder, Input, LoginLimits, Logins, Now, Output, Reach, Record, Roster};
 use stateright::{Model, Property};
 
 use crate::engine::profile::Profile;
@@ -52,7 +52,7 @@ impl Mistake {
 /// The model.
 #[derive(Clone, Debug)]
 pub struct Gateway {
-    pub(crate) limits: Limits,
+    pub(crate) limits: LoginLimits,
     /// Logins that the account's owner begins.
     pub(crate) begun: usize,
     /// Requests of the browser and the thief.
@@ -74,13 +74,13 @@ pub fn model(profile: Profile) -> Gateway {
 
 /// Returns the model at bounds for long random walks.
 pub fn long() -> Gateway {
-    let limits = Limits { waiting: 2, ..limits() };
+    let limits = LoginLimits { waiting: 2, ..limits() };
     Gateway { limits, begun: 40, requests: 200, trouble: 200, mistake: Mistake::NONE }
 }
 
 /// Bounds that are reached, and lifetimes of a few clock steps.
-pub(crate) const fn limits() -> Limits {
-    Limits {
+pub(crate) const fn limits() -> LoginLimits {
+    LoginLimits {
         idle: 2,
         longest: 3,
         per_subject: 2,
@@ -126,8 +126,8 @@ pub(crate) struct Write {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct File {
     pub(crate) roster: Roster<u8, ()>,
-    /// The number of persons so far, and of passwords of the present one.
-    pub(crate) person: (u8, u8),
+    /// The number of holders so far, and of passwords of the present one.
+    pub(crate) holder: (u8, u8),
     pub(crate) absent: bool,
     /// Whether the machine has been told the file's content.
     pub(crate) looked: bool,
@@ -196,7 +196,7 @@ pub enum Action {
     Look,
     /// The administrator removes the account.
     Remove,
-    /// The administrator adds it again, for another person.
+    /// The administrator adds it again, for another holder.
     Add,
     /// The administrator sets another password.
     Password,
@@ -217,7 +217,7 @@ impl Model for Gateway {
     fn init_states(&self) -> Vec<State> {
         let mut roster = Roster::default();
         roster.add(NAME, (), 10).unwrap_or_else(|_| unreachable!("the roster is empty"));
-        let file = File { roster, person: (1, 1), absent: false, looked: false };
+        let file = File { roster, holder: (1, 1), absent: false, looked: false };
         let mut state = State {
             logins: Logins::new(),
             disk: Logins::new(),
@@ -262,8 +262,8 @@ impl Model for Gateway {
                 state.write.as_ref().is_some_and(|write| write.replaces) && state.is_ending()
             }),
             Property::sometimes("AUTH-4.reused", |_, state: &State| state.any(|login| login.reused)),
-            Property::sometimes("AUTH-4.another-person", |_, state: &State| {
-                state.any(|login| login.person.0 > 1 && login.admitted)
+            Property::sometimes("AUTH-4.another-holder", |_, state: &State| {
+                state.any(|login| login.holder.0 > 1 && login.admitted)
             }),
             Property::sometimes("AUTH-5.second-tab", |_, state: &State| {
                 let older = |tab: &Tab| matches!((tab, state.jar), (Tab::Sent(sent), Some(jar)) if sent.1 < jar.1);

@@ -20,7 +20,8 @@ use lockstep_model::run::Kind;
 use lockstep_model::session::{Input, Outputs, Session};
 use lockstep_model::stream::{Entry, Event, Snapshot};
 use lockstep_model::{
-    Attempt, Bounds, ConnectionId, Epoch, FencingToken, Mode, Offset, Request, Resume, RunId, Tenure, UserId,
+    AcquisitionId, Bounds, ConnectionId, Epoch, FencingToken, LookupId, Mode, Offset, Request, Resume, RunId, Tenure,
+    UserId, VerificationId,
 };
 use stateright::{Model, Property};
 
@@ -116,7 +117,7 @@ struct Reader {
     /// The `stream_reset`s for positions that the client has named and that are gone.
     resets: Vec<(u64, u64)>,
     /// The lookup that the log has not answered.
-    lookup: Option<(Attempt, u64, u64)>,
+    lookup: Option<(LookupId, u64, u64)>,
     /// Whether entries were sent on it.
     sends: bool,
     /// Requests that the client may still send.
@@ -156,7 +157,7 @@ fn attaching(bounds: &Bounds, id: ConnectionId) -> Box<Connection<u8>> {
     let mut out = Vec::new();
     let mut connection = Connection::accept(bounds, id, &mut out);
     let auth = Request::Auth { token: 1, resume: Resume { from: ReadFrom::Deferred, replaces: None } };
-    let verdict = connection::Input::Verdict { attempt: Attempt(1), verdict: good(1, 50) };
+    let verdict = connection::Input::Verdict { attempt: VerificationId(1), verdict: good(1, 50) };
     for input in [connection::Input::Opened, connection::Input::Received(auth), verdict] {
         let _ = connection.step(bounds, input, &mut out);
     }
@@ -180,7 +181,7 @@ impl State {
         };
         let tenure = Tenure { epoch: EPOCH, token: FencingToken(1) };
         let snapshot = Snapshot { keeps, ..Snapshot::empty(tenure) };
-        state.feed(model, Input::Restored { attempt: Attempt(1), snapshot });
+        state.feed(model, Input::Restored { attempt: AcquisitionId(1), snapshot });
         state
     }
 

@@ -10,8 +10,9 @@ use lockstep_model::session::{Input, Outputs, Session, State as Stage};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, BatchId, Bounds, Cause, ConnectionId, Epoch, FencingToken, Handled, MessageId, Mode, Offset, Refusal,
-    Request, Resume, RevocationGeneration, RunId, Successor, Tenure, ThreadId, Timer, UserId, run,
+    AcquisitionId, BatchId, Bounds, Cause, ConnectionId, Epoch, FencingToken, Handled, MessageId, Mode, Offset,
+    Refusal, Request, Resume, RevocationGeneration, RunId, Successor, Tenure, ThreadId, Timer, UserId, VerificationId,
+    run,
 };
 use stateright::Model;
 
@@ -28,7 +29,7 @@ pub struct Alone {
 
 /// Returns the model that is charted.
 pub fn model() -> Alone {
-    Alone { bounds: Bounds { outbox: 4, requests: 0, failures: 1, ..small() }, offsets: 2 }
+    Alone { bounds: Bounds { outbox: 4, requests: 0, failures: 1, ..small() }, offsets: 1 }
 }
 
 /// A session, and how many connections have joined it and how many notices it has taken.
@@ -49,7 +50,7 @@ impl Alone {
         let mut out = Vec::new();
         let mut connection = Connection::accept(&self.bounds, id, &mut out);
         let auth = Request::Auth { token: 0, resume: Resume::default() };
-        let verdict = connection::Input::Verdict { attempt: Attempt(1), verdict: good(USER.0, 50) };
+        let verdict = connection::Input::Verdict { attempt: VerificationId(1), verdict: good(USER.0, 50) };
         for input in [connection::Input::Opened, connection::Input::Received(auth), verdict] {
             let _ = connection.step(&self.bounds, input, &mut out);
         }
@@ -75,7 +76,7 @@ impl Model for Alone {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Input<u8>>) {
-        for attempt in [1, 2].map(Attempt) {
+        for attempt in [1, 2].map(AcquisitionId) {
             let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
             actions.extend([Input::Restored { attempt, snapshot }, Input::NotRestored { attempt }]);
         }

@@ -28,8 +28,8 @@ use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::session::{Outputs, Session, State as Phase};
 use lockstep_model::tenure::Request;
 use lockstep_model::{
-    Attempt, Bounds, Cause, Code, ConnectionId, CredentialId, Mode, Offset, RevocationGeneration, RunId, Scope, Timer,
-    UserId,
+    AcquisitionId, Bounds, Cause, Code, ConnectionId, CredentialId, Mode, Offset, RevocationGeneration, RunId, Scope,
+    Timer, UserId,
 };
 
 use crate::engine::profile::Profile;
@@ -162,7 +162,7 @@ struct Seen {
     /// Timers that were armed again.
     armed: Vec<Timer>,
     /// Restore requests to the log.
-    asked: Vec<Attempt>,
+    asked: Vec<AcquisitionId>,
     /// Whether it began to hold the node, or ceased to.
     holds: Vec<bool>,
     /// The connections that were told a mode.
@@ -203,7 +203,7 @@ impl State {
         };
         let mut seen = Seen::default();
         state.dispatch(bounds, &mut outputs, &mut seen);
-        state.expect(seen.asked == [Attempt(1)] && seen.armed.is_empty(), "SES-1");
+        state.expect(seen.asked == [AcquisitionId(1)] && seen.armed.is_empty(), "SES-1");
         state.check(bounds);
         state
     }

@@ -36,7 +36,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::stream::{Cursor, Stream};
 use lockstep_model::tenure::State as Phase;
-use lockstep_model::{Attempt, Membership, Ownership, Tenure};
+use lockstep_model::{ConfirmationId, Membership, Ownership, RenewalId, Tenure};
 use stateright::{Model, Property};
 
 pub use self::action::{Action, Lease};
@@ -70,12 +70,12 @@ pub(crate) struct Node {
     /// Incarnations so far.
     lives: u64,
     /// The renewal that is on its way.
-    renewing: Option<Attempt>,
+    renewing: Option<RenewalId>,
     ownership: Option<Ownership>,
     stream: Option<Stream<u8>>,
     call: Option<(Call, Progress)>,
     /// The newest confirmation that waits for its turn.
-    confirming: Option<Attempt>,
+    confirming: Option<ConfirmationId>,
     /// The message whose run is open here.
     open: Option<u8>,
     draining: bool,
@@ -97,14 +97,14 @@ struct Place {
     /// Where it reads; `None` until it is ready.
     cursor: Option<Cursor>,
     /// The confirmation that it waits for.
-    waits: Option<Attempt>,
+    waits: Option<ConfirmationId>,
     /// Whether the next message was sent on it.
     sent: bool,
 }
 
 /// The client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Person {
+struct Client {
     place: Option<Place>,
     /// What it has read: epoch and offset.
     position: (u64, u64),
@@ -120,7 +120,7 @@ pub struct State {
     nodes: [Node; 2],
     log: Engine,
     late: Option<Call>,
-    client: Person,
+    client: Client,
     left: Budget,
     /// What anyone was shown of the present epoch, or was told is durable, and the generation that did so first.
     shown: BTreeMap<u64, (u8, u32)>,

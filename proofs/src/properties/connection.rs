@@ -15,7 +15,7 @@ use core::time::Duration;
 
 use lockstep_model::auth::{self, Ending, Grant};
 use lockstep_model::connection::{Input, Output};
-use lockstep_model::{Attempt, Bounds, Cause, Code, Control, Frame, Incarnation, Request, Resume, Timer};
+use lockstep_model::{Bounds, Cause, Code, Control, Frame, Incarnation, Request, Resume, Timer, VerificationId};
 
 use super::attribution::{guards, protects, tells};
 use super::credential::{Credential, Effect};
@@ -68,7 +68,7 @@ pub(crate) struct Effects {
     pub(crate) taken: bool,
     handled: Vec<Request<u8>>,
     relay: Vec<Incarnation>,
-    verify: Vec<(Attempt, u8)>,
+    verify: Vec<(VerificationId, u8)>,
     attach: Vec<Grant>,
     closing: Vec<Cause>,
     closed: Vec<Cause>,

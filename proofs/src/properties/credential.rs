@@ -7,7 +7,7 @@
 use core::time::Duration;
 
 use lockstep_model::auth::{Ending, Grant, Input, Verdict};
-use lockstep_model::{Attempt, Bounds, Timer};
+use lockstep_model::{Bounds, Timer, VerificationId};
 
 /// What was observed of a credential.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -28,7 +28,7 @@ pub(crate) enum Effect {
     /// Nothing: the input is late.
     Late,
     /// The verifier is asked.
-    Asked(Attempt),
+    Asked(VerificationId),
     /// The first grant is valid, for this long.
     Granted(Grant, Duration),
     /// Another grant of the same user is valid, for this long.
@@ -88,7 +88,7 @@ impl Credential {
             Input::Presented if self.unanswered == bounds.attempts => self.end(Ending::Flooding),
             Input::Presented => {
                 (self.presented, self.unanswered) = (self.presented + 1, self.unanswered + 1);
-                Effect::Asked(Attempt(self.presented))
+                Effect::Asked(VerificationId(self.presented))
             }
             Input::Verdict { attempt, .. } if !awaited || attempt.0 != self.presented => Effect::Late,
             Input::Verdict { verdict: Verdict::Rejected, .. } => self.end(Ending::Rejected),

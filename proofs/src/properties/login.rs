@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use lockstep_model::CredentialId;
-use lockstep_model::login::{Answer, Limits, Reach};
+use lockstep_model::login::{Answer, LoginLimits, Reach};
 
 /// A cookie: its login and its number.
 pub(crate) type Cookie = (CredentialId, u64);
@@ -21,8 +21,8 @@ pub(crate) type Cookie = (CredentialId, u64);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Login<S> {
     subject: S,
-    /// The person, and which of their passwords.
-    pub(crate) person: (u8, u8),
+    /// The holder, and which of their passwords.
+    pub(crate) holder: (u8, u8),
     pub(crate) admitted: bool,
     /// Whether its end was answered.
     pub(crate) ended: bool,
@@ -66,14 +66,14 @@ impl<S: Clone + PartialEq> Observed<S> {
         Self { logins: BTreeMap::new() }
     }
 
-    /// A person asks for a login. Exceeding the number of a subject's logins ends another one.
-    pub(crate) fn begins(&mut self, id: CredentialId, subject: S, person: (u8, u8), time: u64, most: usize) {
-        if self.logins.values().filter(|login| login.person == person).count() >= most {
+    /// A holder asks for a login. Exceeding the number of a subject's logins ends another one.
+    pub(crate) fn begins(&mut self, id: CredentialId, subject: S, holder: (u8, u8), time: u64, most: usize) {
+        if self.logins.values().filter(|login| login.holder == holder).count() >= most {
             self.excuse_all();
         }
         let login = Login {
             subject,
-            person,
+            holder,
             admitted: false,
             ended: false,
             excused: false,
@@ -195,7 +195,7 @@ impl<S: Clone + PartialEq> Observed<S> {
     }
 
     /// Time has come to this: logins that have lasted or were unused for too long may end.
-    pub(crate) fn elapse(&mut self, time: u64, limits: &Limits) {
+    pub(crate) fn elapse(&mut self, time: u64, limits: &LoginLimits) {
         for login in self.logins.values_mut() {
             login.excused |= time >= login.used + limits.idle || time >= login.began + limits.longest;
         }

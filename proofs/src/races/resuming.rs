@@ -1,6 +1,6 @@
 //! Where reading continues after a reconnect.
 
-use lockstep_model::Attempt;
+use lockstep_model::ConfirmationId;
 
 use super::hooks::*;
 
@@ -143,7 +143,7 @@ fn renumber_entries(_: &World, mut input: Input, fed: &mut Vec<Input>) {
         }
         snapshot.trimmed = Offset(0);
         // Nothing was asked before a client that had seen more was answered.
-        let input = S::Confirmed { attempt: Attempt(1) };
+        let input = S::Confirmed { attempt: ConfirmationId(1) };
         next = Some(Input::Session { user: *user, generation: *generation, input });
     }
     fed.push(input);

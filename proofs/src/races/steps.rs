@@ -26,8 +26,8 @@ mod parts {
     use lockstep_model::connection::Input;
     use lockstep_model::stream::Snapshot;
     use lockstep_model::{
-        Attempt, Bounds, Connection, ConnectionId, Epoch, FencingToken, Mode, Request, Resume, Session, Tenure, UserId,
-        session,
+        AcquisitionId, Bounds, Connection, ConnectionId, Epoch, FencingToken, Mode, Request, Resume, Session, Tenure,
+        UserId, session,
     };
 
     use crate::races::hooks::welcome;
@@ -37,7 +37,7 @@ mod parts {
         let mut outputs = session::Outputs::new();
         let mut session = Session::open(bounds, UserId(0), Mode::Ready, &mut outputs);
         let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
-        let restored = session::Input::Restored { attempt: Attempt(1), snapshot };
+        let restored = session::Input::Restored { attempt: AcquisitionId(1), snapshot };
         let _ = session.step(bounds, restored, &mut outputs);
         session
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::engine::findings::RaceReport;
 use crate::engine::phrase::phrase;
 use crate::engine::property;
-use crate::engine::trace::Trace;
+use crate::engine::trace::Counterexample;
 use crate::report::escape::escape;
 use crate::report::sequence;
 use crate::report::{RacesReport, table};
@@ -33,7 +33,7 @@ The red bar marks the step after which the property does not hold; \
 a bracket marks steps that repeat for ever.";
 
 /// Returns the page of one counterexample. `race` adds the mistake.
-pub fn page(trace: &Trace, race: Option<&RaceReport>) -> String {
+pub fn page(trace: &Counterexample, race: Option<&RaceReport>) -> String {
     let title = match race {
         Some(race) => format!("{}: {}", race.id, race.title),
         None => format!("{} violated by {}", trace.property, trace.model),
@@ -128,7 +128,10 @@ pub fn write_races(report: &RacesReport, directory: &Path) -> io::Result<PathBuf
 ///
 /// # Errors
 /// Any error of the file system.
-pub fn write_traces<'a>(traces: impl IntoIterator<Item = &'a Trace>, directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn write_traces<'a>(
+    traces: impl IntoIterator<Item = &'a Counterexample>,
+    directory: &Path,
+) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(directory)?;
     let mut paths = Vec::new();
     for trace in traces {

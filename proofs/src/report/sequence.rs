@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use crate::engine::phrase::phrase;
 use crate::engine::proof::{Drawing, Lifeline};
-use crate::engine::trace::Trace;
+use crate::engine::trace::Counterexample;
 use crate::report::escape::escape;
 
 /// Width of a column.
@@ -24,7 +24,7 @@ const REPEAT: usize = 24;
 const LABEL: usize = 40;
 
 /// Returns the diagram of `trace` as one `<svg>` element.
-pub fn svg(trace: &Trace) -> String {
+pub fn svg(trace: &Counterexample) -> String {
     let mut sheet = Sheet::new(trace);
     sheet.header();
     let mut since_header = 0;
@@ -82,7 +82,7 @@ struct Sheet {
 }
 
 impl Sheet {
-    fn new(trace: &Trace) -> Self {
+    fn new(trace: &Counterexample) -> Self {
         let mut columns: Vec<Lifeline> = trace
             .steps
             .iter()

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::engine::findings::{ModelReport, PropertyReport, RaceReport, Verdict};
+use crate::engine::findings::{Conclusion, ModelReport, PropertyReport, RaceReport};
 use crate::engine::proof::Kind;
 use crate::report::{CheckReport, RacesReport};
 
@@ -18,9 +18,9 @@ pub fn check(report: &CheckReport) -> String {
     }
     let states: usize = report.models.iter().map(|model| model.unique_states).sum();
     let verdict = match report.verdict() {
-        Verdict::Holds => "every property holds in every reachable state within the bounds",
-        Verdict::Incomplete => "incomplete: not every reachable state was explored",
-        Verdict::Fails => "a property does not hold",
+        Conclusion::Holds => "every property holds in every reachable state within the bounds",
+        Conclusion::Incomplete => "incomplete: not every reachable state was explored",
+        Conclusion::Fails => "a property does not hold",
     };
     let _ = writeln!(
         text,

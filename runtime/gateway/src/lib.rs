@@ -170,7 +170,7 @@ pub async fn manager(
     config: &Config,
     verifier: Arc<dyn Verifier>,
     agent: Arc<dyn Agent>,
-    redeem: Option<Arc<dyn lockstep::upgrade::Redeem>>,
+    redeem: Option<Arc<dyn lockstep::verify::Redeem>>,
 ) -> Result<Manager, StartError> {
     let builder = Manager::builder()
         .verifier(verifier)
@@ -309,7 +309,7 @@ struct Open {
     router: Router,
     serving: Serving,
     welcome: String,
-    watch: lockstep::verify::BoxFuture<'static, ()>,
+    watch: lockstep::BoxFuture<'static, ()>,
     /// For the other gateways of the cluster.
     members: Option<tokio::net::TcpListener>,
 }

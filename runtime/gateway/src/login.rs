@@ -25,13 +25,14 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::post;
+use lockstep::BoxFuture;
 use lockstep::internal::millis;
 use lockstep::payload::Token;
 use lockstep::upgrade::origin_allowed;
 use lockstep::verify::clock::Clock;
 use lockstep::verify::jwt::JwtVerifier;
 use lockstep::verify::revoked::{DEADLINE, Revocations};
-use lockstep::verify::{BoxFuture, Revocation, credential_id};
+use lockstep::verify::{Revocation, credential_id};
 use lockstep_model::CredentialId;
 use lockstep_model::login::attempts::Tries;
 use lockstep_model::login::{Answer, Input, Reach, Why};
@@ -102,7 +103,7 @@ impl Default for LoginConfig {
 /// The address of a request's client, as an extension of the request, for a server that knows it better than
 /// [`ConnectInfo`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub IpAddr);
+pub struct ClientAddress(pub IpAddr);
 
 lockstep::internal::sentence! {
     /// Why the built-in login cannot be used: a sentence for the operator.
@@ -445,7 +446,7 @@ fn counted(route: &'static str, answer: Result<Response, Problem>) -> Result<Res
 /// The address of a request's client; one shared address if it is unknown.
 pub(super) fn address(request: &Request) -> IpAddr {
     let extensions = request.extensions();
-    let peer = extensions.get::<Peer>().map(|peer| peer.0);
+    let peer = extensions.get::<ClientAddress>().map(|peer| peer.0);
     let socket = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     peer.or(socket).map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |address| address.to_canonical())
 }

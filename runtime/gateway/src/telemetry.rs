@@ -192,7 +192,9 @@ pub(super) fn observe(manager: &Manager, kept: Option<&Path>) {
         });
     }
     let outside = health.connections.saturating_sub(attaching + live + draining);
-    for (state, count) in [("lobby", outside), ("attaching", attaching), ("live", live), ("draining", draining)] {
+    for (state, count) in
+        [("unauthenticated", outside), ("attaching", attaching), ("live", live), ("draining", draining)]
+    {
         gauge!("lockstep_connections", "state" => state).set(f64::from(count));
     }
     gauge!("lockstep_sessions").set(f64::from(health.sessions));

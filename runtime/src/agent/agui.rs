@@ -62,7 +62,7 @@ use serde_json::Value;
 
 use super::http::{self, causes};
 use super::{Agent, Message, Paused, Run};
-use crate::verify::BoxFuture;
+use crate::BoxFuture;
 
 mod asks;
 mod config;

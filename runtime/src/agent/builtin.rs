@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use super::tools::{CallError, Invocation, Tools};
 use super::{Agent, EmitError, Message, Paused, Run, ToolError, text_of};
-use crate::verify::BoxFuture;
+use crate::BoxFuture;
 
 mod plan;
 

@@ -163,7 +163,7 @@ pub(super) fn is_code(text: &str) -> bool {
 pub(super) fn pause(first: Duration, most: Duration, attempt: u32) -> Duration {
     let whole = first.saturating_mul(2_u32.saturating_pow(attempt)).min(most);
     // Without randomness, all clients wait equally long, which is no reason to fail.
-    let random = crate::random::random_bytes().map_or(0, u32::from_ne_bytes);
+    let random = crate::support::random::random_bytes().map_or(0, u32::from_ne_bytes);
     whole - whole.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0)
 }
 

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use super::http::{self, MAX_LOGGED, MAX_RESULT, causes, head, retry_after};
 use super::tools::{Invocation, Tools};
 use super::{Agent, EmitError, Message, Run, ToolError};
-use crate::verify::BoxFuture;
+use crate::BoxFuture;
 
 mod chat;
 mod config;

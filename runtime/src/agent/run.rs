@@ -18,9 +18,9 @@ use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
 use super::Turn;
+use crate::BoxFuture;
 use crate::payload::{Payload, Record};
 use crate::sync::lock;
-use crate::verify::BoxFuture;
 
 #[cfg(feature = "agui")]
 pub(crate) mod calls;
@@ -119,7 +119,7 @@ impl Run {
     ///
     /// ```
     /// use lockstep::agent::{Agent, Message, Paused, Run};
-    /// use lockstep::verify::BoxFuture;
+    /// use lockstep::BoxFuture;
     ///
     /// struct Audited<A>(A);
     ///

@@ -14,9 +14,9 @@ use tokio::task::AbortHandle;
 
 use super::run::Reporter;
 use super::{Message, Run, RunSink, SoFar, Turn};
+use crate::BoxFuture;
 use crate::payload::{Payload, thread_id};
 use crate::sync::lock;
-use crate::verify::BoxFuture;
 
 /// The deadlines that are armed.
 type Armed = Mutex<BTreeMap<Timer, AbortHandle>>;

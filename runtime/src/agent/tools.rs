@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::BoxFuture;
 use crate::pool::Pool;
 use crate::sentence;
-use crate::verify::BoxFuture;
 
 pub mod calculator;
 pub mod clock;

@@ -72,7 +72,7 @@ impl Answers {
     }
 
     /// What is said to this pause.
-    fn to(&self, pause: &Pause) -> Verdict {
+    fn to(&self, pause: &Pause) -> Reading {
         let (mut answers, mut addressed) = (Map::new(), 0);
         for ask in &pause.asks {
             let answer = match &ask.shown {
@@ -84,20 +84,20 @@ impl Answers {
             match (&ask.name, answer) {
                 (_, None) => {}
                 (Some(name), Some(answer)) => drop(answers.insert(name.clone(), answer.clone())),
-                (None, Some(Value::String(text))) => return Verdict::Reply(json!({ "text": text })),
-                (None, Some(answer)) => return Verdict::Reply(answer.clone()),
+                (None, Some(Value::String(text))) => return Reading::Reply(json!({ "text": text })),
+                (None, Some(answer)) => return Reading::Reply(answer.clone()),
             }
         }
         match addressed {
-            0 => Verdict::Nothing,
-            _ if addressed < pause.asks.len() => Verdict::Partly,
-            _ => Verdict::Reply(json!({ "answers": answers })),
+            0 => Reading::Nothing,
+            _ if addressed < pause.asks.len() => Reading::Partly,
+            _ => Reading::Reply(json!({ "answers": answers })),
         }
     }
 }
 
 /// What a request says to a pause.
-enum Verdict {
+enum Reading {
     /// Nothing: it was sent for something else.
     Nothing,
     /// Only a part of what was asked.
@@ -184,9 +184,9 @@ impl Pause {
             return Move::Wait;
         }
         match answers.to(self) {
-            Verdict::Nothing => Move::End,
-            Verdict::Partly => Move::Refuse,
-            Verdict::Reply(payload) => {
+            Reading::Nothing => Move::End,
+            Reading::Partly => Move::Refuse,
+            Reading::Reply(payload) => {
                 self.has_reply = true;
                 Move::Reply(json!({ "type": "reply", "run_id": run, "pause": self.number, "payload": payload }))
             }

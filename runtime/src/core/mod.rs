@@ -12,7 +12,7 @@
 //! | [`admission`] | the node, and the inbox of each admitted connection | the admission's | an inbox's |
 //! | [`inbox`] | messages for a connection's task, and its waker | the inbox's | none |
 //! | [`handle`] | what that task holds: its connection's machine while it is unattached | (one owner) | |
-//! | `Shared` | the awaited verdicts, and the fences that stand until they have come | its own | none |
+//! | [`effects`] | what the driver executes; the awaited verdicts, and the fences that stand until they have come | its own | none |
 //! | [`tickets`] | single-use tickets | its own | none |
 //! | [`watch`] | what a trace is told of each step | | |
 //!
@@ -36,14 +36,15 @@ use core::num::NonZeroUsize;
 use lockstep_model::fence::{Scope, Verifications};
 use lockstep_model::gateway::routing::{self, ToSessions};
 use lockstep_model::{
-    Attempt, Bounds, Connection, ConnectionId, Generation, Handled, Node, Piece, Refusal, RevocationGeneration,
-    Session, UserId, gateway, node, session,
+    Bounds, Connection, ConnectionId, Generation, Handled, Node, Piece, Refusal, RevocationGeneration, Session, UserId,
+    node, session,
 };
 
 use super::sync;
 
 pub mod admission;
 pub mod connections;
+pub mod effects;
 pub mod handle;
 pub mod inbox;
 pub mod registry;
@@ -53,59 +54,18 @@ pub mod watch;
 
 pub use admission::{Admission, NotAdmitted};
 pub use connections::{Connections, LockedSession, SessionSlot};
+pub use effects::Effects;
 pub use handle::{ConnectionHandle, ConnectionInbox};
 pub use inbox::{Contents, Inbox, Item, Undelivered};
 pub use registry::Registry;
 pub use slot::{Dispatch, Fault, Locked, Machine, Slot};
 pub use tickets::{TicketDigest, Tickets};
 
+use effects::Shared;
 use sync::{Arc, Mutex, lock};
 
 /// The default number of shards of a registry.
 pub const SHARDS: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
-
-/// How the driver executes outputs. Called under locks of the core, so implementations must not block and must not call
-/// the core. They push into bounded queues for the log, the verifier, the timers and the agents, whose tasks do the
-/// work.
-///
-/// The outputs of one session, one connection or the node arrive in the order of the steps that emitted them (SH-2).
-pub trait Effects<P> {
-    /// Executes one output. [`gateway::Output::Wake`], [`gateway::Output::Send`] and [`gateway::Output::Refused`] never
-    /// occur: the first two go through a connection's inbox and its handle, the third is returned by
-    /// [`ConnectionHandle::accept`].
-    fn apply(&self, output: gateway::Output<P>);
-
-    /// A session's runs have ended in a node that awaits them. The driver must call [`Core::settle_quiet`] soon, from
-    /// outside the core.
-    fn quiet(&self);
-
-    /// A session broke an invariant or panicked, which is our bug and must be reported. Its connections are closing
-    /// with 1011. Its next generation starts from the log.
-    fn fault(&self, user: UserId, generation: Generation, fault: Fault);
-
-    /// A step is about to be taken; for traces. See [`watch`].
-    fn before(&self, _: watch::Step<'_, P>) {}
-
-    /// The step was taken, and none of its outputs has been dispatched yet.
-    fn after(&self, _: watch::Taken<'_, P>) {}
-}
-
-/// What all slots of a process share.
-pub(crate) struct Shared<P, E> {
-    bounds: Bounds,
-    admission: Admission<P>,
-    verifications: Mutex<Verifications>,
-    effects: E,
-}
-
-impl<P, E: Effects<P>> Shared<P, E> {
-    /// Starts the verification of a credential. Called after the step of the connection's machine that asked for it,
-    /// before the next step of that machine.
-    fn verify(&self, connection: ConnectionId, attempt: Attempt, token: P) {
-        let generation = lock(&self.verifications).begin(connection);
-        self.effects.apply(gateway::Output::Verify { connection, attempt, token, generation });
-    }
-}
 
 /// The machines of one process, each behind its lock. Shared by all tasks. Any task may call any method at any time,
 /// except from within [`Effects`].

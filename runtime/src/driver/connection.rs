@@ -23,7 +23,7 @@ use super::{Core, Shared};
 use crate::core::{ConnectionHandle, NotAdmitted};
 use crate::payload::{Payload, Token};
 use crate::transport::{Incoming, Outgoing, Socket};
-use crate::wire::{Codec, Peer, hex};
+use crate::wire::{Codec, CodecState, hex};
 
 /// How many frames are pulled at a time. It bounds what is buffered for a peer that does not read.
 const FRAMES: usize = 32;
@@ -153,7 +153,7 @@ async fn open_admitted<S: Socket>(
         let _ = handle.step(Input::Gone(Cause::Lost));
         return None;
     };
-    let mut peer = Peer::new(opening.codec, handle.id(), core.bounds());
+    let mut peer = CodecState::new(opening.codec, handle.id(), core.bounds());
     peer.reconnect_within(reconnect_pause(core.bounds().grace));
     peer.takes(socket.longest());
     if let Some(name) = opening.agent_name {
@@ -203,7 +203,7 @@ struct ConnectionTask<S> {
     relay: Option<Box<Relay>>,
     handle: ConnectionHandle<Payload, super::Driver>,
     socket: S,
-    peer: Peer,
+    peer: CodecState,
     shared: Arc<Shared>,
     /// The time from the creation of an event to its writing.
     age: Histogram,

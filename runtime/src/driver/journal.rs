@@ -17,7 +17,9 @@ use std::time::Duration;
 use lockstep_model::run::Kind;
 use lockstep_model::session;
 use lockstep_model::stream::Snapshot;
-use lockstep_model::{Attempt, BatchId, Entry, Event, Generation, Handled, Incarnation, Offset, Tenure, UserId};
+use lockstep_model::{
+    AcquisitionId, BatchId, ConfirmationId, Entry, Event, Generation, Handled, Incarnation, Offset, Tenure, UserId,
+};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -29,7 +31,7 @@ use super::membership::Membership;
 use crate::log::guarded::Guarded;
 use crate::log::{Acquired, Conversations, Held, Log, LogError, Written};
 use crate::payload::{Payload, Record, thread_id};
-use crate::sharded::Sharded;
+use crate::support::sharded::Sharded;
 
 mod queue;
 
@@ -55,7 +57,7 @@ impl Journal {
     }
 
     /// Acquires the user, and restores the stream.
-    pub(super) fn restore(self: &Arc<Self>, user: UserId, generation: Generation, attempt: Attempt) {
+    pub(super) fn restore(self: &Arc<Self>, user: UserId, generation: Generation, attempt: AcquisitionId) {
         self.push(user, |queue| {
             queue.abandon(|work| !matches!(work, Work::Read { .. } | Work::Release { .. }));
             queue.written.clear();
@@ -67,7 +69,7 @@ impl Journal {
     pub(super) fn confirm(
         self: &Arc<Self>,
         user: UserId,
-        (generation, attempt): (Generation, Attempt),
+        (generation, attempt): (Generation, ConfirmationId),
         tenure: Tenure,
         after: Offset,
     ) {
@@ -203,7 +205,7 @@ impl Journal {
         }
     }
 
-    async fn restore_stream(&self, user: UserId, generation: Generation, attempt: Attempt) {
+    async fn restore_stream(&self, user: UserId, generation: Generation, attempt: AcquisitionId) {
         // A log that one process has to itself does not ask who acquires.
         let who = self.membership.as_ref().map_or(Incarnation(0), |membership| membership.incarnation());
         let held = async {

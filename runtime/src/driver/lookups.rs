@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use lockstep_model::session::{Found, Input, Lookup};
 use lockstep_model::stream::Page;
-use lockstep_model::{Attempt, Code, ConnectionId, Generation, Offset, UserId};
+use lockstep_model::{Code, ConnectionId, Generation, LookupId, Offset, UserId};
 use tungstenite::Utf8Bytes;
 
 use super::{Driver, journal};
@@ -18,7 +18,7 @@ impl Driver {
     pub(super) fn look_up(
         &self,
         (user, generation): (UserId, Generation),
-        (connection, attempt): (ConnectionId, Attempt),
+        (connection, attempt): (ConnectionId, LookupId),
         lookup: Lookup<Payload>,
     ) {
         let (core, log) = (Weak::clone(&self.core), Arc::clone(&self.log));

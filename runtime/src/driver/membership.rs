@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lockstep_model::member::{self, Deadline, Input, Output};
-use lockstep_model::{Attempt, Incarnation};
+use lockstep_model::{Incarnation, RenewalId};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -57,7 +57,7 @@ struct State {
 
 /// A call of the log.
 enum Call {
-    Renew(Incarnation, Attempt),
+    Renew(Incarnation, RenewalId),
     Depart(Incarnation),
     /// Look for revocations.
     Look(Incarnation),

@@ -8,8 +8,8 @@ use lockstep_model::{Incarnation, Offset, Refusal, RunId, UserId};
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 
+use super::backpressure::Answered;
 use super::commands::Command;
-use super::rooms::Told;
 use super::{Core, Driver};
 use crate::agent::Until;
 use crate::payload::{Payload, Record, thread_id};
@@ -114,7 +114,7 @@ async fn announce(
     let notice = RunId(crate::random().map_err(|error| NotSent::Unavailable(error.to_string()))?);
     let waiting = Waiting { driver: core.effects(), user, notice };
     loop {
-        let room = waiting.driver.rooms.wait(user);
+        let room = waiting.driver.backpressure.wait(user);
         let mut progress = None;
         let prepare = |generation| progress = Some(waiting.driver.notices.open(user, generation, notice));
         match (core.announce(user, input(notice), prepare), progress) {
@@ -127,7 +127,7 @@ async fn announce(
                 };
             }
             (Err(Refusal::Backpressure), _) => {
-                if let Told::Elsewhere(owner) = room.await {
+                if let Answered::Elsewhere(owner) = room.await {
                     return Ok(Announced::Elsewhere(owner));
                 }
             }

@@ -13,12 +13,12 @@ use metrics::Gauge;
 use tokio::net::TcpStream;
 use tungstenite::Utf8Bytes;
 
+use crate::BoxFuture;
 use crate::cluster::{self, Cluster};
 use crate::log::guarded::Guarded;
 use crate::log::{LogError, Members};
 use crate::payload::Token;
-use crate::transport::{Incoming, Limits, NotConnected, Outgoing, Socket, WebSocket};
-use crate::verify::BoxFuture;
+use crate::transport::{BufferLimits, Incoming, NotConnected, Outgoing, Socket, WebSocket};
 use crate::wire::{Codec, query_of};
 
 /// The part of a connection's task that relays.
@@ -187,7 +187,7 @@ pub(super) struct Target {
 pub(super) async fn open(
     cluster: Cluster,
     log: Arc<Guarded>,
-    limits: Limits,
+    limits: BufferLimits,
     target: Target,
 ) -> Result<WebSocket<TcpStream>, NotRelayed> {
     let Target { owner, codec, resume, credential } = target;
@@ -208,7 +208,7 @@ pub(super) async fn open(
     let connect = async {
         let stream = TcpStream::connect(&*address).await.map_err(NotConnected::from)?;
         stream.set_nodelay(true).map_err(NotConnected::from)?;
-        WebSocket::connect(stream, &head, &Limits { message: MAX_RELAYED, frame: MAX_RELAYED, ..limits }).await
+        WebSocket::connect(stream, &head, &BufferLimits { message: MAX_RELAYED, frame: MAX_RELAYED, ..limits }).await
     };
     connect.await.map_err(NotRelayed::Refused)
 }

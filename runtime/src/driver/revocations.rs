@@ -18,7 +18,7 @@ use lockstep_model::fence::Scope;
 use lockstep_model::{RevocationGeneration, UserId};
 
 use super::{Core, Driver};
-use crate::seam::ask;
+use crate::support::seam::ask;
 use crate::sync::lock;
 use crate::verify::Revocation;
 

@@ -12,14 +12,14 @@ use serde_json::value::RawValue;
 use tracing::Instrument;
 
 use super::{Core, Driver};
+use crate::BoxFuture;
 use crate::agent::history::{self, Received};
 use crate::agent::{Agent, Exchange, Message, Paused, Reporter, Reports, Run, RunSink, SoFar, Step, Turn, Until};
 use crate::log::conversations::Turns;
 use crate::log::guarded::Guarded;
 use crate::log::{Log, LogError, Written};
 use crate::payload::{Payload, Record};
-use crate::sharded::Sharded;
-use crate::verify::BoxFuture;
+use crate::support::sharded::Sharded;
 
 /// How long an agent waits for its thread's history from the log.
 const HISTORY: Duration = Duration::from_secs(5);
@@ -206,7 +206,7 @@ impl RunSink for SessionSink {
     fn room(&self) -> BoxFuture<'static, ()> {
         match self.core.upgrade() {
             // A run that has another owner has ended here.
-            Some(core) => Box::pin(core.effects().rooms.wait(self.user).map(|_| ())),
+            Some(core) => Box::pin(core.effects().backpressure.wait(self.user).map(|_| ())),
             None => Box::pin(core::future::ready(())),
         }
     }

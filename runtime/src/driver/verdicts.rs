@@ -9,9 +9,9 @@ use super::{Core, Shared};
 use crate::log::Log;
 use crate::log::guarded::Guarded;
 use crate::payload::Token;
-use crate::seam::ask;
+use crate::support::seam::ask;
 use crate::sync::lock;
-use crate::upgrade::Redeem;
+use crate::verify::Redeem;
 use crate::verify::{Identity, NotVerified, Reports, Verifier};
 
 /// What finds out whose a presented credential is.

@@ -68,8 +68,8 @@ use tokio::sync::oneshot;
 
 use super::deletions;
 use super::{Acquired, Held, Log, LogError, NotOpened, Written};
+use crate::BoxFuture;
 use crate::sync::lock;
-use crate::verify::BoxFuture;
 
 mod clean;
 pub(in crate::log) mod entries;

@@ -12,9 +12,10 @@ use tokio::sync::RwLock;
 use super::conversations::{Page, Retention, Stale, ThreadPlace, Threads, Turns};
 use super::members::{Mark, Member, Members, Revoked};
 use super::{Acquired, Conversations, Held, Log, LogError, Written};
-use crate::seam::ask;
-use crate::seldom::Seldom;
-use crate::verify::{BoxFuture, Revocation};
+use crate::BoxFuture;
+use crate::support::seam::ask;
+use crate::support::seldom::Seldom;
+use crate::verify::Revocation;
 
 /// Wraps an embedder's log until it is closed. Each call holds the lock while it lasts; closing takes the log out.
 pub(crate) struct Guarded {

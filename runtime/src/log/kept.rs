@@ -37,9 +37,9 @@ use super::conversations::{Page, Retention, Stale, ThreadPlace, Threads, Turns};
 use super::disk::{DiskLog, Options, spawn};
 use super::retention;
 use super::{Acquired, Conversations, Held, Log, LogError, NotOpened, Written};
-use crate::seldom::Seldom;
+use crate::BoxFuture;
+use crate::support::seldom::Seldom;
 use crate::sync::lock;
-use crate::verify::BoxFuture;
 
 mod keep;
 mod keeper;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use lockstep_model::Incarnation;
 
 use super::LogError;
-use crate::verify::{BoxFuture, Revocation};
+use crate::BoxFuture;
+use crate::verify::Revocation;
 
 /// The leases of the processes that share a log. Each process has a random [`Incarnation`], and renews its lease:
 /// [`member`](lockstep_model::member). The log counts leases by a clock of its own. A lease that has ended never comes

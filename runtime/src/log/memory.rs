@@ -12,9 +12,9 @@ use super::conversations::{self, Page, Retention, Stale, Thread, ThreadPlace, Th
 use super::deletions::{Deletions, message};
 use super::retention::{self, Sizes};
 use super::{Acquired, Conversations, Held, Log, LogError, Written, already_there};
+use crate::BoxFuture;
 use crate::payload::now_ms;
 use crate::sync::lock;
-use crate::verify::BoxFuture;
 
 /// Streams that last as long as the process. Each process is a separate epoch.
 #[derive(Debug)]

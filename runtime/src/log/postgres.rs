@@ -31,7 +31,7 @@ use tokio::task::AbortHandle;
 use tokio_postgres::Row;
 
 use super::{Acquired, Conversations, Held, Log, LogError, Members, Written};
-use crate::verify::BoxFuture;
+use crate::BoxFuture;
 
 mod appends;
 mod connection;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lockstep_model::{Incarnation, Offset, Tenure, UserId};
 
 use super::{Acquired, Conversations, Held, Log, LogError, Members, Written};
-use crate::verify::BoxFuture;
+use crate::BoxFuture;
 
 impl<L: Log + ?Sized> Log for Arc<L> {
     fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>> {

@@ -7,10 +7,11 @@ use std::time::Duration;
 use lockstep_model::{Incarnation, Offset, Tenure, UserId};
 use tokio::time::Instant;
 
+use crate::BoxFuture;
 use crate::log::members::{Mark, Member, Revoked};
 use crate::log::{Acquired, Conversations, Held, Log, LogError, Members, MemoryLog, Written};
 use crate::sync::lock;
-use crate::verify::{BoxFuture, Revocation};
+use crate::verify::Revocation;
 
 /// Streams, owners and leases in memory. Clones are handles to the same log. Leases follow tokio's clock.
 #[derive(Clone, Debug, Default)]

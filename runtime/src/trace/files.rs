@@ -9,7 +9,7 @@ use lockstep_model::Bounds;
 use super::format::{EXTENSION, Header, Kind, MAGIC, VERSION, frame, name};
 use super::{Settings, extend, put};
 use crate::payload::now_ms;
-use crate::private;
+use crate::support::private_file;
 
 /// Bytes that are written at a time.
 const CHUNK: usize = 256 << 10;
@@ -115,5 +115,5 @@ fn open(settings: &Settings, header: &Header) -> io::Result<File> {
     for (_, path) in traces.iter().take(traces.len().saturating_sub(kept)) {
         fs::remove_file(path)?;
     }
-    private::create(&settings.directory.join(name(header.process, header.file)))
+    private_file::create(&settings.directory.join(name(header.process, header.file)))
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tungstenite::protocol::Role;
 
 use super::stream::Stream;
-use super::{Limits, WebSocket};
+use super::{BufferLimits, WebSocket};
 use crate::upgrade::{NotUpgraded, handshake};
 
 /// The most bytes of a request's head.
@@ -63,7 +63,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// # Errors
     ///
     /// [`NotAccepted`]. Unless the peer is gone, it was answered with the status that names the error.
-    pub async fn accept(mut io: S, limits: &Limits) -> Result<Self, NotAccepted> {
+    pub async fn accept(mut io: S, limits: &BufferLimits) -> Result<Self, NotAccepted> {
         match request(&mut io).await {
             Ok((accept, frames)) => {
                 let mut response = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -84,7 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// The server side of an upgraded connection of which some bytes were already read.
-    pub(crate) fn begun(io: S, frames: Vec<u8>, limits: &Limits) -> Self {
+    pub(crate) fn begun(io: S, frames: Vec<u8>, limits: &BufferLimits) -> Self {
         Self::over(Stream::new(io, frames, limits), Role::Server, limits)
     }
 }

@@ -11,7 +11,7 @@ use tungstenite::protocol::Role;
 
 use super::accept::{MAX_FIELDS, MAX_HEAD, end_of_head};
 use super::stream::Stream;
-use super::{Limits, WebSocket};
+use super::{BufferLimits, WebSocket};
 
 /// Why a WebSocket was not opened.
 #[derive(Debug)]
@@ -43,8 +43,8 @@ impl From<io::Error> for NotConnected {
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Asks the server at the other end for an upgrade. `head` is the request's head without the fields of the upgrade
     /// and without the empty line. Cancel safe in that dropping the future drops the stream.
-    pub(crate) async fn connect(mut io: S, head: &str, limits: &Limits) -> Result<Self, NotConnected> {
-        let key = crate::random::random_bytes::<16>().map_err(io::Error::other)?;
+    pub(crate) async fn connect(mut io: S, head: &str, limits: &BufferLimits) -> Result<Self, NotConnected> {
+        let key = crate::support::random::random_bytes::<16>().map_err(io::Error::other)?;
         let key = STANDARD.encode(key);
         let request = format!(
             "{head}Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"

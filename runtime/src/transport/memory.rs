@@ -6,7 +6,7 @@ use lockstep_model::Cause;
 use tokio::sync::mpsc;
 
 use super::{Broken, Incoming, Outgoing, Socket};
-use crate::verify::BoxFuture;
+use crate::BoxFuture;
 
 /// The gateway's end.
 pub(crate) struct Memory {

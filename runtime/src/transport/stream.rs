@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Limits;
+use super::BufferLimits;
 
 /// Bytes that one call reads, on the stack.
 const PIECE: usize = 8 * 1024;
@@ -42,7 +42,7 @@ enum Rest {
 
 impl<S> Stream<S> {
     /// A stream whose first bytes were already read.
-    pub(super) fn new(io: S, unread: Vec<u8>, limits: &Limits) -> Self {
+    pub(super) fn new(io: S, unread: Vec<u8>, limits: &BufferLimits) -> Self {
         let most = limits.read_buffer.max(1);
         Self { io, unread, taken: 0, rest: Rest::Open, most, waker: Waker::noop().clone() }
     }

@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::private::{self, replace};
 use crate::sentence;
+use crate::support::private_file::{self, replace};
 
 /// The size of a mark in bytes: the id, the number of acknowledged bytes, and a checksum of both.
 const MARK: usize = 20;
@@ -126,7 +126,7 @@ impl Journal {
     /// The disk's error. The file is then unchanged.
     pub(crate) fn rewrite(&mut self, lines: &[String]) -> Result<(), FileError> {
         self.open = None;
-        let random = crate::random::random_bytes();
+        let random = crate::support::random::random_bytes();
         let id = u64::from_le_bytes(random.map_err(|error| FileError::of(&self.path, error))?);
         let head = serde_json::to_string(&Head { id, lines: lines.len() as u64 }).expect("numbers are JSON");
         let mut text = line(0, 0, &head);
@@ -153,7 +153,7 @@ impl Journal {
         let text: String = (open.lines..).zip(lines).map(|(number, entry)| line(open.id, number, entry)).collect();
         let written = open.file.write_all(text.as_bytes()).and_then(|()| open.file.sync_data());
         written.map_err(|error| FileError::of(&self.path, error))?;
-        if !private::is_linked(&open.file) {
+        if !private_file::is_linked(&open.file) {
             return Err(fail("it was removed while in use"));
         }
         open.lines += lines.len() as u64;
@@ -168,7 +168,7 @@ impl Journal {
     fn mark(&self, open: &Open) {
         let mut bytes = [open.id.to_le_bytes(), open.length.to_le_bytes()].concat();
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-        let mark = private::options().write(true).create(true).truncate(false).open(mark_of(&self.path));
+        let mark = private_file::options().write(true).create(true).truncate(false).open(mark_of(&self.path));
         let _ = mark.and_then(|mut mark| mark.write_all(&bytes));
     }
 }

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Instant;
 
 use lockstep_model::login::revoked::{Issued, NotGood};
-use lockstep_model::login::{Answer, Ask, Input, Limits, Logins, Now, Output, Record, Standing, Why};
+use lockstep_model::login::{Answer, Ask, Input, LoginLimits, Logins, Now, Output, Record, Standing, Why};
 use lockstep_model::{CredentialId, Handled};
 use tokio::sync::oneshot;
 
@@ -82,7 +82,7 @@ struct Core {
 
 struct State {
     machine: Logins<Subject>,
-    limits: Limits,
+    limits: LoginLimits,
     waiting: HashMap<Ask, oneshot::Sender<Answer<Subject>>>,
     next: u64,
     /// Whether the gateway has its own login: revocations then end logins.
@@ -282,7 +282,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Core {
-    fn new(machine: Logins<Subject>, limits: Limits, clock: Clock, writer: Option<Sender<Job>>) -> Self {
+    fn new(machine: Logins<Subject>, limits: LoginLimits, clock: Clock, writer: Option<Sender<Job>>) -> Self {
         let state = State { machine, limits, waiting: HashMap::new(), next: 0, own: false, failure: String::new() };
         Self { state: Mutex::new(state), writer, ended: OnceLock::new(), began: clock.elapsed(), clock }
     }
@@ -369,8 +369,8 @@ fn write(core: &Weak<Core>, mut journal: Journal, jobs: &Receiver<Job>) {
     }
 }
 
-fn limits(retention: Duration) -> Limits {
-    Limits {
+fn limits(retention: Duration) -> LoginLimits {
+    LoginLimits {
         idle: u64::MAX,
         longest: u64::MAX,
         per_subject: MAX_PER_USER,

@@ -24,7 +24,7 @@
 //! of a streamed answer. The codec computes it from what it has sent on this connection ([`memory`]). So these frames
 //! are encoded for each connection.
 
-use super::{Decoded, Hex, Peer, event as named, message, text};
+use super::{CodecState, Decoded, Hex, event as named, message, text};
 
 mod control;
 mod decode;

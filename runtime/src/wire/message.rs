@@ -10,7 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::event::{data_of, data_of_reply};
 use super::members::{Members, WordOrObject, message_id};
-use super::{Decoded, Peer};
+use super::{CodecState, Decoded};
 use crate::payload::{Payload, Record, Token, thread_id};
 use crate::verify::digest64;
 
@@ -65,7 +65,7 @@ pub(super) fn thread(members: &Members<'_>) -> Result<Option<Arc<str>>, Code> {
 
 /// Builds a message request from valid members.
 pub(super) fn message(
-    peer: &mut Peer,
+    peer: &mut CodecState,
     name: &str,
     (thread, replaces): (Option<Arc<str>>, Option<Offset>),
     payload: &RawValue,
@@ -103,7 +103,7 @@ pub(crate) fn deleted(thread: Option<Arc<str>>) -> (ThreadId, Payload) {
 }
 
 /// The message that a refused frame names, if it can be read.
-pub(super) fn refused(peer: &mut Peer, frame: &str) -> Option<MessageId> {
+pub(super) fn refused(peer: &mut CodecState, frame: &str) -> Option<MessageId> {
     let name = message_id(frame).filter(|name| name.len() <= MAX_ECHO)?;
     let message = MessageId(digest64(name.as_bytes()));
     peer.names.remember(message, &name);
@@ -113,7 +113,7 @@ pub(super) fn refused(peer: &mut Peer, frame: &str) -> Option<MessageId> {
 /// Decodes a credential and the starting place. What the frame omits is taken from the URL of the upgrade request. The
 /// starting place is set once, by the first credential. A later credential that names another place is refused, because
 /// reading would continue from the first place.
-pub(super) fn auth(peer: &mut Peer, members: &Members<'_>) -> Decoded {
+pub(super) fn auth(peer: &mut CodecState, members: &Members<'_>) -> Decoded {
     let token = members.text("token")?;
     let from = match members.word_or_object("resume")? {
         None => None,

@@ -5,7 +5,7 @@ use lockstep_model::{Code, Control};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Hex, Limits, Peer};
+use super::{AnnouncedLimits, CodecState, Hex};
 use crate::payload::{Payload, now_ms};
 
 /// The members of a control frame.
@@ -20,7 +20,7 @@ pub(super) enum Notice<'a> {
         head: u64,
         resumed: bool,
         mode: Mode,
-        limits: Limits,
+        limits: AnnouncedLimits,
         heartbeat_ms: u64,
         server_time: u64,
     },
@@ -62,7 +62,7 @@ pub(super) enum Notice<'a> {
 impl<'a> Notice<'a> {
     /// The members of a control frame for this peer. `None` for [`Control::Probe`], which is a frame of the WebSocket
     /// protocol itself, and for answers to queries, which are encoded as frames of their own.
-    pub(super) fn of(peer: &'a mut Peer, control: &'a Control<Payload>) -> Option<Self> {
+    pub(super) fn of(peer: &'a mut CodecState, control: &'a Control<Payload>) -> Option<Self> {
         let mut refused = |message, code: Code| {
             let message_id = peer.names.answer(message);
             Self::Error { code, message: sentence(code), message_id }
@@ -97,7 +97,7 @@ impl<'a> Notice<'a> {
             Control::Refused { message, code } => refused(message, code),
             Control::Error(code) => Self::Error { code, message: sentence(code), message_id: None },
             Control::Pong => Self::Pong { server_time: now_ms() },
-            // These are encoded by [`Peer::encode`].
+            // These are encoded by [`CodecState::encode`].
             Control::Answer(_) | Control::Unanswered { .. } | Control::Probe => return None,
             Control::Notice(ref payload) => {
                 let record = payload.record()?;

@@ -11,11 +11,11 @@ use tungstenite::Utf8Bytes;
 use super::conversation::Query;
 use super::members::Members;
 use super::notice::Notice;
-use super::{Decoded, Hex, Peer, event, message, sized_text, text};
+use super::{CodecState, Decoded, Hex, event, message, sized_text, text};
 use crate::log::Written;
 use crate::payload::{Payload, Record};
 
-pub(super) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
+pub(super) fn decode(peer: &mut CodecState, frame: &str) -> Decoded {
     let members = Members::parse(frame)?;
     match members.string("type")?.as_str() {
         "auth" => message::auth(peer, &members),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep::BoxFuture;
 use lockstep::agent::{Agent, Message, Run};
-use lockstep::verify::BoxFuture;
 use lockstep_model::Bounds;
 use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use lockstep::BoxFuture;
 use lockstep::agent::{Agent, Message, Run};
 use lockstep::agui::{Asked, Cut, Events, NotAsked, NotBegun, Place};
 use lockstep::payload::Token;
 use lockstep::testing::AnyToken;
-use lockstep::verify::{BoxFuture, Revocation};
+use lockstep::verify::Revocation;
 use lockstep::{Bounds, Cause, Manager};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;

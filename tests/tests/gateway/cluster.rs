@@ -9,13 +9,13 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use lockstep::BoxFuture;
 use lockstep::Manager;
 use lockstep::agent::{Agent, Message, Run};
 use lockstep::cluster::Cluster;
 use lockstep::log::Log;
-use lockstep::testing::{AnyToken, Peer, SharedLog};
-use lockstep::verify::BoxFuture;
-use lockstep_model::member::Limits;
+use lockstep::testing::{AnyToken, SharedLog, TestClient};
+use lockstep_model::member::LeaseTimes;
 use lockstep_model::{Bounds, Incarnation};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -69,7 +69,7 @@ impl Drop for Node {
 }
 
 /// Starts a member that others reach on a port of its own.
-pub(crate) async fn node(log: impl Log, agent: impl Agent, key: &[u8], limits: Limits) -> Node {
+pub(crate) async fn node(log: impl Log, agent: impl Agent, key: &[u8], limits: LeaseTimes) -> Node {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     let cluster = Cluster::new(&address, key).expect("a key").lease(limits);
@@ -100,8 +100,8 @@ struct Two {
 async fn two() -> Two {
     let (log, words) = (SharedLog::new(), Arc::new(Semaphore::new(0)));
     let agent = Paced(Arc::clone(&words));
-    let a = node(log.clone(), agent.clone(), KEY, Limits::DEFAULT).await;
-    let b = node(log.clone(), agent, KEY, Limits::DEFAULT).await;
+    let a = node(log.clone(), agent.clone(), KEY, LeaseTimes::DEFAULT).await;
+    let b = node(log.clone(), agent, KEY, LeaseTimes::DEFAULT).await;
     Two { log, words, a, b }
 }
 
@@ -112,15 +112,15 @@ impl Two {
     }
 }
 
-async fn ada(node: &Node, resume: Value) -> (Peer, Value) {
-    let mut peer = Peer::connect(&node.manager);
+async fn ada(node: &Node, resume: Value) -> (TestClient, Value) {
+    let mut peer = TestClient::connect(&node.manager);
     peer.say(&json!({ "type": "auth", "token": "ada", "resume": resume }).to_string());
     let ready = peer.next().await;
     (peer, ready)
 }
 
 /// Ada's connection, which comes back as long as it is told to.
-async fn served(node: &Node, resume: &Value) -> (Peer, Value) {
+async fn served(node: &Node, resume: &Value) -> (TestClient, Value) {
     loop {
         let (peer, answer) = ada(node, resume.clone()).await;
         if answer["type"] == "connection_ready" {
@@ -130,7 +130,7 @@ async fn served(node: &Node, resume: &Value) -> (Peer, Value) {
     }
 }
 
-fn asks(peer: &Peer, id: &str) {
+fn asks(peer: &TestClient, id: &str) {
     peer.say(&json!({ "type": "user_message", "message_id": id, "payload": { "text": "count" } }).to_string());
 }
 
@@ -184,7 +184,7 @@ async fn a_client_that_comes_back_elsewhere_reads_on_where_it_was() {
 async fn what_was_sent_before_the_owner_was_known_arrives_once_and_in_order() {
     let cluster = two().await;
     let (mut first, _) = ada(&cluster.a, json!("latest")).await;
-    let mut second = Peer::connect(&cluster.b.manager);
+    let mut second = TestClient::connect(&cluster.b.manager);
     second.say(&json!({ "type": "auth", "token": "ada", "resume": "latest" }).to_string());
     for id in ["m1", "m2", "m3"] {
         asks(&second, id);
@@ -268,9 +268,9 @@ async fn a_user_is_served_elsewhere_as_soon_as_its_process_has_drained() {
 async fn an_owner_that_cannot_be_reached_is_told_as_come_back() {
     let log = SharedLog::new();
     let agent = Paced(Arc::new(Semaphore::new(0)));
-    let a = node(log.clone(), agent.clone(), KEY, Limits::DEFAULT).await;
+    let a = node(log.clone(), agent.clone(), KEY, LeaseTimes::DEFAULT).await;
     // Its key is another one, so the owner refuses it.
-    let b = node(log.clone(), agent, b"another key, which the owner does not know", Limits::DEFAULT).await;
+    let b = node(log.clone(), agent, b"another key, which the owner does not know", LeaseTimes::DEFAULT).await;
     let (_first, ready) = ada(&a, json!("latest")).await;
     assert_eq!(ready["type"], "connection_ready");
     let (_, answer) = ada(&b, json!("latest")).await;
@@ -298,8 +298,8 @@ async fn an_answer_that_is_longer_than_any_message_of_a_client_is_relayed() {
     let log = SharedLog::new();
     let long = "0123456789".repeat(20_000);
     let agent = Says(Arc::from(long.as_str()));
-    let a = node(log.clone(), agent.clone(), KEY, Limits::DEFAULT).await;
-    let b = node(log.clone(), agent, KEY, Limits::DEFAULT).await;
+    let a = node(log.clone(), agent.clone(), KEY, LeaseTimes::DEFAULT).await;
+    let b = node(log.clone(), agent, KEY, LeaseTimes::DEFAULT).await;
     let (_first, _) = ada(&a, json!("latest")).await;
     let (mut second, ready) = ada(&b, json!("latest")).await;
     assert_eq!(ready["type"], "connection_ready");

@@ -1,7 +1,7 @@
 //! What an agent is told about its thread: every finished turn with its tools, including partial answers.
 
+use lockstep::BoxFuture;
 use lockstep::agent::{Agent, End, Message, Run, Step, ToolCall, Turn};
-use lockstep::verify::BoxFuture;
 use lockstep_model::run::Reason;
 use serde_json::{Value, json};
 

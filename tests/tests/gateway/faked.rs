@@ -4,8 +4,8 @@ use core::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep::BoxFuture;
 use lockstep::log::{Acquired, Conversations, Held, Log, LogError, MemoryLog, Written};
-use lockstep::verify::BoxFuture;
 use lockstep_model::{Incarnation, Offset, Tenure, UserId};
 
 /// An answer of a log.

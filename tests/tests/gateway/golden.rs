@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
+use lockstep::BoxFuture;
 use lockstep::agent::{Agent, Message, Run};
 use lockstep::manager::Opening;
 use lockstep::testing::Echo;
 use lockstep::transport::{Incoming, Outgoing};
-use lockstep::verify::BoxFuture;
 use lockstep::wire::Codec;
 use lockstep_model::Bounds;
 use serde_json::{Value, json};
@@ -157,7 +157,7 @@ impl Agent for Patient {
 }
 
 /// The end of the slow tool, and of the run, as the stream has them.
-async fn ends(ada: &mut lockstep::testing::Peer) -> (Value, Value) {
+async fn ends(ada: &mut lockstep::testing::TestClient) -> (Value, Value) {
     let mut events = ada.until("tool_executing").await;
     while !matches!(events.last().and_then(|event| event["type"].as_str()), Some("agent_completed" | "agent_error")) {
         events.push(ada.next().await);

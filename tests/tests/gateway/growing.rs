@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lockstep::BoxFuture;
 use lockstep::agent::{Agent, Message, Run};
-use lockstep::verify::BoxFuture;
 use lockstep_model::Bounds;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;

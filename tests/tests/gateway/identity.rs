@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use lockstep::BoxFuture;
 use lockstep::manager::Opening;
 use lockstep::payload::Token;
-use lockstep::testing::{AnyToken, Echo, Peer};
-use lockstep::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation, Verifier};
+use lockstep::testing::{AnyToken, Echo, TestClient};
+use lockstep::verify::{Identity, NotRevoked, NotVerified, Revocation, Verifier};
 use lockstep::wire::{Codec, resume_from_query};
 use lockstep_tests::history::History;
 use serde_json::{Value, json};
@@ -50,12 +51,12 @@ impl Verifier for Slow {
     }
 }
 
-pub(crate) fn say_auth(peer: &Peer, token: &str) {
+pub(crate) fn say_auth(peer: &TestClient, token: &str) {
     peer.say(&json!({ "type": "auth", "token": token }).to_string());
 }
 
 /// The user in `connection_ready`, and the author of the message in the stream that the connection then reads.
-async fn told_and_true(manager: &Watched, verifier: &Slow, mut peer: Peer) -> (Value, Value) {
+async fn told_and_true(manager: &Watched, verifier: &Slow, mut peer: TestClient) -> (Value, Value) {
     let ready = peer.next().await;
     assert_eq!(ready["type"], "connection_ready", "{ready}");
     peer.say(r#"{"type":"user_message","message_id":"m","payload":{"text":"whose?"}}"#);

@@ -13,7 +13,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use lockstep::Manager;
 use lockstep::agent::Agent;
 use lockstep::manager::{Builder, Opening};
-use lockstep::testing::{self, AnyToken, Passed, Peer};
+use lockstep::testing::{self, AnyToken, Passed, TestClient};
 use lockstep::trace::{Settings, Trace};
 use lockstep::transport::{Incoming, Outgoing};
 use lockstep::wire::Codec;
@@ -168,17 +168,17 @@ impl Watched {
         Self { manager, record }
     }
 
-    /// As [`Peer::connect`].
-    pub(crate) fn connect(&self) -> Peer {
+    /// As [`TestClient::connect`].
+    pub(crate) fn connect(&self) -> TestClient {
         self.open(Opening::new(Codec::V1))
     }
 
-    /// As [`Peer::open`].
-    pub(crate) fn open(&self, opening: Opening) -> Peer {
+    /// As [`TestClient::open`].
+    pub(crate) fn open(&self, opening: Opening) -> TestClient {
         let mut socket = Socket::new(self.record.history());
         socket.opened();
         let frame = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
-        Peer::open(self, opening).watched(move |passed| match passed {
+        TestClient::open(self, opening).watched(move |passed| match passed {
             Passed::Sent(Incoming::Text(text)) => socket.sent(&frame(text)),
             Passed::Received(Outgoing::Text(text)) => socket.received(&frame(text)),
             Passed::Received(Outgoing::Close(cause)) => socket.closed(cause.code()),
@@ -189,7 +189,7 @@ impl Watched {
     }
 
     /// A ready connection and its `connection_ready`.
-    pub(crate) async fn live(&self, token: &str, resume: Value) -> (Peer, Value) {
+    pub(crate) async fn live(&self, token: &str, resume: Value) -> (TestClient, Value) {
         let mut peer = self.connect();
         peer.say(&json!({ "type": "auth", "token": token, "resume": resume }).to_string());
         let ready = peer.next().await;

@@ -11,7 +11,7 @@ use axum::routing::any;
 use lockstep::Manager;
 use lockstep::testing::{AnyToken, Echo};
 use lockstep_gateway::config::Config;
-use lockstep_gateway::login::Peer;
+use lockstep_gateway::login::ClientAddress;
 use lockstep_gateway::serve::{Serving, accept, bind};
 use tokio::task::JoinHandle;
 
@@ -58,7 +58,7 @@ impl Drop for Listener {
 
 /// Path, peer and host, one per line; with a cookie.
 async fn known(request: Request) -> impl IntoResponse {
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.to_string()).unwrap_or_default();
+    let peer = request.extensions().get::<ClientAddress>().map(|peer| peer.0.to_string()).unwrap_or_default();
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let text = format!("{} {peer} {host}", request.uri());
     ([(header::SET_COOKIE, "a=b; Path=/")], text)

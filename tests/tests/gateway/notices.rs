@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use lockstep::log::MemoryLog;
 use lockstep::manager::{NotSent, Opening};
 use lockstep::payload::Token;
-use lockstep::testing::{Echo, Peer};
+use lockstep::testing::{Echo, TestClient};
 use lockstep::wire::Codec;
 use lockstep_model::{Bounds, ConnectionId};
 use lockstep_tests::history::History;
@@ -20,7 +20,7 @@ fn manager() -> Watched {
     Watched::of(Echo)
 }
 
-async fn live(manager: &Watched, token: &str, resume: Value) -> (Peer, Value) {
+async fn live(manager: &Watched, token: &str, resume: Value) -> (TestClient, Value) {
     let (peer, ready) = manager.live(token, resume).await;
     valid(&ready);
     (peer, ready)
@@ -35,7 +35,7 @@ fn id(ready: &Value) -> ConnectionId {
 }
 
 /// Asserts that the next frame answers a ping: nothing preceded it.
-async fn nothing_more(peer: &mut Peer) {
+async fn nothing_more(peer: &mut TestClient) {
     peer.say(r#"{"type":"ping"}"#);
     assert_eq!(peer.next().await["type"], "pong");
 }
@@ -110,7 +110,7 @@ async fn a_reader_without_a_position_gets_the_unread_events_once() {
 }
 
 /// A connection of the older protocol, which names no place.
-async fn older(manager: &Watched) -> Peer {
+async fn older(manager: &Watched) -> TestClient {
     let mut opening = Opening::new(Codec::Legacy);
     opening.credential = Some(Token::new("ada"));
     let mut peer = manager.open(opening);
@@ -122,7 +122,7 @@ async fn older(manager: &Watched) -> Peer {
 }
 
 /// The numbers of the next notices of an older client, up to the answer to a ping.
-async fn numbers(peer: &mut Peer) -> Vec<u64> {
+async fn numbers(peer: &mut TestClient) -> Vec<u64> {
     peer.say(r#"{"type":"session_restore","payload":{}}"#);
     let mut numbers = Vec::new();
     // Without a place, reading begins a second after the connection is established.
@@ -368,13 +368,13 @@ async fn each_place_that_calls_a_deprecated_name_is_warned_once() {
     }
 }
 
-fn say_old(peer: &Peer, repeat: bool) {
+fn say_old(peer: &TestClient, repeat: bool) {
     let message =
         json!({ "type": "user_message", "message_id": "old", "payload": { "text": "once" }, "repeat": repeat });
     peer.say(&message.to_string());
 }
 
-async fn is_forgotten(peer: &mut Peer) {
+async fn is_forgotten(peer: &mut TestClient) {
     let answer = peer.next().await;
     assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("forgotten")), "{answer}");
     assert_eq!(answer["message_id"], "old");

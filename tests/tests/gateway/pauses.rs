@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use lockstep::BoxFuture;
 use lockstep::agent::{Agent, Message, Paused, Run, Step};
-use lockstep::testing::Peer;
-use lockstep::verify::BoxFuture;
+use lockstep::testing::TestClient;
 use lockstep_model::Bounds;
 use lockstep_tests::history::History;
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ fn reply(run: &Value, pause: u32, payload: &Value) -> String {
     json!({ "type": "reply", "run_id": run, "pause": pause, "payload": payload }).to_string()
 }
 
-async fn last(peer: &mut Peer, kind: &str) -> Value {
+async fn last(peer: &mut TestClient, kind: &str) -> Value {
     let frames = peer.until(kind).await;
     frames.last().filter(|frame| frame["type"] == kind).unwrap_or_else(|| panic!("no {kind}: {frames:?}")).clone()
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use lockstep::BoxFuture;
 use lockstep::agent::{Agent, Message as Asked, Run};
 use lockstep::payload::Token;
 use lockstep::testing::AnyToken;
-use lockstep::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation, Verifier};
+use lockstep::verify::{Identity, NotRevoked, NotVerified, Revocation, Verifier};
 use lockstep_model::Bounds;
 use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep::BoxFuture;
 use lockstep::agent::{Agent, Message, Run};
-use lockstep::testing::Peer;
-use lockstep::verify::BoxFuture;
+use lockstep::testing::TestClient;
 use lockstep_model::{Bounds, Concurrency};
 use lockstep_tests::history::History;
 use serde_json::{Value, json};
@@ -51,19 +51,19 @@ fn under(concurrency: Concurrency, agent: Recalls) -> Watched {
 }
 
 /// A user of a gateway with this policy, whose answers wait for permits, and its `connection_ready`.
-async fn ada_under(concurrency: Concurrency) -> (Watched, Arc<Semaphore>, Peer, Value) {
+async fn ada_under(concurrency: Concurrency) -> (Watched, Arc<Semaphore>, TestClient, Value) {
     let (agent, permits) = recalls(0);
     let manager = under(concurrency, agent);
     let (ada, ready) = manager.live("ada", json!("latest")).await;
     (manager, permits, ada, ready)
 }
 
-fn say(peer: &mut Peer, id: &str) {
+fn say(peer: &mut TestClient, id: &str) {
     peer.say(&message(id, id).to_string());
 }
 
 /// The frames up to the `times`-th of this kind.
-async fn until(peer: &mut Peer, kind: &str, times: usize) -> Vec<Value> {
+async fn until(peer: &mut TestClient, kind: &str, times: usize) -> Vec<Value> {
     let mut seen = Vec::new();
     for _ in 0..times {
         seen.extend(peer.until(kind).await);

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use lockstep::BoxFuture;
 use lockstep::Manager;
 use lockstep::log::{Log, MemoryLog};
 use lockstep::payload::Token;
-use lockstep::testing::{AnyToken, Echo, Peer};
+use lockstep::testing::{AnyToken, Echo, TestClient};
 use lockstep::trace::{Settings, Trace};
-use lockstep::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation, Verifier, credential_id};
+use lockstep::verify::{Identity, NotRevoked, NotVerified, Revocation, Verifier, credential_id};
 use lockstep_model::{Bounds, UserId};
 use lockstep_tests::history::History;
 use serde_json::json;
@@ -48,7 +49,7 @@ impl Fake for Remote {
     }
 }
 
-async fn code(mut peer: Peer) -> u64 {
+async fn code(mut peer: TestClient) -> u64 {
     peer.until("close").await.last().expect("a close")["code"].as_u64().expect("a code")
 }
 
@@ -106,7 +107,7 @@ async fn a_verdict_that_comes_hours_after_the_revocation_is_still_fenced() {
     let builder = Manager::builder().verifier(verifier.clone()).agent(Echo).bounds(bounds).trace(trace.clone());
     let manager = builder.build().expect("a manager");
     let [ada, mut bob] = ["ada", "bob"].map(|name| {
-        let peer = Peer::connect(&manager);
+        let peer = TestClient::connect(&manager);
         say_auth(&peer, name);
         peer
     });

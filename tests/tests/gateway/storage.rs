@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use lockstep::BoxFuture;
 use lockstep::agent::{Agent, EmitError, Message, Run};
 use lockstep::log::{Log, MemoryLog, Written};
-use lockstep::verify::BoxFuture;
 use lockstep_model::health::Trouble;
 use lockstep_model::{Bounds, Mode, Offset, Tenure, UserId};
 use lockstep_tests::history::History;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use lockstep::BoxFuture;
 use lockstep::agent::{Agent, Message, Run};
 use lockstep::log::conversations::{Page, Retention, Stale, ThreadPlace, Threads, Turns};
 use lockstep::log::{Conversations, Held, Log, MemoryLog, Written};
 use lockstep::manager::{Builder, Opening};
 use lockstep::payload::Token;
-use lockstep::testing::{AnyToken, Echo, Peer};
+use lockstep::testing::{AnyToken, Echo, TestClient};
 use lockstep::transport::Outgoing;
-use lockstep::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation, Verifier};
+use lockstep::verify::{Identity, NotRevoked, NotVerified, Revocation, Verifier};
 use lockstep::wire::Codec;
 use lockstep_model::{Bounds, Cause, ConnectionId, Offset, Tenure, Timer, UserId};
 use lockstep_tests::history::History;
@@ -62,21 +63,21 @@ fn gateway(bounds: &Bounds, agent: impl Agent, more: impl FnOnce(Builder) -> Bui
     Watched::within(bounds, agent, History::in_memory(), more)
 }
 
-async fn live(manager: &Watched) -> (Peer, ConnectionId) {
+async fn live(manager: &Watched) -> (TestClient, ConnectionId) {
     let (peer, ready) = manager.live("ada", json!("latest")).await;
     let id = ready["connection_id"].as_str().expect("an id");
     (peer, ConnectionId(u64::from_str_radix(id, 16).expect("hexadecimal")))
 }
 
-async fn code(peer: &mut Peer) -> u64 {
+async fn code(peer: &mut TestClient) -> u64 {
     peer.until("close").await.last().expect("a close")["code"].as_u64().expect("a code")
 }
 
-async fn last(peer: &mut Peer, kind: &str) -> Value {
+async fn last(peer: &mut TestClient, kind: &str) -> Value {
     peer.until(kind).await.pop().filter(|frame| frame["type"] == kind).unwrap_or_else(|| panic!("no {kind}"))
 }
 
-fn say(peer: &Peer, id: &str) {
+fn say(peer: &TestClient, id: &str) {
     peer.say(&message(id, id).to_string());
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use jsonschema::Validator;
 use lockstep::payload::{Payload, Record};
-use lockstep::wire::{Codec, Peer, schema};
+use lockstep::wire::{Codec, CodecState, schema};
 use lockstep_model::run::Kind;
 use lockstep_model::{
     Bounds, Code, ConnectionId, Control, Entry, Epoch, Event, Frame, Mode, Offset, Request, RunId, UserId,
@@ -60,8 +60,8 @@ fn server(codec: Codec) -> &'static Validator {
 }
 
 /// A codec before `connection_ready`.
-fn fresh(codec: Codec) -> Peer {
-    Peer::new(codec, ConnectionId(0xC0FFEE), &Bounds::DEFAULT)
+fn fresh(codec: Codec) -> CodecState {
+    CodecState::new(codec, ConnectionId(0xC0FFEE), &Bounds::DEFAULT)
 }
 
 fn ready(offset: u64) -> Control<Payload> {
@@ -76,7 +76,7 @@ fn ready(offset: u64) -> Control<Payload> {
 }
 
 /// A codec that has announced an offset of epoch 7 as its start.
-fn peer_at(codec: Codec, offset: u64) -> Peer {
+fn peer_at(codec: Codec, offset: u64) -> CodecState {
     let mut peer = fresh(codec);
     peer.identify(Arc::from("ada"));
     told(&mut peer, &ready(offset));
@@ -85,7 +85,7 @@ fn peer_at(codec: Codec, offset: u64) -> Peer {
 }
 
 /// The frame that a peer reads for this control.
-fn told(peer: &mut Peer, control: &Control<Payload>) -> Value {
+fn told(peer: &mut CodecState, control: &Control<Payload>) -> Value {
     let schema = server(peer.codec());
     conforming(schema, peer.encode(&Frame::Control(control.clone())).expect("a text frame").as_str())
 }

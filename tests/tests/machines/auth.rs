@@ -22,7 +22,7 @@ fn after(inputs: &[Input]) -> Auth {
     auth
 }
 
-const fn verdict(number: u32, verdict: Verdict) -> Input {
+fn verdict(number: u32, verdict: Verdict) -> Input {
     Input::Verdict { attempt: attempt(number), verdict }
 }
 

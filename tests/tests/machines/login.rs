@@ -4,11 +4,11 @@ mod attempts;
 mod exact;
 mod roster;
 
-use lockstep_model::login::{Ask, Input, Limits, Logins, Now, Output};
+use lockstep_model::login::{Ask, Input, LoginLimits, Logins, Now, Output};
 use lockstep_model::{CredentialId, Handled};
 
-/// Limits that a few inputs reach.
-pub(crate) const LIMITS: Limits = Limits {
+/// LoginLimits that a few inputs reach.
+pub(crate) const LIMITS: LoginLimits = LoginLimits {
     idle: 10,
     longest: 25,
     per_subject: 2,

@@ -2,13 +2,13 @@
 
 use core::time::Duration;
 
-use lockstep_model::member::{Deadline, Input, Limits, Membership, Output, State};
-use lockstep_model::{Attempt, Handled, Incarnation};
+use lockstep_model::member::{Deadline, Input, LeaseTimes, Membership, Output, State};
+use lockstep_model::{Handled, Incarnation, RenewalId};
 use proptest::prelude::*;
 
 use crate::support::{attempt, cases, no_trace, survives_json};
 
-const LIMITS: Limits = Limits { lease: Duration::from_secs(9), margin: Duration::from_secs(1) };
+const LIMITS: LeaseTimes = LeaseTimes { lease: Duration::from_secs(9), margin: Duration::from_secs(1) };
 const ONE: Incarnation = Incarnation(1);
 const TWO: Incarnation = Incarnation(2);
 
@@ -27,7 +27,7 @@ fn after(inputs: &[Input]) -> Membership {
 }
 
 const fn renewed(incarnation: Incarnation, attempt: u32, seconds: u64) -> Input {
-    Input::Renewed { incarnation, attempt: Attempt(attempt), elapsed: Duration::from_secs(seconds) }
+    Input::Renewed { incarnation, attempt: RenewalId(attempt), elapsed: Duration::from_secs(seconds) }
 }
 
 const JOIN: Input = Input::Join { incarnation: ONE };
@@ -135,9 +135,9 @@ fn the_rest_of_a_lease_is_never_zero() {
     assert_eq!(LIMITS.left(Duration::from_secs(8)), None);
     assert_eq!(LIMITS.left(Duration::MAX), None);
     assert_eq!(LIMITS.left(Duration::from_millis(7_999)), Some(Duration::from_millis(1)));
-    let short = Limits { lease: Duration::from_secs(1), margin: Duration::from_secs(2) };
+    let short = LeaseTimes { lease: Duration::from_secs(1), margin: Duration::from_secs(2) };
     assert_eq!(short.left(Duration::ZERO), None);
-    assert!(Limits::DEFAULT.renewal() * 3 < Limits::DEFAULT.lease + Duration::from_secs(1));
+    assert!(LeaseTimes::DEFAULT.renewal() * 3 < LeaseTimes::DEFAULT.lease + Duration::from_secs(1));
 }
 
 fn inputs() -> impl Strategy<Value = Input> {

@@ -24,9 +24,9 @@ use lockstep_model::session::{Input, Output, Outputs, State};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, BatchId, Bounds, Cancel, Cause, ConnectionId, Entry, Epoch, Event, FencingToken, Frame, Grant, Handled,
-    MessageId, Mode, Offset, Position, Refusal, Request, Resume, RunId, Session, Tenure, ThreadId, Timer, UserId,
-    tenure,
+    AcquisitionId, BatchId, Bounds, Cancel, Cause, ConnectionId, Entry, Epoch, Event, FencingToken, Frame, Grant,
+    Handled, MessageId, Mode, Offset, Position, Refusal, Request, Resume, RunId, Session, Tenure, ThreadId, Timer,
+    UserId, tenure,
 };
 
 use crate::support::{SMALL, Tag, attempt, grant, valid};
@@ -177,7 +177,7 @@ fn working(session: Session<Tag>, number: u64) -> Session<Tag> {
 }
 
 /// The session's state, and how far it is with acquiring its user.
-fn seeking(session: &Session<Tag>) -> (State, Option<(Attempt, tenure::Request)>) {
+fn seeking(session: &Session<Tag>) -> (State, Option<(AcquisitionId, tenure::Request)>) {
     (session.state(), session.ownership().seeking())
 }
 

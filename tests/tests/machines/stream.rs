@@ -2,7 +2,6 @@
 
 mod exact;
 mod parts;
-mod random;
 mod window;
 
 use lockstep_model::run::Kind;

@@ -5,8 +5,8 @@ use core::time::Duration;
 
 use lockstep_model::auth::Lifetime;
 use lockstep_model::{
-    Attempt, Bounds, Concurrency, CredentialId, Grant, Handled, Refusal, RevocationGeneration, UserId, Verdict,
-    Violation,
+    AcquisitionId, Bounds, Concurrency, ConfirmationId, CredentialId, Grant, LookupId, RenewalId, RevocationGeneration,
+    UserId, Verdict, VerificationId, Violation,
 };
 use proptest::test_runner::Config;
 use serde::Serialize;
@@ -88,8 +88,26 @@ pub(crate) fn valid(grant: Grant, seconds: u64) -> Verdict {
     Verdict::Valid { grant, lifetime: lifetime(seconds) }
 }
 
-pub(crate) const fn attempt(number: u32) -> Attempt {
-    Attempt(number)
+/// The ids that count requests.
+pub(crate) trait Attempt {
+    fn numbered(number: u32) -> Self;
+}
+
+macro_rules! attempts {
+    ($($id:ident)*) => {
+        $(impl Attempt for $id {
+            fn numbered(number: u32) -> Self {
+                Self(number)
+            }
+        })*
+    };
+}
+
+attempts![VerificationId AcquisitionId ConfirmationId LookupId RenewalId];
+
+/// The request of this number, of the kind that is expected.
+pub(crate) fn attempt<T: Attempt>(number: u32) -> T {
+    T::numbered(number)
 }
 
 /// Asserts that a value is equal after a round trip through JSON, as in a trace.
@@ -111,19 +129,6 @@ pub(crate) fn tampered<T: Serialize + DeserializeOwned>(value: &T, pointer: &str
 pub(crate) fn no_trace<M: PartialEq + Debug, O: Debug>(before: &M, after: &M, out: &[O]) {
     assert_eq!(after, before, "changed by an input that was not taken");
     assert!(out.is_empty(), "emitted by an input that was not taken: {out:?}");
-}
-
-/// The law of [`no_trace`], for a step with a result.
-pub(crate) fn lawful<M: PartialEq + Debug, O: Debug>(
-    before: &M,
-    after: &M,
-    handled: Result<Handled, Refusal>,
-    out: &[O],
-) {
-    match handled {
-        Ok(Handled::Done) => {}
-        Ok(Handled::Ignored) | Err(_) => no_trace(before, after, out),
-    }
 }
 
 /// The result of `check` on a broken value.

@@ -1,7 +1,7 @@
 //! The ownership machine: whether a session may write its user's log.
 
 use lockstep_model::tenure::{Ending, Input, Output, Ownership, Request, State};
-use lockstep_model::{Attempt, Epoch, FencingToken, Handled, Incarnation, Tenure, Timer};
+use lockstep_model::{AcquisitionId, ConfirmationId, Epoch, FencingToken, Handled, Incarnation, Tenure, Timer};
 use proptest::prelude::*;
 
 use crate::support::{SMALL, attempt, cases, no_trace, survives_json};
@@ -25,11 +25,11 @@ fn then(mut ownership: Ownership, input: Input) -> Ownership {
 }
 
 const fn acquired(number: u32) -> Input {
-    Input::Acquired { attempt: Attempt(number), tenure: TENURE }
+    Input::Acquired { attempt: AcquisitionId(number), tenure: TENURE }
 }
 
 const fn confirmed(number: u32) -> Input {
-    Input::Confirmed { attempt: Attempt(number) }
+    Input::Confirmed { attempt: ConfirmationId(number) }
 }
 
 fn held() -> Ownership {
@@ -42,7 +42,7 @@ fn leaving() -> Ownership {
 
 /// Each kind of state that can still change.
 fn living() -> [Ownership; 6] {
-    let lost = Input::NotAcquired { attempt: Attempt(1) };
+    let lost = Input::NotAcquired { attempt: AcquisitionId(1) };
     [
         seeking(),
         then(seeking(), lost),
@@ -83,7 +83,7 @@ fn a_user_is_acquired_with_as_many_attempts_as_it_takes() {
 /// OWN-6: the owner is named once, and the session is over.
 #[test]
 fn a_user_that_is_owned_elsewhere_ends_the_search() {
-    let elsewhere = |number| Input::Elsewhere { attempt: Attempt(number), owner: OWNER };
+    let elsewhere = |number| Input::Elsewhere { attempt: AcquisitionId(number), owner: OWNER };
     let mut ownership = seeking();
     assert_eq!(step(&mut ownership, elsewhere(2)), (Handled::Ignored, vec![]));
     assert_eq!(step(&mut ownership, elsewhere(1)), ended(Ending::Elsewhere { owner: OWNER }));
@@ -151,13 +151,12 @@ fn a_fence_a_lost_lease_and_a_session_that_ends_are_final() {
 }
 
 fn inputs() -> impl Strategy<Value = Input> {
-    let attempts = || (0..4_u32).prop_map(Attempt);
     prop_oneof![
-        attempts().prop_map(|attempt| Input::Acquired { attempt, tenure: TENURE }),
-        attempts().prop_map(|attempt| Input::Elsewhere { attempt, owner: OWNER }),
-        attempts().prop_map(|attempt| Input::NotAcquired { attempt }),
-        attempts().prop_map(|attempt| Input::Confirmed { attempt }),
-        attempts().prop_map(|attempt| Input::NotConfirmed { attempt }),
+        (0..4_u32).prop_map(|number| Input::Acquired { attempt: attempt(number), tenure: TENURE }),
+        (0..4_u32).prop_map(|number| Input::Elsewhere { attempt: attempt(number), owner: OWNER }),
+        (0..4_u32).prop_map(|number| Input::NotAcquired { attempt: attempt(number) }),
+        (0..4_u32).prop_map(|number| Input::Confirmed { attempt: attempt(number) }),
+        (0..4_u32).prop_map(|number| Input::NotConfirmed { attempt: attempt(number) }),
         prop::sample::select(vec![
             Input::Confirm,
             Input::Release,

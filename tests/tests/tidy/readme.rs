@@ -73,7 +73,7 @@ fn fault(tree: &Tree, words: &[&str]) -> Option<String> {
     let shared = tree.text("proofs/src/cli.rs");
     let known = |flag: &str| {
         let field = format!("    {}: ", flag.replace('-', "_"));
-        flag == "help" || own.contains(&field) || (own.contains("Limits") && shared.contains(&field))
+        flag == "help" || own.contains(&field) || (own.contains("SearchLimits") && shared.contains(&field))
     };
     let flag = words.iter().filter_map(|word| word.strip_prefix("--")).find(|flag| !known(flag));
     flag.map(|flag| format!("no flag --{flag}"))
@@ -131,7 +131,7 @@ fn a_command_that_does_not_exist_is_found() {
         (".cargo/config.toml", "[alias]\nprove = \"run --bin prove --\"\ngone = \"run --bin gone --\"\n"),
         ("proofs/src/bin/prove.rs", ""),
         ("proofs/src/cli.rs", "    threads: N,\n"),
-        ("proofs/src/cli/check.rs", "    limits: Limits,\n    html: P,\n"),
+        ("proofs/src/cli/check.rs", "    limits: SearchLimits,\n    html: P,\n"),
         ("tests/run", "\nstage_fmt() {"),
         ("tests/bench", "\nmeasure_load() {"),
         ("runtime/src/guide/a.md", "`cargo other`"),

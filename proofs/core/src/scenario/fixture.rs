@@ -11,9 +11,9 @@ use lockstep_model::session;
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, BatchId, Bounds, ConnectionId, CredentialId, Epoch, FencingToken, Frame, Generation, Grant, Handled,
-    Lifetime, MessageId, Mode, Offset, Refusal, RevocationGeneration, RunId, Session, Tenure, ThreadId, Timer, UserId,
-    Verdict, gateway, node,
+    BatchId, Bounds, ConnectionId, CredentialId, Epoch, FencingToken, Frame, Generation, Grant, Handled, Lifetime,
+    MessageId, Mode, Offset, Refusal, RevocationGeneration, RunId, Session, Tenure, ThreadId, Timer, UserId, Verdict,
+    VerificationId, gateway, node,
 };
 
 use super::core::{ConnectionHandle, Core, Effects, Fault};
@@ -250,5 +250,5 @@ pub fn verdict(credential: u64) -> connection::Input<u8> {
     let credential = CredentialId(credential);
     let grant = Grant { user: USER, credential, generation: RevocationGeneration(0) };
     let lifetime = Lifetime::new(Duration::from_secs(60)).expect("not zero");
-    connection::Input::Verdict { attempt: Attempt(1), verdict: Verdict::Valid { grant, lifetime } }
+    connection::Input::Verdict { attempt: VerificationId(1), verdict: Verdict::Valid { grant, lifetime } }
 }

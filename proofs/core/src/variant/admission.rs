@@ -7,7 +7,7 @@ use lockstep_model::frame::{Request, Resume};
 use lockstep_model::session::{Input, Outputs};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
-    Attempt, Bounds, Connection, ConnectionId, Epoch, FencingToken, Handled, Mode, Session, Successor, Tenure,
+    AcquisitionId, Bounds, Connection, ConnectionId, Epoch, FencingToken, Handled, Mode, Session, Successor, Tenure,
 };
 
 use super::scenario::fixture::{USER, verdict};
@@ -105,7 +105,7 @@ impl Hosting for ModeSwallowed {
         let session = Session::open(&Bounds::DEFAULT, USER, Mode::Ready, &mut outputs);
         let hosting = Self { mode: Mutex::new(Mode::Ready), session: Mutex::new((session, outputs)) };
         let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
-        hosting.step(|| Input::Restored { attempt: Attempt(1), snapshot });
+        hosting.step(|| Input::Restored { attempt: AcquisitionId(1), snapshot });
         hosting
     }
 

@@ -4,7 +4,7 @@ use lockstep_model::client::{Input, State as Stage};
 use lockstep_model::{Code, ConnectionId, Control, Frame, Handled, MessageId, SocketId, Timer, TokenRequestId};
 use stateright::{Model, Property};
 
-use super::{Action, Peer, State, unbroken};
+use super::{Action, Alone, State, unbroken};
 use crate::engine::proof::{Lifecycle, Outcome, Promise, Proof};
 use crate::models::harness::survives;
 use crate::properties::client::Observed;
@@ -21,7 +21,7 @@ impl State {
     }
 }
 
-impl Model for Peer {
+impl Model for Alone {
     type State = State;
     type Action = Action;
 
@@ -130,7 +130,7 @@ impl Model for Peer {
     }
 }
 
-impl Proof for Peer {
+impl Proof for Alone {
     fn name(&self) -> &'static str {
         "client"
     }
@@ -189,7 +189,7 @@ impl Proof for Peer {
     }
 }
 
-impl Lifecycle for Peer {
+impl Lifecycle for Alone {
     fn phases(&self) -> &'static [&'static str] {
         &["idle", "connecting", "authenticating", "live", "holding", "leaving", "backoff", "stopped"]
     }

@@ -190,8 +190,8 @@ impl State {
         self.requests -= 1;
         let Some((subject, version)) = self.file.roster.versions().next() else { return };
         let id = CredentialId(1 + self.observed.logins.len() as u64);
-        let (person, most) = (self.file.person, gateway.limits.per_subject);
-        self.observed.begins(id, subject.clone(), person, self.time, most);
+        let (holder, most) = (self.file.holder, gateway.limits.per_subject);
+        self.observed.begins(id, subject.clone(), holder, self.time, most);
         self.tabs[tab] = Tab::Waiting(Request::LogIn(id));
         let ask = Ask(u64::try_from(tab).unwrap_or(u64::MAX));
         self.feed(gateway, Input::LogIn { ask, login: id, subject, version, now: self.now });
@@ -226,11 +226,11 @@ impl State {
         let (file, at) = (&mut self.file, self.now.wall);
         let done = match action {
             Action::Add => {
-                file.person = (file.person.0 + 1, 1);
+                file.holder = (file.holder.0 + 1, 1);
                 file.roster.add(NAME, (), at)
             }
             Action::Password => {
-                file.person.1 += 1;
+                file.holder.1 += 1;
                 file.roster.change(&NAME, (), at)
             }
             _ => file.roster.remove(&NAME),
@@ -327,7 +327,7 @@ impl State {
         let find = |id: CredentialId, login: &Login<Subject>| Found {
             good: (gateway.mistake.good)(self, id),
             kept: self.disk.logins().contains_key(&id),
-            changed: self.file.looked && !(exists && login.person == self.file.person),
+            changed: self.file.looked && !(exists && login.holder == self.file.holder),
         };
         if let Some(property) = self.observed.violated_by(find, |id| self.goes_on(gateway, id)) {
             self.violated(property);

@@ -5,7 +5,8 @@ use lockstep_model::session::{Found, Input, Lookup, Member, Output, Outputs, Rea
 use lockstep_model::stream::Page;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Cancel, Cause, ConnectionId, Control, Epoch, Frame, Handled, Mode, Offset, Position, Request, RunId, Timer,
+    Cancel, Cause, ConnectionId, Control, Epoch, Frame, Handled, LookupId, Mode, Offset, Position, Request, RunId,
+    Timer,
 };
 
 use super::{Action, EPOCH, Reader, Reading, State, attaching, entry};
@@ -104,7 +105,7 @@ impl State {
         }
     }
 
-    fn answered(&mut self) -> Option<(ConnectionId, (Attempt, u64, u64))> {
+    fn answered(&mut self) -> Option<(ConnectionId, (LookupId, u64, u64))> {
         let reader = self.reader.as_mut()?;
         Some((reader.id, reader.lookup.take()?))
     }

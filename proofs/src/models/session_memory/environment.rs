@@ -8,7 +8,7 @@ use lockstep_model::session::Input;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Bounds, ConnectionId, Epoch, MessageId, Offset, Position, Request, Resume, RunId, ThreadId, Timer,
+    Bounds, ConnectionId, Epoch, MessageId, Offset, Position, Request, Resume, RunId, ThreadId, Timer, VerificationId,
 };
 
 use super::{Member, Seen, State, valid};
@@ -100,7 +100,7 @@ impl State {
         let auth = Request::Auth { token: 2, resume: Resume::default() };
         self.feed(bounds, Input::Connection { connection, input: connection::Input::Received(auth) }, seen);
         let member = self.session.members().get(&connection);
-        let attempt = member.map_or(Attempt(0), |member| member.connection.auth().newest());
+        let attempt = member.map_or(VerificationId(0), |member| member.connection.auth().newest());
         let input = connection::Input::Verdict { attempt, verdict: valid(credential, generation) };
         self.feed(bounds, Input::Connection { connection, input }, seen);
     }
@@ -125,7 +125,7 @@ pub(super) fn attaching(
     let mut out = Vec::new();
     let mut connection = Connection::accept(bounds, id, &mut out);
     let auth = Request::Auth { token: 1, resume: Resume { from: wanted(credential), replaces } };
-    let verdict = connection::Input::Verdict { attempt: Attempt(1), verdict: valid(credential, generation) };
+    let verdict = connection::Input::Verdict { attempt: VerificationId(1), verdict: valid(credential, generation) };
     for input in [connection::Input::Opened, connection::Input::Received(auth), verdict] {
         let _ = connection.step(bounds, input, &mut out);
     }

@@ -6,8 +6,8 @@ use lockstep_model::session::{Input, Output, Outputs, State as Phase};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Bounds, Cancel, Cause, Code, ConnectionId, Control, CredentialId, Epoch, FencingToken, Frame, MessageId,
-    Mode, Offset, Request, RevocationGeneration, RunId, Scope, Tenure, ThreadId, Timer, run,
+    AcquisitionId, Bounds, Cancel, Cause, Code, ConnectionId, Control, CredentialId, Epoch, FencingToken, Frame,
+    MessageId, Mode, Offset, Request, RevocationGeneration, RunId, Scope, Tenure, ThreadId, Timer, run,
 };
 
 use super::environment::{asked, attaching, past, run_of, wanted};
@@ -87,8 +87,8 @@ impl State {
     }
 
     /// The attempt that the session waits for.
-    fn attempt(&self) -> Attempt {
-        self.session.ownership().seeking().map_or(Attempt(0), |(attempt, _)| attempt)
+    fn attempt(&self) -> AcquisitionId {
+        self.session.ownership().seeking().map_or(AcquisitionId(0), |(attempt, _)| attempt)
     }
 
     fn restored(&mut self, bounds: &Bounds, seen: &mut Seen) {
@@ -293,7 +293,7 @@ impl State {
         self.expect(seen.holds == expected.holds && (self.retired || self.session.holds() == holds), "NODE-2");
         if action == Action::Expired(Timer::Restore) {
             self.asked += 1;
-            expected.asked.push(Attempt(self.asked));
+            expected.asked.push(AcquisitionId(self.asked));
         }
         if action != Action::NotRestored && !matches!(action, Action::Expired(_)) {
             self.expect(self.retired == going, "SES-1");

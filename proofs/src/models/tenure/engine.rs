@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_model::{Attempt, Epoch, FencingToken, Incarnation, Tenure};
+use lockstep_model::{ConfirmationId, Epoch, FencingToken, Incarnation, Tenure};
 
 use super::Mistake;
 
@@ -30,7 +30,7 @@ pub(crate) enum Call {
     Acquire { incarnation: Incarnation },
     Restore { tenure: Tenure },
     Append { tenure: Tenure, after: u64, batch: Vec<u8> },
-    Confirm { tenure: Tenure, attempt: Attempt },
+    Confirm { tenure: Tenure, attempt: ConfirmationId },
     Release { tenure: Tenure },
 }
 

@@ -3,7 +3,7 @@
 use lockstep_model::member::State as Member;
 use lockstep_model::stream::Stream;
 use lockstep_model::tenure::{Input, State as Phase};
-use lockstep_model::{Attempt, FencingToken, Handled, Incarnation};
+use lockstep_model::{AcquisitionId, ConfirmationId, FencingToken, Handled, Incarnation};
 
 use super::engine::Record;
 use super::step::{FINISHED, INTERRUPTED, bounds};
@@ -85,13 +85,14 @@ fn lives_on(node: &Node) -> bool {
 /// Whether answers that no present request waits for change nothing.
 fn ignores_stale(node: &Node) -> bool {
     let Some(ownership) = node.ownership else { return true };
-    let (attempt, owner) = (Attempt(u32::MAX), Incarnation(0));
+    let (attempt, owner) = (AcquisitionId(u32::MAX), Incarnation(0));
+    let confirmation = ConfirmationId(u32::MAX);
     let mut stale = vec![
         Input::Elsewhere { attempt, owner },
         Input::NotAcquired { attempt },
-        Input::Confirmed { attempt },
-        Input::Confirmed { attempt: Attempt(0) },
-        Input::NotConfirmed { attempt },
+        Input::Confirmed { attempt: confirmation },
+        Input::Confirmed { attempt: ConfirmationId(0) },
+        Input::NotConfirmed { attempt: confirmation },
     ];
     if !matches!(ownership.state(), Phase::Leaving { .. }) {
         stale.extend([Input::Released, Input::NotReleased]);

@@ -4,7 +4,7 @@ use lockstep_model::frame::ReadFrom;
 use lockstep_model::member::State as Member;
 use lockstep_model::stream::{Entry, Read};
 use lockstep_model::tenure::{self, State as Phase};
-use lockstep_model::{Attempt, Epoch, Incarnation, Offset, Ownership, Position, Tenure};
+use lockstep_model::{ConfirmationId, Epoch, Incarnation, Offset, Ownership, Position, Tenure};
 
 use super::step::bounds;
 use super::{Action, Cluster, Mistake, Place, State};
@@ -91,7 +91,7 @@ impl State {
     }
 
     /// The session is held, and was after this confirmation was asked for.
-    pub(super) fn held(&mut self, cluster: &Cluster, node: usize, attempt: Attempt) {
+    pub(super) fn held(&mut self, cluster: &Cluster, node: usize, attempt: ConfirmationId) {
         let waits = self.client.place.as_ref().filter(|place| place.node == node).and_then(|place| place.waits);
         if waits.is_some_and(|waits| waits <= attempt) {
             self.attach(cluster, node, Some(attempt));
@@ -99,7 +99,7 @@ impl State {
     }
 
     /// Makes the connection ready. A position that the stream does not have is denied by a confirmed owner only.
-    fn attach(&mut self, cluster: &Cluster, node: usize, confirmed: Option<Attempt>) {
+    fn attach(&mut self, cluster: &Cluster, node: usize, confirmed: Option<ConfirmationId>) {
         let (epoch, offset) = self.client.position;
         let Some(stream) = &self.nodes[node].stream else { return };
         let (here, from) = (stream.epoch(), Position { epoch: Epoch(epoch), offset: Offset(offset) });

@@ -6,10 +6,10 @@ use lockstep_model::member::{self, Deadline};
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{self, Entry, Event, Snapshot, Stream, Writer};
 use lockstep_model::tenure::{self, Ending, State as Phase};
-use lockstep_model::{Attempt, Bounds, Incarnation, Offset, RunId, Tenure, ThreadId, Timer};
+use lockstep_model::{AcquisitionId, Bounds, Incarnation, Offset, RunId, Tenure, ThreadId, Timer};
 
 use super::engine::{Answer, Call, Engine};
-use super::{Action, Budget, Cluster, Lease, Mistake, Node, Person, Progress, Standby, State};
+use super::{Action, Budget, Client, Cluster, Lease, Mistake, Node, Progress, Standby, State};
 use crate::models::harness::small;
 
 /// The end of a message's run, by its agent.
@@ -18,7 +18,7 @@ pub(super) const FINISHED: u8 = 16;
 pub(super) const INTERRUPTED: u8 = 32;
 
 /// The end of a lease costs a margin, and its renewal no time.
-const LIMITS: member::Limits = member::Limits::DEFAULT;
+const LIMITS: member::LeaseTimes = member::LeaseTimes::DEFAULT;
 
 pub(super) fn bounds() -> Bounds {
     Bounds { retained: 16, retained_turns: 16, pending: 8, ..small() }
@@ -34,7 +34,7 @@ const fn incarnation(node: usize, lives: u64) -> Incarnation {
 
 impl State {
     pub(super) fn new(cluster: &Cluster, left: Budget) -> Self {
-        let client = Person { place: None, position: (1, 0), next: 1, rejected: false };
+        let client = Client { place: None, position: (1, 0), next: 1, rejected: false };
         let mut state = Self {
             nodes: [Node::new(), Node::new()],
             log: Engine::new(),
@@ -241,10 +241,10 @@ impl State {
         }
     }
 
-    fn seeking(&self, node: usize) -> Attempt {
+    fn seeking(&self, node: usize) -> AcquisitionId {
         match self.nodes[node].phase() {
             Some(Phase::Seeking { attempt, .. }) => attempt,
-            Some(Phase::Held { .. } | Phase::Leaving { .. } | Phase::Over { .. }) | None => Attempt(0),
+            Some(Phase::Held { .. } | Phase::Leaving { .. } | Phase::Over { .. }) | None => AcquisitionId(0),
         }
     }
 

@@ -10,8 +10,8 @@ use lockstep_model::stream::Writer;
 use lockstep_model::tenure::Request as Asked;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Cancel, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode, Offset,
-    Refusal, Request, RevocationGeneration, RunId, Session, Stream, ThreadId, Timer, UserId, node, run,
+    AcquisitionId, Cancel, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode,
+    Offset, Refusal, Request, RevocationGeneration, RunId, Session, Stream, ThreadId, Timer, UserId, node, run,
 };
 
 use super::action::is_received;
@@ -229,8 +229,8 @@ impl World {
     }
 
     /// SES-1: an input for a session that has retired changes nothing in the next session, which asks the log first.
-    pub(super) fn check_successor(&mut self, setup: &Setup, user: UserId, session: Generation, attempt: Attempt) {
-        if attempt == Attempt(1) {
+    pub(super) fn check_successor(&mut self, setup: &Setup, user: UserId, session: Generation, attempt: AcquisitionId) {
+        if attempt == AcquisitionId(1) {
             self.expect(session.0 > self.oracle.opened, "SES-1");
             self.oracle.opened = session.0;
         }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use lockstep_model::run::Kind;
 use lockstep_model::session::{Found, Input, Lookup};
 use lockstep_model::stream::{Entry, Page, Stream};
-use lockstep_model::{Attempt, Bounds, ConnectionId, Generation, Offset, Piece, UserId};
+use lockstep_model::{Bounds, ConnectionId, Generation, LookupId, Offset, Piece, UserId};
 
 use super::action::Action;
 use super::setup::Setup;
@@ -51,7 +51,7 @@ impl World {
         user: usize,
         session: Generation,
         connection: ConnectionId,
-        attempt: Attempt,
+        attempt: LookupId,
         lookup: Lookup<Payload>,
     ) {
         let log = self.log(user);
@@ -113,7 +113,7 @@ impl World {
     }
 
     /// Whether a connection waits for this answer.
-    fn awaits(&self, user: UserId, connection: ConnectionId, attempt: Attempt) -> bool {
+    fn awaits(&self, user: UserId, connection: ConnectionId, attempt: LookupId) -> bool {
         let slot = self.gateway.slots().get(&user);
         let member = slot.and_then(|slot| slot.session.members().get(&connection));
         member.is_some_and(|member| member.lookups.open().iter().any(|(open, _)| *open == attempt))

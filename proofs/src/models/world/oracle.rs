@@ -5,8 +5,8 @@ use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
-    Attempt, Cause, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Piece, Refusal,
-    RevocationGeneration, RunId, Successor, Timer, UserId,
+    Cause, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Piece, Refusal,
+    RevocationGeneration, RunId, Successor, Timer, UserId, VerificationId,
 };
 
 use super::action::{AgentStep, is_received, message_of, notice_id};
@@ -54,7 +54,7 @@ impl World {
         match timer {
             Timer::Credential => socket.observed.valid = None,
             // The attempt was given up, and a verdict that still comes counts for nothing.
-            Timer::Verification => socket.observed.newest = Attempt(0),
+            Timer::Verification => socket.observed.newest = VerificationId(0),
             // A peer that is gone sends nothing, even if it is probed.
             Timer::Idle if socket.cut || socket.client_gone => {
                 socket.observed.quiet = (socket.observed.quiet + 1).min(2);

@@ -7,7 +7,7 @@ use lockstep_model::{Connection, Successor, client, node, session, stream};
 use stateright::Property;
 
 use super::setup::Threads;
-use super::state::{Peer, Slot};
+use super::state::{SimulatedClient, Slot};
 use super::turns::begun;
 use super::{Explored, Setup, World};
 use crate::engine::proof::Promise;
@@ -121,7 +121,7 @@ const PREMISES: &[Premise] = &[
         name: "OWN-1.fenced",
         within: |setup| setup.fences > 0,
         reached: |setup, world| {
-            let moved = |peer: &Peer| peer.backoff && world.logs.iter().any(|log| log.token > log.granted.1);
+            let moved = |peer: &SimulatedClient| peer.backoff && world.logs.iter().any(|log| log.token > log.granted.1);
             setup.setup.fences > world.left.fences && world.peers.iter().any(moved)
         },
     },

@@ -10,8 +10,9 @@ use lockstep_model::gateway::Place;
 use lockstep_model::session::Lookup;
 use lockstep_model::stream::Event;
 use lockstep_model::{
-    Attempt, BatchId, Client, ConnectionId, FencingToken, Frame, Gateway, Generation, MessageId, Offset, Request,
-    RevocationGeneration, RunId, SocketId, Successor, ThreadId, Timer, UserId, gateway,
+    AcquisitionId, BatchId, Client, ConfirmationId, ConnectionId, FencingToken, Frame, Gateway, Generation, LookupId,
+    MessageId, Offset, Request, RevocationGeneration, RunId, SocketId, Successor, ThreadId, Timer, UserId,
+    VerificationId, gateway,
 };
 
 pub use super::shared::Payload;
@@ -29,7 +30,7 @@ pub struct World {
     /// The production machines.
     pub gateway: CheckedGateway,
     /// The client machines and their surroundings.
-    pub peers: Vec<Peer>,
+    pub peers: Vec<SimulatedClient>,
     /// The sockets that either side still holds.
     pub sockets: LiteMap<ConnectionId, Socket>,
     /// Verifications under way.
@@ -50,7 +51,7 @@ pub struct World {
 
 /// A client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Peer {
+pub struct SimulatedClient {
     /// The machine.
     pub client: Client<Payload>,
     /// Messages that its user has sent.
@@ -96,7 +97,7 @@ pub struct Observed {
     /// The oracle's own view of the credential that makes frames on the socket legitimate.
     pub valid: Option<Grant>,
     /// The newest attempt that the gateway asked about.
-    pub newest: Attempt,
+    pub newest: VerificationId,
     /// Its position in the stream, from what was sent on it.
     pub reader: Reader,
     /// The position at which `connection_ready` resumed it, while it is ready and everything after that can still be
@@ -120,7 +121,7 @@ pub struct Verification {
     /// The connection.
     pub connection: ConnectionId,
     /// The attempt.
-    pub attempt: Attempt,
+    pub attempt: VerificationId,
     /// The presented token.
     pub token: Payload,
     /// How often the user's credentials had been revoked when the verification began.
@@ -155,9 +156,9 @@ pub struct Log {
     /// The session to which it was granted, and the token.
     pub granted: (Generation, FencingToken),
     /// A restore that is not answered.
-    pub restore: Option<(Generation, Attempt)>,
+    pub restore: Option<(Generation, AcquisitionId)>,
     /// A confirmation of the owner that is not answered.
-    pub confirm: Option<(Generation, Attempt)>,
+    pub confirm: Option<(Generation, ConfirmationId)>,
 }
 
 /// A lookup.
@@ -168,7 +169,7 @@ pub struct Sought {
     /// The connection that waits for it.
     pub connection: ConnectionId,
     /// The attempt.
-    pub attempt: Attempt,
+    pub attempt: LookupId,
     /// The lookup.
     pub lookup: Lookup<Payload>,
     /// The number of deletions in the log when the lookup was emitted. The log may read at a time when it knows only

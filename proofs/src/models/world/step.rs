@@ -14,7 +14,7 @@ use super::lookup::QUERY;
 use super::refusals;
 use super::setup::{Setup, Wire};
 use super::shared::Shared;
-use super::state::{Left, Log, Oracle, Payload, Peer, Scratch, Socket, World};
+use super::state::{Left, Log, Oracle, Payload, Scratch, SimulatedClient, Socket, World};
 use super::storage::agent_payload;
 use crate::models::harness::lifetime;
 
@@ -69,7 +69,7 @@ impl World {
         for (index, client) in setup.clients.iter().enumerate() {
             let begin = if client.earliest { lockstep_model::frame::ReadFrom::Earliest } else { Default::default() };
             let token = client.user << 4;
-            world.peers.push(Peer {
+            world.peers.push(SimulatedClient {
                 client: lockstep_model::Client::new(begin),
                 sent: 0,
                 opening: false,

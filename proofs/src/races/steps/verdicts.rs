@@ -1,7 +1,7 @@
 //! A verifier that changes its keys, and whose answers come late.
 
 use lockstep_model::auth::{Ending, Input, State};
-use lockstep_model::{Attempt, Auth, UserId, Verdict};
+use lockstep_model::{Auth, UserId, Verdict, VerificationId};
 use stateright::{Model, Property};
 
 use crate::engine::proof::{Drawing, Lifeline, Proof};
@@ -56,7 +56,7 @@ struct Verifier {
     keys: Keys,
     presented: u32,
     /// Unanswered attempts, with their results.
-    found: Vec<(Attempt, Option<Verdict>)>,
+    found: Vec<(VerificationId, Option<Verdict>)>,
     broken: bool,
 }
 

@@ -12,8 +12,8 @@ use lockstep_model::run::{self, Kind};
 use lockstep_model::session::{Input, Output, Outputs};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
-    Attempt, Bounds, Cause, Code, Connection, ConnectionId, Control, Entry, Epoch, FencingToken, Frame, MessageId,
-    Mode, Offset, Position, Request, Resume, RunId, Session, Stream, Tenure, ThreadId, UserId, connection,
+    AcquisitionId, Bounds, Cause, Code, Connection, ConnectionId, Control, Entry, Epoch, FencingToken, Frame,
+    MessageId, Mode, Offset, Position, Request, Resume, RunId, Session, Stream, Tenure, ThreadId, UserId, connection,
 };
 use stateright::{Model, Property};
 
@@ -169,7 +169,7 @@ impl WindowState {
             entries: self.log.iter().cloned().collect(),
             ..Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1 + self.restarts) })
         };
-        self.feed(Input::Restored { attempt: Attempt(1), snapshot });
+        self.feed(Input::Restored { attempt: AcquisitionId(1), snapshot });
     }
 
     /// The client writes a message. Its run, if any, is new.

@@ -31,9 +31,9 @@ table! {
 impl Cluster {
     /// The times of a lease. A gateway ends its own a tenth earlier, for clocks whose rates differ.
     #[must_use]
-    pub fn limits(&self) -> member::Limits {
+    pub fn limits(&self) -> member::LeaseTimes {
         let lease = Duration::from_secs(self.lease_seconds);
-        member::Limits { lease, margin: lease / 10 }
+        member::LeaseTimes { lease, margin: lease / 10 }
     }
 
     pub(super) fn validate(&self, log: &Log, auth: &Auth) -> Result<(), Broken> {

@@ -11,13 +11,13 @@ table! {
     /// Limits on what a peer may use.
     pub struct Limits {
         /// The most bytes of one message.
-        pub message_bytes: usize = transport::Limits::DEFAULT.message,
+        pub message_bytes: usize = transport::BufferLimits::DEFAULT.message,
         /// The most bytes of one WebSocket frame.
-        pub frame_bytes: usize = transport::Limits::DEFAULT.frame,
+        pub frame_bytes: usize = transport::BufferLimits::DEFAULT.frame,
         /// The size of a socket's read buffer in bytes.
-        pub read_buffer_bytes: usize = transport::Limits::DEFAULT.read_buffer,
+        pub read_buffer_bytes: usize = transport::BufferLimits::DEFAULT.read_buffer,
         /// The size of a socket's write buffer in bytes.
-        pub write_buffer_bytes: usize = transport::Limits::DEFAULT.write_buffer,
+        pub write_buffer_bytes: usize = transport::BufferLimits::DEFAULT.write_buffer,
         /// The most bytes of a request's header.
         pub header_bytes: usize = 16 * 1024,
         /// The most milliseconds from a TCP connection, or from the first byte of a further request, to the end of a
@@ -45,8 +45,8 @@ table! {
 impl Limits {
     /// The limits of the sockets.
     #[must_use]
-    pub const fn socket(&self) -> transport::Limits {
-        let mut limits = transport::Limits::DEFAULT;
+    pub const fn socket(&self) -> transport::BufferLimits {
+        let mut limits = transport::BufferLimits::DEFAULT;
         limits.message = self.message_bytes;
         limits.frame = self.frame_bytes;
         limits.read_buffer = self.read_buffer_bytes;

@@ -12,11 +12,12 @@ use axum::response::Response;
 use axum::routing::post;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lockstep::BoxFuture;
 use lockstep::internal::{TicketDigest, Tickets, millis, random_bytes};
 use lockstep::payload::Token;
-use lockstep::upgrade::Redeem;
+use lockstep::verify::Redeem;
 use lockstep::verify::clock::Clock;
-use lockstep::verify::{BoxFuture, NotVerified, Verifier};
+use lockstep::verify::{NotVerified, Verifier};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 

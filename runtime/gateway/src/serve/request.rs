@@ -19,7 +19,7 @@ use super::forwarded::{self, Client};
 use super::slots::{Limit, Slot, Slots};
 use super::stream::Phase;
 use super::{Serving, refused};
-use crate::login::Peer;
+use crate::login::ClientAddress;
 
 /// The part of a connection that its requests need.
 pub(super) struct Connection {
@@ -113,7 +113,7 @@ impl Connection {
         if let Some(host) = client.host {
             headers.insert(header::HOST, host);
         }
-        request.extensions_mut().insert(Peer(client.address));
+        request.extensions_mut().insert(ClientAddress(client.address));
         Ok(request)
     }
 

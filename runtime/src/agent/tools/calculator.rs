@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::number::Number;
 use super::{CallError, Invocation, Tool, text_argument};
-use crate::verify::BoxFuture;
+use crate::BoxFuture;
 
 /// The longest expression, in characters.
 pub const MAX_LENGTH: usize = 1_000;

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{CallError, Invocation, Tool};
+use crate::BoxFuture;
 use crate::payload::now_ms;
-use crate::verify::BoxFuture;
 
 const WEEKDAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
 

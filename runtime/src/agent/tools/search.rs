@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::{CallError, Invocation, Tool, text_argument};
+use crate::BoxFuture;
 use crate::pool::{Pool, Stop};
-use crate::verify::BoxFuture;
 
 /// The most documents that one search reads.
 pub const MAX_FILES: usize = 1_000;

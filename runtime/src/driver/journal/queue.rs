@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use lockstep_model::run::{Kind, ToolEnd};
-use lockstep_model::{Attempt, BatchId, Event, Generation, Offset, RunId, Tenure, ToolId};
+use lockstep_model::{AcquisitionId, BatchId, ConfirmationId, Event, Generation, Offset, RunId, Tenure, ToolId};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -71,8 +71,8 @@ pub(super) enum Pushed {
 }
 
 pub(super) enum Work {
-    Restore { generation: Generation, attempt: Attempt },
-    Confirm { generation: Generation, attempt: Attempt, tenure: Tenure, after: Offset },
+    Restore { generation: Generation, attempt: AcquisitionId },
+    Confirm { generation: Generation, attempt: ConfirmationId, tenure: Tenure, after: Offset },
     Write { batch: Batch, tenure: Tenure, after: Offset, event: Event<Payload> },
     Trim { tenure: Tenure, through: Offset },
     Read { tenure: Tenure, through: Offset },
@@ -81,8 +81,8 @@ pub(super) enum Work {
 
 /// Work that is done in one call of the log.
 pub(super) enum Job {
-    Restore { generation: Generation, attempt: Attempt },
-    Confirm { generation: Generation, attempt: Attempt, tenure: Tenure, after: Offset },
+    Restore { generation: Generation, attempt: AcquisitionId },
+    Confirm { generation: Generation, attempt: ConfirmationId, tenure: Tenure, after: Offset },
     Append { batch: Batch, tenure: Tenure, after: Offset, events: Vec<Written> },
     Trim { tenure: Tenure, through: Offset },
     Read { tenure: Tenure, through: Offset },

@@ -62,7 +62,7 @@ pub(super) struct End {
 
 /// What happens to a log whose last segment ends like this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Recovery {
     /// Everything that was acknowledged is there.
     Keep,
     /// Acknowledged content is gone, or may be: a new epoch begins.
@@ -71,11 +71,11 @@ pub(super) enum Verdict {
     Refuse,
 }
 
-pub(super) fn decide(end: &End) -> Verdict {
+pub(super) fn decide(end: &End) -> Recovery {
     let End { closed, same_boot, synced, mark, valid, length, more } = *end;
     let kept = closed.is_some() || same_boot || synced;
     if more && kept {
-        return Verdict::Refuse;
+        return Recovery::Refuse;
     }
     let answered = match (closed, mark) {
         (Some(closed), _) => closed,
@@ -84,17 +84,17 @@ pub(super) fn decide(end: &End) -> Verdict {
         (None, None) => 0,
     };
     if valid < answered {
-        return Verdict::NewEpoch("its end is missing, although it was confirmed");
+        return Recovery::NewEpoch("its end is missing, although it was confirmed");
     }
     match (closed, same_boot, synced) {
-        (Some(_), _, _) => Verdict::Keep,
-        (None, true, _) if mark.is_some() => Verdict::Keep,
+        (Some(_), _, _) => Recovery::Keep,
+        (None, true, _) if mark.is_some() => Recovery::Keep,
         (None, true, _) => {
-            Verdict::NewEpoch("it is unknown how much was confirmed: the file `mark` is missing or damaged")
+            Recovery::NewEpoch("it is unknown how much was confirmed: the file `mark` is missing or damaged")
         }
-        (None, false, true) if valid == length => Verdict::Keep,
-        (None, false, true) => Verdict::NewEpoch("its last group is incomplete after a restart of the machine"),
-        (None, false, false) => Verdict::NewEpoch("the machine was restarted, and not everything was synced"),
+        (None, false, true) if valid == length => Recovery::Keep,
+        (None, false, true) => Recovery::NewEpoch("its last group is incomplete after a restart of the machine"),
+        (None, false, false) => Recovery::NewEpoch("the machine was restarted, and not everything was synced"),
     }
 }
 
@@ -301,17 +301,17 @@ impl Replay<'_> {
             length: bytes.len() as u64,
             more: bytes.get(good + 1..).is_some_and(|rest| format::any_group(rest, manifest.id, listed.number)),
         };
-        let verdict = if good == 0 { Verdict::Refuse } else { decide(&end) };
+        let verdict = if good == 0 { Recovery::Refuse } else { decide(&end) };
         match verdict {
-            Verdict::Keep => {}
-            Verdict::NewEpoch(why) => {
+            Recovery::Keep => {}
+            Recovery::NewEpoch(why) => {
                 let (file, after) = (name(listed.number), manifest.epoch);
                 tracing::error!(
                     "the log begins a new epoch after {after}: {file}: {why}; clients restart their streams"
                 );
                 self.new_epoch = true;
             }
-            Verdict::Refuse => {
+            Recovery::Refuse => {
                 self.damage(&damaged_at(listed.number, good, end.length))?;
                 self.salvage(manifest.id, listed, bytes);
             }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::log::NotOpened;
-use crate::private;
+use crate::support::private_file;
 
 /// A directory of files. All methods block.
 pub trait Storage: Debug + Send + Sync + 'static {
@@ -151,7 +151,7 @@ impl Files {
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.recursive(true).create(path).map_err(|error| NotOpened::because(error.to_string(), error))?;
-        let lock = private::options().write(true).create(true).truncate(false).open(path.join("lock"));
+        let lock = private_file::options().write(true).create(true).truncate(false).open(path.join("lock"));
         let lock = lock.map_err(|error| NotOpened::because(format!("its lock cannot be opened: {error}"), error))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
@@ -171,14 +171,14 @@ impl Storage for Files {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn Block>> {
-        let mut options = private::options();
+        let mut options = private_file::options();
         let file = options.read(true).write(true).create(true).truncate(true).open(self.path.join(name))?;
         Ok(Arc::new(OsFile { file, path: self.path.join(name) }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn Block>> {
         let path = self.path.join(name);
-        Ok(Arc::new(OsFile { file: private::options().read(true).write(true).open(&path)?, path }))
+        Ok(Arc::new(OsFile { file: private_file::options().read(true).write(true).open(&path)?, path }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

@@ -14,7 +14,7 @@ use super::store::{self, Store};
 use super::unavailable;
 use crate::log::LogError;
 use crate::log::disk::{Between, DiskLog};
-use crate::seldom::Seldom;
+use crate::support::seldom::Seldom;
 
 /// The number of commit pauses without work after which the store's journal is truncated.
 const IDLE: u32 = 30;

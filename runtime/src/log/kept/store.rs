@@ -28,7 +28,7 @@ use super::super::pages::Stored;
 use super::super::retention::Sizes;
 use super::pack;
 use super::schema::{Found, VERSION};
-use crate::private;
+use crate::support::private_file;
 
 /// A connection to the file.
 #[derive(Debug)]
@@ -75,7 +75,13 @@ impl Store {
     /// A message, if it cannot be opened, has another version, or belongs to another log.
     pub(super) fn open(path: &Path, log: u64) -> core::result::Result<Self, String> {
         // SQLite gives its other files the permissions of this file.
-        private::options().read(true).write(true).create(true).truncate(false).open(path).map_err(|e| e.to_string())?;
+        private_file::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(|e| e.to_string())?;
         let mut store = Self::connect(path).map_err(|error| error.to_string())?;
         match store.belongs_to(log) {
             Ok(Found::Ours) => Ok(store),

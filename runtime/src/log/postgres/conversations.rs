@@ -10,10 +10,10 @@ use super::connection::{Parameters, Quiet};
 use super::entry::{self, bytes_of, named, ordered, signed, unsigned};
 use super::pool::SLOW;
 use super::{MAX_READS, PostgresLog, damaged, statements};
+use crate::BoxFuture;
 use crate::log::conversations::{self, Page, Retention, Stale, Thread, ThreadPlace, Threads, Turns};
 use crate::log::retention::{self, Sizes};
 use crate::log::{Conversations, LogError, Written};
-use crate::verify::BoxFuture;
 
 /// Entries that are read at a time for a page.
 const CHUNK: i64 = 256;

@@ -7,9 +7,10 @@ use lockstep_model::Incarnation;
 
 use super::entry::{signed, unsigned};
 use super::{PostgresLog, statements};
+use crate::BoxFuture;
 use crate::log::LogError;
 use crate::log::members::{Mark, Member, Members, Revoked};
-use crate::verify::{BoxFuture, Revocation};
+use crate::verify::Revocation;
 
 impl Members for PostgresLog {
     fn renew<'a>(&'a self, who: Incarnation, address: &'a str, lease: Duration) -> BoxFuture<'a, Result<(), LogError>> {

@@ -18,7 +18,7 @@ use super::appends::{self, Append};
 use super::connection::{Connection, Parameters};
 use super::settings::Settings;
 use crate::log::LogError;
-use crate::seldom::Seldom;
+use crate::support::seldom::Seldom;
 use crate::sync::lock;
 
 /// The most users in one statement.

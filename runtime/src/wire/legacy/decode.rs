@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::fields::Fields;
 use super::memory::Heartbeat;
-use super::{Decoded, Hex, Peer, message};
+use super::{CodecState, Decoded, Hex, message};
 use crate::payload::thread_id;
 use crate::wire::members::Members;
 use crate::wire::query::integer;
@@ -19,7 +19,7 @@ const CONTENT: [&str; 4] = ["content", "message", "user_request", "text"];
 const READ: [&str; 2] = ["text", "content"];
 
 /// Decodes a frame.
-pub(in crate::wire) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
+pub(in crate::wire) fn decode(peer: &mut CodecState, frame: &str) -> Decoded {
     let members = Members::parse(frame)?;
     match members.string("type")?.as_str() {
         "start_agent" | "user_message" | "chat" | "chat_message" | "agent_request" | "execute_agent" | "user_input" => {
@@ -51,7 +51,7 @@ pub(in crate::wire) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
 }
 
 /// A message.
-fn said(peer: &mut Peer, members: &Members<'_>) -> Decoded {
+fn said(peer: &mut CodecState, members: &Members<'_>) -> Decoded {
     let name = members.optional_string("message_id")?.map(message::name).transpose()?;
     let thread = thread(members)?;
     let payload = payload(members)?;
@@ -103,7 +103,7 @@ fn thread(members: &Members<'_>) -> Result<Option<Arc<str>>, Code> {
 }
 
 /// The stop button. The thread is the frame's, or the one of the connection's last message or `switch_thread`.
-fn stop(peer: &Peer, members: &Members<'_>) -> Decoded {
+fn stop(peer: &CodecState, members: &Members<'_>) -> Decoded {
     let payload = members.optional_object("payload")?;
     let inner = payload.as_ref().map(|payload| payload.optional_id("run_id")).transpose()?.flatten();
     let outer = members.optional_id("run_id")?;
@@ -117,7 +117,7 @@ fn stop(peer: &Peer, members: &Members<'_>) -> Decoded {
 }
 
 /// Sets the cursor. A client that names no place, or one of another system, asks for nothing.
-fn restore(peer: &mut Peer, members: &Members<'_>) -> Decoded {
+fn restore(peer: &mut CodecState, members: &Members<'_>) -> Decoded {
     let payload = members.optional_object("payload")?;
     let last = payload.as_ref().unwrap_or(members).optional_string("lastMessageId")?;
     match last.as_deref().and_then(place) {

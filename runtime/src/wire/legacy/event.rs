@@ -34,7 +34,7 @@ use tungstenite::Utf8Bytes;
 
 use super::fields::Fields;
 use super::memory::Memory;
-use super::{Hex, Peer, named, text};
+use super::{CodecState, Hex, named, text};
 use crate::payload::{Payload, Record};
 use crate::wire::Delta;
 
@@ -53,7 +53,7 @@ struct Envelope<'a> {
 }
 
 /// Encodes an event, and remembers what later frames of its run need.
-pub(in crate::wire) fn event(peer: &mut Peer, entry: &Entry<Payload>, record: &Record) -> Utf8Bytes {
+pub(in crate::wire) fn event(peer: &mut CodecState, entry: &Entry<Payload>, record: &Record) -> Utf8Bytes {
     let given = Fields::of(&record.data).unwrap_or_default();
     let agent = given.text("agent_name").map_or_else(|| peer.agent_name.clone(), Into::into);
     let about = About { run: entry.event.run, at: record.at, thread: record.thread.as_deref(), agent: &agent };

@@ -1,10 +1,10 @@
 //! The model adapter: its requests, its events, and its tool calls.
 
+use lockstep::BoxFuture;
 use lockstep::agent::openai::{ApiKey, Config, ConfigError, OpenAi};
 use lockstep::agent::testing::{Event, Recorder};
 use lockstep::agent::tools::{CallError, Invocation, Tool, Tools};
 use lockstep::agent::{Agent, End, Step as Told, ToolCall, Turn};
-use lockstep::verify::BoxFuture;
 use lockstep_model::RunId;
 use lockstep_model::run::{Kind, Reason, ToolEnd};
 use serde_json::value::to_raw_value;

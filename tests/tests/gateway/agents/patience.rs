@@ -2,11 +2,11 @@
 
 use core::time::Duration;
 
+use lockstep::BoxFuture;
 use lockstep::agent::Agent;
 use lockstep::agent::openai::OpenAi;
 use lockstep::agent::testing::{Event, Recorder};
 use lockstep::agent::tools::{CallError, Invocation, Tool, Tools};
-use lockstep::verify::BoxFuture;
 use lockstep_model::Bounds;
 use lockstep_model::run::{Kind, Reason};
 use serde_json::{Value, json};

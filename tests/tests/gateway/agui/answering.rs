@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use lockstep::agent::Paused;
-use lockstep::testing::Peer;
+use lockstep::testing::TestClient;
 
 use super::*;
 
@@ -193,7 +193,7 @@ async fn the_first_reply_counts_whoever_gives_it() {
     let agent = Asks::default();
     let ours = manager(agent.clone());
     let ids = interrupts(&whole(&ours, &input).await);
-    let mut socket = Peer::connect(&ours);
+    let mut socket = TestClient::connect(&ours);
     socket.say(&json!({ "type": "auth", "token": "ada", "resume": "earliest" }).to_string());
     let paused = socket.until("agent_paused").await.pop().expect("a pause");
     let reply = json!({ "type": "reply", "run_id": paused["run_id"], "pause": 1, "payload": "from the socket" });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Extension;
 use lockstep::verify::revoked::Revocations;
 use lockstep_gateway::accounts::Accounts;
-use lockstep_gateway::login::{Login, LoginConfig, Peer, Rate, routes};
+use lockstep_gateway::login::{ClientAddress, Login, LoginConfig, Rate, routes};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -71,7 +71,7 @@ pub(super) async fn serve(router: axum::Router, peer: Option<&str>) -> SocketAdd
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let router = match peer {
-        Some(peer) => router.layer(Extension(Peer(peer.parse::<IpAddr>().expect("an address")))),
+        Some(peer) => router.layer(Extension(ClientAddress(peer.parse::<IpAddr>().expect("an address")))),
         None => router,
     };
     let service = router.into_make_service_with_connect_info::<SocketAddr>();

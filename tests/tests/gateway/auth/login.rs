@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lockstep::verify::{BoxFuture, Revocation, Verifier};
+use lockstep::BoxFuture;
+use lockstep::verify::{Revocation, Verifier};
 use lockstep_gateway::accounts::Accounts;
 use lockstep_gateway::login::{LoginConfig, RevokeError, Revoker, routes};
 use serde_json::json;

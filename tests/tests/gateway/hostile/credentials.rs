@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use lockstep::BoxFuture;
 use lockstep::payload::Token;
 use lockstep::verify::jwt::{JwtConfig, JwtVerifier};
 use lockstep::verify::keys::{Keys, Secret};
 use lockstep::verify::revoked::Revocations;
-use lockstep::verify::{BoxFuture, Identity, NotRevoked, NotVerified, Revocation};
+use lockstep::verify::{Identity, NotRevoked, NotVerified, Revocation};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use lockstep::BoxFuture;
 use lockstep::agent::{Message, Run};
-use lockstep::verify::BoxFuture;
 use serde_json::json;
 
 use super::client::*;

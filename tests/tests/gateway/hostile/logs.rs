@@ -4,10 +4,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use lockstep::BoxFuture;
 use lockstep::agent::{Message, Run};
 use lockstep::log::{Held, Written};
 use lockstep::payload::Record;
-use lockstep::verify::BoxFuture;
 use lockstep_model::run::Kind;
 use lockstep_model::{Offset, RunId, Tenure, UserId};
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! Well-formed requests that must be refused.
 
+use lockstep::BoxFuture;
 use lockstep::agent::{Message, Run};
-use lockstep::verify::BoxFuture;
 use serde_json::json;
 use tokio::sync::Semaphore;
 

@@ -2,7 +2,7 @@
 
 use core::future::poll_fn;
 
-use lockstep::transport::{Incoming, Limits, NotAccepted, Outgoing, Socket, WebSocket};
+use lockstep::transport::{BufferLimits, Incoming, NotAccepted, Outgoing, Socket, WebSocket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use crate::hostile::client::{TEXT, frame, request};
@@ -12,7 +12,7 @@ type Accepted = Result<WebSocket<DuplexStream>, NotAccepted>;
 /// The outcome of accepting these bytes, sent in chunks of that size followed by the end of the stream, and the answer.
 async fn accepted(bytes: &[u8], piece: usize) -> (Accepted, DuplexStream) {
     let (mut client, server) = duplex(64 * 1024);
-    let accepting = tokio::spawn(async move { WebSocket::accept(server, &Limits::DEFAULT).await });
+    let accepting = tokio::spawn(async move { WebSocket::accept(server, &BufferLimits::DEFAULT).await });
     for piece in bytes.chunks(piece) {
         client.write_all(piece).await.expect("somebody reads");
         client.flush().await.expect("somebody reads");
@@ -106,7 +106,7 @@ async fn no_more_than_the_read_buffer_is_read_before_a_message_is_handled() {
         let sent = message.repeat(1_000);
         let (mut client, server) = duplex(sent.len());
         client.write_all(&sent).await.expect("room");
-        let mut limits = Limits::DEFAULT;
+        let mut limits = BufferLimits::DEFAULT;
         limits.read_buffer = bytes;
         let mut socket = WebSocket::server(server, &limits).await;
         assert!(matches!(next(&mut socket).await, Incoming::Text(_)));

@@ -14,7 +14,7 @@ fn decode(frame: &Value) -> Request<Payload> {
     decode_by(&mut fresh(Codec::Legacy), frame)
 }
 
-fn decode_by(peer: &mut Peer, frame: &Value) -> Request<Payload> {
+fn decode_by(peer: &mut CodecState, frame: &Value) -> Request<Payload> {
     assert!(LEGACY_CLIENT.is_valid(frame), "the schema refuses {frame}");
     peer.decode(&frame.to_string())
 }
@@ -255,7 +255,7 @@ fn a_client_that_names_no_place_or_one_of_another_system_restores_nothing() {
 /// A client that names its place in its first frame is read nothing before it.
 #[test]
 fn reading_waits_for_the_place_unless_the_address_has_one() {
-    let resumed = |peer: &mut Peer| {
+    let resumed = |peer: &mut CodecState| {
         let request = peer.decode(r#"{"type":"auth","token":"a"}"#);
         let Request::Auth { resume, .. } = request else { panic!("{request:?}") };
         resume

@@ -13,7 +13,7 @@ fn begin() -> Kind {
 }
 
 /// The frame that a peer reads for an event of the thread `t` at this time.
-fn read(peer: &mut Peer, kind: Kind, (offset, at): (u64, u64), data: &Value) -> Value {
+fn read(peer: &mut CodecState, kind: Kind, (offset, at): (u64, u64), data: &Value) -> Value {
     let entry = entry(kind, offset, Some(record(Some("t"), at, data)));
     let frame = peer.encode(&Frame::Event(entry)).expect("a text frame");
     assert_eq!(peer.following(), None);
@@ -22,7 +22,7 @@ fn read(peer: &mut Peer, kind: Kind, (offset, at): (u64, u64), data: &Value) -> 
     frame
 }
 
-fn piece(peer: &mut Peer, offset: u64, part: u32, kind: &str, text: &str) -> Value {
+fn piece(peer: &mut CodecState, offset: u64, part: u32, kind: &str, text: &str) -> Value {
     read(peer, Kind::Delta(PartId(part)), (offset, 5), &json!({ "part": part, "kind": kind, "text": text }))
 }
 
@@ -157,13 +157,13 @@ fn pieces_of_text_are_partial_results_and_other_pieces_are_thoughts() {
 }
 
 /// The result of a run whose agent says only this at its end.
-fn result(peer: &mut Peer, offset: u64, data: &Value) -> Value {
+fn result(peer: &mut CodecState, offset: u64, data: &Value) -> Value {
     read(peer, Kind::Completed, (offset, 5), data)["payload"]["result"].clone()
 }
 
 #[test]
 fn the_result_is_the_whole_text_however_the_agent_told_it() {
-    let streamed = |peer: &mut Peer| {
+    let streamed = |peer: &mut CodecState| {
         read(peer, begin(), (9, 5), &json!({ "message_id": "m", "payload": 1 }));
         piece(peer, 10, 1, "text", "It is ");
         piece(peer, 11, 2, "reasoning", "hm");
@@ -206,12 +206,12 @@ fn a_text_of_which_some_was_not_told_is_no_result() {
 /// LIM-1, for the codec.
 #[test]
 fn what_the_codec_remembers_is_bounded() {
-    let start = |peer: &mut Peer, run: u64| {
+    let start = |peer: &mut CodecState, run: u64| {
         let mut entry = entry(begin(), 9, Some(record(None, 5, &json!({ "message_id": "m", "payload": 1 }))));
         entry.event.run = RunId(run);
         peer.encode(&Frame::Event(entry)).expect("a text frame");
     };
-    let say = |peer: &mut Peer, run: u64, text: &str| {
+    let say = |peer: &mut CodecState, run: u64, text: &str| {
         let mut entry = entry(
             Kind::Delta(PartId(1)),
             9,
@@ -220,7 +220,7 @@ fn what_the_codec_remembers_is_bounded() {
         entry.event.run = RunId(run);
         peer.encode(&Frame::Event(entry)).expect("a text frame");
     };
-    let end = |peer: &mut Peer, run: u64| {
+    let end = |peer: &mut CodecState, run: u64| {
         let mut entry = entry(Kind::Completed, 9, Some(record(None, 5, &json!({}))));
         entry.event.run = RunId(run);
         let frame = peer.encode(&Frame::Event(entry)).expect("a text frame");

@@ -74,7 +74,7 @@ fn without_time(mut frame: Value, before: u64) -> Value {
 #[test]
 fn ready_has_the_user_the_position_and_the_limits() {
     let bounds = Bounds { runs: 3, allowance: Duration::from_millis(2_500), ..Bounds::DEFAULT };
-    let mut peer = Peer::new(Codec::V1, ConnectionId(0xC0FFEE), &bounds);
+    let mut peer = CodecState::new(Codec::V1, ConnectionId(0xC0FFEE), &bounds);
     peer.identify(Arc::from("ada@example.org"));
     let before = now_ms();
     for (mode, word) in MODES {
@@ -146,7 +146,7 @@ fn an_error_has_its_code_and_a_sentence_of_its_own() {
     assert_eq!(published, json!(Code::ALL.map(name)));
 }
 
-fn send(peer: &mut Peer, message: &str) {
+fn send(peer: &mut CodecState, message: &str) {
     let frame = json!({ "type": "user_message", "message_id": message, "payload": 1 });
     assert_eq!(fault(&peer.decode(&frame.to_string())), None);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lockstep::Manager;
 use lockstep::agent::agui::AgUi;
 use lockstep::log::MemoryLog;
-use lockstep::testing::{AnyToken, Peer};
+use lockstep::testing::{AnyToken, TestClient};
 use serde_json::{Value, json};
 
 use super::*;
@@ -16,7 +16,7 @@ struct Asked {
     server: Server,
     manager: Manager,
     log: Arc<MemoryLog>,
-    client: Peer,
+    client: TestClient,
     /// The run that paused.
     run: Value,
 }
@@ -66,8 +66,8 @@ fn gateway(server: &Server, log: &Arc<MemoryLog>) -> Manager {
     Manager::builder().verifier(AnyToken).agent(agent).log(Arc::clone(log)).build().expect("a manager")
 }
 
-async fn connected(manager: &Manager, resume: Value) -> Peer {
-    let mut client = Peer::connect(manager);
+async fn connected(manager: &Manager, resume: Value) -> TestClient {
+    let mut client = TestClient::connect(manager);
     client.say(&json!({ "type": "auth", "token": "ada", "resume": resume }).to_string());
     let ready = client.until("connection_ready").await;
     assert_eq!(ready.last().expect("a frame")["type"], "connection_ready", "{ready:?}");

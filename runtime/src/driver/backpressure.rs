@@ -17,10 +17,10 @@ use std::sync::Arc;
 use lockstep_model::{Incarnation, UserId};
 use tokio::sync::Notify;
 
-use crate::sharded::Sharded;
+use crate::support::sharded::Sharded;
 
 /// The users for whom commands wait.
-pub(super) struct Rooms(Sharded<UserId, Entry>);
+pub(super) struct Backpressure(Sharded<UserId, Entry>);
 
 struct Entry {
     /// How many commands wait. The last one removes the entry.
@@ -32,7 +32,7 @@ struct Entry {
 
 /// What a command that waits is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum Answered {
     /// There may be room.
     Room,
     /// The user is owned by another process.
@@ -41,12 +41,12 @@ pub(super) enum Told {
 
 /// A command that waits. When it is dropped, it no longer does.
 struct Waiting {
-    rooms: Arc<Rooms>,
+    backpressure: Arc<Backpressure>,
     user: UserId,
     notify: Arc<Notify>,
 }
 
-impl Rooms {
+impl Backpressure {
     pub(super) fn new(shards: usize) -> Self {
         Self(Sharded::new(shards))
     }
@@ -73,28 +73,28 @@ impl Rooms {
     }
 
     /// Registers a command. The future completes when there is room in the user's stream, or the user has another
-    /// owner, also if that was before its first poll. Cancel safe.
-    pub(super) fn wait(self: &Arc<Self>, user: UserId) -> impl Future<Output = Told> + Send + use<> {
+    /// owner, even if that was before the first poll. Cancel safe.
+    pub(super) fn wait(self: &Arc<Self>, user: UserId) -> impl Future<Output = Answered> + Send + use<> {
         let notify = {
             let mut users = self.0.lock(&user);
             let entry = users.entry(user).or_insert_with(|| Entry { waiting: 0, notify: Arc::default(), owner: None });
             entry.waiting += 1;
             Arc::clone(&entry.notify)
         };
-        let waiting = Waiting { rooms: Arc::clone(self), user, notify };
+        let waiting = Waiting { backpressure: Arc::clone(self), user, notify };
         let room = Arc::clone(&waiting.notify).notified_owned();
         async move {
             room.await;
-            let owner = waiting.rooms.0.lock(&user).get(&user).and_then(|entry| entry.owner);
+            let owner = waiting.backpressure.0.lock(&user).get(&user).and_then(|entry| entry.owner);
             drop(waiting);
-            owner.map_or(Told::Room, Told::Elsewhere)
+            owner.map_or(Answered::Room, Answered::Elsewhere)
         }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut users = self.rooms.0.lock(&self.user);
+        let mut users = self.backpressure.0.lock(&self.user);
         if let Some(entry) = users.get_mut(&self.user) {
             entry.waiting -= 1;
             if entry.waiting == 0 {
@@ -111,56 +111,56 @@ mod tests {
 
     use super::*;
 
-    fn poll(future: core::pin::Pin<&mut impl Future<Output = Told>>) -> Poll<Told> {
+    fn poll(future: core::pin::Pin<&mut impl Future<Output = Answered>>) -> Poll<Answered> {
         future.poll(&mut Context::from_waker(Waker::noop()))
     }
 
-    fn users(rooms: &Rooms) -> usize {
+    fn users(backpressure: &Backpressure) -> usize {
         let mut users = 0;
-        rooms.0.each(|shard| users += shard.len());
+        backpressure.0.each(|shard| users += shard.len());
         users
     }
 
     #[test]
     fn room_wakes_every_command_that_registered_before_and_no_other() {
-        let rooms = Arc::new(Rooms::new(2));
-        let (mut first, mut second) = (pin!(rooms.wait(UserId(1))), pin!(rooms.wait(UserId(1))));
-        let mut other = pin!(rooms.wait(UserId(2)));
+        let backpressure = Arc::new(Backpressure::new(2));
+        let (mut first, mut second) = (pin!(backpressure.wait(UserId(1))), pin!(backpressure.wait(UserId(1))));
+        let mut other = pin!(backpressure.wait(UserId(2)));
         assert!(poll(second.as_mut()).is_pending());
-        rooms.notify(UserId(1));
-        let mut later = pin!(rooms.wait(UserId(1)));
+        backpressure.notify(UserId(1));
+        let mut later = pin!(backpressure.wait(UserId(1)));
         assert!(poll(first.as_mut()).is_ready(), "it was not polled before");
         assert!(poll(second.as_mut()).is_ready());
         assert!(poll(later.as_mut()).is_pending() && poll(other.as_mut()).is_pending());
-        rooms.notify(UserId(1));
+        backpressure.notify(UserId(1));
         assert!(poll(later.as_mut()).is_ready());
     }
 
     #[test]
     fn who_owns_the_user_elsewhere_is_told_whatever_follows() {
-        let rooms = Arc::new(Rooms::new(2));
-        let mut waiting = pin!(rooms.wait(UserId(1)));
-        rooms.elsewhere(UserId(1), Incarnation(7));
-        rooms.notify(UserId(1));
-        assert_eq!(poll(waiting.as_mut()), Poll::Ready(Told::Elsewhere(Incarnation(7))));
-        let mut next = pin!(rooms.wait(UserId(1)));
-        rooms.notify(UserId(1));
-        assert_eq!(poll(next.as_mut()), Poll::Ready(Told::Room));
+        let backpressure = Arc::new(Backpressure::new(2));
+        let mut waiting = pin!(backpressure.wait(UserId(1)));
+        backpressure.elsewhere(UserId(1), Incarnation(7));
+        backpressure.notify(UserId(1));
+        assert_eq!(poll(waiting.as_mut()), Poll::Ready(Answered::Elsewhere(Incarnation(7))));
+        let mut next = pin!(backpressure.wait(UserId(1)));
+        backpressure.notify(UserId(1));
+        assert_eq!(poll(next.as_mut()), Poll::Ready(Answered::Room));
     }
 
     #[test]
     fn nothing_is_kept_of_commands_that_no_longer_wait() {
-        let rooms = Arc::new(Rooms::new(2));
-        let (first, mut second) = (rooms.wait(UserId(1)), Box::pin(rooms.wait(UserId(1))));
+        let backpressure = Arc::new(Backpressure::new(2));
+        let (first, mut second) = (backpressure.wait(UserId(1)), Box::pin(backpressure.wait(UserId(1))));
         assert!(poll(second.as_mut()).is_pending());
         drop(first);
-        assert_eq!(users(&rooms), 1);
+        assert_eq!(users(&backpressure), 1);
         drop(second);
-        assert_eq!(users(&rooms), 0);
-        rooms.notify(UserId(1));
-        let mut third = pin!(rooms.wait(UserId(1)));
-        rooms.notify(UserId(1));
+        assert_eq!(users(&backpressure), 0);
+        backpressure.notify(UserId(1));
+        let mut third = pin!(backpressure.wait(UserId(1)));
+        backpressure.notify(UserId(1));
         assert!(poll(third.as_mut()).is_ready());
-        assert_eq!(users(&rooms), 0);
+        assert_eq!(users(&backpressure), 0);
     }
 }
