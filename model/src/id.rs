@@ -124,7 +124,7 @@ macro_rules! numbered {
 
 numbered![VerificationId AcquisitionId ConfirmationId LookupId RenewalId Generation BatchId RevocationGeneration SocketId TokenRequestId PauseId];
 
-/// The right to write one user's log. The log grants a higher generation each time and accepts appends of the newest
+/// The right to write one user's log. The log grants a higher token each time and accepts appends of the newest
 /// one only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -7,17 +7,17 @@
 //! | leaving | nothing is written any more, and the log is asked to release the user | released, fenced, given up |
 //! | over | final: released, elsewhere, fenced, or lost | |
 //!
-//! Ownership is a fencing token and no lock. Each acquisition raises the user's generation, also one by the present
-//! owner, and the log compares epoch and generation in the very step that appends. What a process *believes* therefore
+//! Ownership is a fencing token and no lock. Each acquisition raises the user's token, also one by the present
+//! owner, and the log compares epoch and token in the very step that appends. What a process *believes* therefore
 //! decides nothing: an owner that was replaced learns it from its next write. A lease only says when a user may be
 //! acquired from a process that is silent; see [`member`](crate::member).
 //!
-//! The token is Kleppmann's fencing token (*How to do distributed locking*, 2016), the order "raise the generation,
+//! The token is Kleppmann's fencing token (*How to do distributed locking*, 2016), the order "raise the token,
 //! then read" is Paxos's first phase (Lamport, *The part-time parliament*, 1998), and confirming before an owner denies
 //! something is the *read index* of Raft (Ongaro, *Consensus: bridging theory and practice*, 2014, section 6.4).
 //!
 //! * **OWN-1** Only [`State::Held`] gives a tenure to write with. An answer that is not for the newest attempt grants
-//!   nothing, so a session never writes under a generation that a later request of its own has replaced.
+//!   nothing, so a session never writes under a token that a later request of its own has replaced.
 //! * **OWN-2** The stream is read after the user is acquired, never before or with it: an append of the earlier owner
 //!   that the acquisition waited for must be in what is read. [`Input::Acquired`] says that both are done.
 //! * **OWN-3** An owner that was replaced can only show a true prefix of the stream. It may meet a client that has read

@@ -36,6 +36,7 @@ pub mod tools;
 
 /// A message from a user.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Message {
     /// The user's name at the issuer.
     pub subject: Arc<str>,
@@ -48,6 +49,12 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message outside any thread, as a test of an agent makes it.
+    #[must_use]
+    pub const fn new(subject: Arc<str>, id: Arc<str>, payload: Box<RawValue>) -> Self {
+        Self { subject, id, thread: None, payload }
+    }
+
     /// The text of the message: the payload if it is a string, or its field `text` or `content`.
     #[must_use]
     pub fn text(&self) -> Option<String> {
@@ -85,6 +92,7 @@ pub trait Agent: Send + Sync + 'static {
 
 /// A run that paused, and the reply with which it resumes.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Paused {
     /// The message that began the run.
     pub message: Message,

@@ -1,4 +1,5 @@
-//! The driver: it executes the outputs of the machines, and makes no decision.
+//! The driver: it executes the outputs of the machines. The few choices that this needs are listed, with their reasons,
+//! in the [guide](crate::guide::proofs#decisions-outside-the-machines).
 //!
 //! | file | what it does |
 //! | --- | --- |

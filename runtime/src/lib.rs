@@ -2,9 +2,9 @@
 //!
 //! A [`Manager`] owns every WebSocket connection of a process. Users log in, send messages and see answers as they
 //! are made, over connections that may be cut, duplicated, expired or slow. Nothing is lost, repeated, reordered or
-//! shown to another user. Every decision is made by a pure machine of [`lockstep_model`], whose reachable states a
-//! model checker has visited. This crate puts the machines behind locks and connects them to sockets, clocks, logs and
-//! agents.
+//! shown to another user. What happens to a user, a message or an answer is decided by the pure machines of
+//! [`lockstep_model`], whose reachable states a model checker has visited. This crate puts the machines behind locks
+//! and connects them to sockets, clocks, logs and agents.
 //!
 //! # A service
 //!

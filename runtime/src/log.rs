@@ -1,13 +1,13 @@
 //! The durable log behind the streams: the interface to a storage backend.
 //!
 //! For each user, a log has one writer at a time: the owner, which has *acquired* the user. Each acquisition raises the
-//! user's generation, even within one process, and the log accepts appends of the newest generation only. A late append
+//! user's fencing token, even within one process, and the log accepts appends of the newest token only. A late append
 //! of an earlier owner therefore changes nothing: it is [fenced](LogError::Fenced).
 //!
 //! The owner appends one batch, waits for the answer, then appends the next. If no answer arrives, or the answer is
 //! [unavailable](LogError::Unavailable), the batch may still have been appended. The owner then appends the same events
 //! again after the same offset, possibly followed by more events. A log that already has some or all of them recognises
-//! them by generation and position, and answers with their existing offsets.
+//! them by token and position, and answers with their existing offsets.
 //!
 //! User numbers, ownership and streams are in one trait because they change together: acquiring fences the earlier
 //! owner's appends, and erasing removes a number, its ownership and its stream in one step that is atomic across a
@@ -129,9 +129,9 @@ pub trait Log: Send + Sync + 'static {
     /// Returns the subject that a user's number was assigned to.
     fn subject(&self, user: UserId) -> BoxFuture<'_, Result<Arc<str>, LogError>>;
 
-    /// Makes the caller the user's owner. The generation is higher than in every earlier answer, including answers to
-    /// the same caller and answers before a restart, and earlier tenures are fenced from then on. [`LogError::Fenced`]
-    /// if the user is erased.
+    /// Makes the caller the user's owner. The fencing token is higher than in every earlier answer, including answers
+    /// to the same caller and answers before a restart, and earlier tenures are fenced from then on.
+    /// [`LogError::Fenced`] if the user is erased.
     ///
     /// A log that several processes share answers [`Acquired::Elsewhere`] if the user's owner is another incarnation
     /// with a lease, and [`LogError::Unavailable`] if `who` has none: see [`Members`]. Other logs ignore `who`.
@@ -142,7 +142,7 @@ pub trait Log: Send + Sync + 'static {
     fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>>;
 
     /// Appends `batch` in order after `after`, and returns each entry's offset once all are durable. Offsets increase
-    /// and may have gaps. Entries that are already after `after` must carry the generation of `tenure`: they are the
+    /// and may have gaps. Entries that are already after `after` must carry the token of `tenure`: they are the
     /// first entries of `batch`, and only the rest is appended. An empty batch appends nothing, whatever is after
     /// `after`: its answer confirms that the tenure is valid and that everything before is durable.
     ///
@@ -196,7 +196,7 @@ pub trait Log: Send + Sync + 'static {
 }
 
 /// Checks an append against a stream of which the log has `trimmed` and `head`; `there` yields the offset and
-/// generation of each entry after `after`. Returns the offsets of the entries of the batch that are already there.
+/// token of each entry after `after`. Returns the offsets of the entries of the batch that are already there.
 ///
 /// # Errors
 ///
@@ -216,8 +216,8 @@ pub(crate) fn already_there(
     if batch == 0 {
         return Ok(offsets);
     }
-    for (offset, generation) in there {
-        if generation != tenure.token || offsets.len() == batch {
+    for (offset, token) in there {
+        if token != tenure.token || offsets.len() == batch {
             let why = format!("an append after offset {}, but the log holds another entry at {}", after.0, offset.0);
             return Err(LogError::Broken(why));
         }

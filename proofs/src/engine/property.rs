@@ -94,7 +94,7 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "OWN-1",
-        "the log accepts a user's appends only from the newest generation, and grants each generation once; each session writes under the fencing token that it was granted, and one that has lost its user acknowledges nothing more",
+        "the log accepts a user's appends only under the newest fencing token, and grants each token once; each session writes under the token that it was granted, and one that has lost its user acknowledges nothing more",
     ),
     (
         "OWN-2",

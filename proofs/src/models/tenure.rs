@@ -23,7 +23,7 @@
 //! served meanwhile. The window retains everything, so a reader that is told of a gap has been told that entries are
 //! gone.
 //!
-//! The oracle knows what was shown to anyone in this epoch, every generation that was granted, and the log.
+//! The oracle knows what was shown to anyone in this epoch, every token that was granted, and the log.
 
 mod action;
 mod engine;
@@ -122,7 +122,7 @@ pub struct State {
     late: Option<Call>,
     client: Client,
     left: Budget,
-    /// What anyone was shown of the present epoch, or was told is durable, and the generation that did so first.
+    /// What anyone was shown of the present epoch, or was told is durable, and the token that did so first.
     shown: BTreeMap<u64, (u8, u32)>,
     granted: BTreeSet<(u64, u32)>,
     broken: Option<&'static str>,

@@ -72,7 +72,7 @@ fn fences() -> Vec<Row> {
             "a process that acquires a user again gets the generation that its earlier session had",
             ["OWN-1"],
             Budget { crashes: 1, ..ONE },
-            KeepsGeneration
+            KeepsToken
         ),
         cluster!(
             "X205",

@@ -217,6 +217,9 @@ fn remote(agent: config::Agent) -> Result<agui::AgUi, String> {
     settings.max_event_bytes = agent.max_event_bytes;
     settings.max_answer_bytes = agent.max_answer_bytes;
     settings.retries = agent.retries;
+    settings.backoff = Duration::from_millis(agent.backoff_ms);
+    settings.backoff_most = Duration::from_millis(agent.backoff_most_ms);
+    settings.proxy = agent.proxy;
     settings.max_turns = agent.max_turns;
     settings.max_history_bytes = agent.max_history_bytes;
     settings.token = match agent.api_key_file {
@@ -260,6 +263,12 @@ pub(super) fn agent(config: &Config) -> Result<Arc<dyn Agent>, String> {
             settings.idle_timeout = seconds(agent.idle_seconds);
             settings.tool_timeout = seconds(agent.tool_seconds);
             settings.retries = agent.retries;
+            settings.backoff = Duration::from_millis(agent.backoff_ms);
+            settings.backoff_most = Duration::from_millis(agent.backoff_most_ms);
+            settings.proxy = agent.proxy;
+            settings.backoff = Duration::from_millis(agent.backoff_ms);
+            settings.backoff_most = Duration::from_millis(agent.backoff_most_ms);
+            settings.proxy = agent.proxy;
             settings.max_rounds = agent.max_rounds;
             settings.max_turns = agent.max_turns;
             settings.max_history_bytes = agent.max_history_bytes;

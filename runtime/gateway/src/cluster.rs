@@ -1,6 +1,7 @@
 //! This gateway as one of several that share a log: the engine, the cluster's key, and the listener for the others.
 
 use core::convert::Infallible;
+use core::num::NonZeroUsize;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,6 +42,9 @@ pub fn engine(config: &Config) -> Result<Settings, StartError> {
         FailoverKind::NewEpoch => Failover::NewEpoch,
     });
     settings.authority.clone_from(&log.authority_file);
+    settings.connections = NonZeroUsize::new(log.connections).unwrap_or(NonZeroUsize::MIN);
+    settings.timeout = Duration::from_millis(log.statement_ms);
+    settings.connect_timeout = Duration::from_millis(log.connect_ms);
     Ok(settings)
 }
 

@@ -17,6 +17,7 @@ use crate::wire::Delta;
 
 /// One message of a thread and its run.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Turn {
     /// The run of the message. It names the turn wherever a name is needed.
     pub run: RunId,
@@ -41,6 +42,7 @@ pub enum Step {
 
 /// A question of the agent and its reply, both as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Exchange {
     /// What the agent asked for: see [`Run::pause`](super::Run::pause).
     pub request: String,
@@ -50,6 +52,7 @@ pub struct Exchange {
 
 /// A tool call.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ToolCall {
     /// Its id in the run.
     pub id: String,
@@ -61,6 +64,14 @@ pub struct ToolCall {
     pub arguments: String,
     /// Its result as JSON, or why it failed; `None` while it executes.
     pub result: Option<Result<String, String>>,
+}
+
+impl ToolCall {
+    /// A call that executes, with its arguments as JSON.
+    #[must_use]
+    pub const fn new(id: String, name: String, arguments: String) -> Self {
+        Self { id, call_id: None, name, arguments, result: None }
+    }
 }
 
 /// How a run ended.

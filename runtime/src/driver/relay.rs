@@ -34,8 +34,24 @@ enum State {
     Local,
     /// The owner's process is asked.
     Opening(BoxFuture<'static, Result<WebSocket<TcpStream>, NotRelayed>>),
-    /// Frames pass. `flushing` if the last one has not left yet.
-    Open { owner: Box<WebSocket<TcpStream>>, flushing: bool, _counted: Counted },
+    /// Frames pass.
+    Open { owner: Box<WebSocket<TcpStream>>, sent: Sent, _counted: Counted },
+}
+
+/// How much of what was passed on has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    All,
+    Partly,
+}
+
+impl Sent {
+    /// Sends what has not left yet.
+    fn poll(&mut self, owner: &mut WebSocket<TcpStream>, context: &mut Context<'_>) {
+        if *self == Self::Partly && owner.poll_flush(context).is_ready() {
+            *self = Self::All;
+        }
+    }
 }
 
 /// Counts an open relay while it exists.
@@ -113,18 +129,16 @@ impl Relay {
 
     /// Whether the owner's process can take a frame of the client now. If not, the task is woken when it can.
     pub(super) fn poll_ready(&mut self, context: &mut Context<'_>) -> bool {
-        let State::Open { owner, flushing, .. } = &mut self.state else { return false };
-        if *flushing {
-            *flushing = owner.poll_flush(context).is_pending();
-        }
-        !*flushing
+        let State::Open { owner, sent, .. } = &mut self.state else { return false };
+        sent.poll(owner, context);
+        *sent == Sent::All
     }
 
     /// Passes a message on to the owner's process. A failure shows in the next read.
     pub(super) fn send(&mut self, message: Outgoing) {
-        if let State::Open { owner, flushing, .. } = &mut self.state {
+        if let State::Open { owner, sent, .. } = &mut self.state {
             let _ = owner.send(message);
-            *flushing = true;
+            *sent = Sent::Partly;
         }
     }
 
@@ -137,7 +151,7 @@ impl Relay {
                 match opened {
                     Ok(owner) => {
                         let counted = Counted::new(self.relays.clone());
-                        self.state = State::Open { owner: Box::new(owner), flushing: false, _counted: counted };
+                        self.state = State::Open { owner: Box::new(owner), sent: Sent::All, _counted: counted };
                         for frame in core::mem::take(&mut self.early) {
                             self.send(Outgoing::Text(frame));
                         }
@@ -150,10 +164,8 @@ impl Relay {
                     }
                 }
             }
-            State::Open { owner, flushing, .. } => {
-                if *flushing {
-                    *flushing = owner.poll_flush(context).is_pending();
-                }
+            State::Open { owner, sent, .. } => {
+                sent.poll(owner, context);
                 let mut heard = false;
                 while frames.len() < most {
                     match owner.poll_receive(context) {

@@ -39,7 +39,7 @@
 //!
 //! If the end is shorter than what was acknowledged, a new epoch begins, and the log says so. If damage is followed by
 //! data that was acknowledged later, or a file is missing, the log does not open, and says what to do:
-//! [`Options::repair`] keeps what can be read, and begins a new epoch. A log that is replaced by an older copy of
+//! [`Damage::Repair`] keeps what can be read, and begins a new epoch. A log that is replaced by an older copy of
 //! itself cannot detect this: start a new log in that case.
 //!
 //! All reads are checked, and each entry names the one before it: a user with missing entries is refused.
@@ -123,14 +123,23 @@ pub enum Durability {
     Never,
 }
 
+/// What happens to a damaged log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// It is not opened.
+    Refuse,
+    /// What can be read is kept, in a new epoch.
+    Repair,
+}
+
 /// How to open a log.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Options {
     /// When an append is acknowledged.
     pub durability: Durability,
-    /// Keeps what can be read of a damaged log, in a new epoch, instead of refusing to open it.
-    pub repair: bool,
+    /// What happens to a damaged log.
+    pub damage: Damage,
     /// The size in bytes at which a segment is full.
     pub segment_bytes: u64,
     /// How long deferrable work may wait: cleaning, and recording how far readers have read.
@@ -141,7 +150,7 @@ impl Options {
     /// The default options with this durability.
     #[must_use]
     pub const fn new(durability: Durability) -> Self {
-        Self { durability, repair: false, segment_bytes: SEGMENT_BYTES, upkeep: UPKEEP }
+        Self { durability, damage: Damage::Refuse, segment_bytes: SEGMENT_BYTES, upkeep: UPKEEP }
     }
 
     /// Sets when an append is acknowledged.
@@ -151,10 +160,10 @@ impl Options {
         self
     }
 
-    /// Sets whether a damaged log is repaired.
+    /// Sets what happens to a damaged log.
     #[must_use]
-    pub const fn repair(mut self, repair: bool) -> Self {
-        self.repair = repair;
+    pub const fn damage(mut self, damage: Damage) -> Self {
+        self.damage = damage;
         self
     }
 
@@ -226,7 +235,7 @@ impl DiskLog {
     ///
     /// [`NotOpened`], for a log that is damaged, or cannot be read or written.
     pub fn on(storage: Arc<dyn Storage>, options: &Options) -> Result<Self, NotOpened> {
-        let found = recover::recover(&*storage, options.repair)?;
+        let found = recover::recover(&*storage, options.damage)?;
         let epoch = Epoch(found.manifest.epoch);
         let id = found.manifest.id;
         let shared = Arc::new(Shared { index: Mutex::new(found.index), commit_us: AtomicU64::new(0), epoch, id });

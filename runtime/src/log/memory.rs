@@ -33,8 +33,8 @@ struct Inside {
 
 #[derive(Debug, Default)]
 struct Stream {
-    /// The newest generation, and whether its owner still holds it.
-    generation: FencingToken,
+    /// The newest token, and whether its owner still holds it.
+    token: FencingToken,
     owned: bool,
     trimmed: Offset,
     head: Offset,
@@ -77,7 +77,7 @@ impl MemoryLog {
     ) -> BoxFuture<'a, Result<R, LogError>> {
         let epoch = self.epoch;
         self.ready(|inside| match inside.streams.get_mut(&user) {
-            Some(stream) if stream.owned && tenure == (Tenure { epoch, token: stream.generation }) => act(stream),
+            Some(stream) if stream.owned && tenure == (Tenure { epoch, token: stream.token }) => act(stream),
             Some(_) | None => Err(LogError::Fenced),
         })
     }
@@ -164,9 +164,9 @@ impl Stream {
 
     /// Removes the places of gone entries that an earlier owner has appended, because those are not repeated.
     fn compact(&mut self) {
-        let (newest, past) = (self.generation, &mut self.past);
-        self.entries.retain(|(offset, generation, kept)| match kept {
-            Kept::Gone(message) if *generation < newest => {
+        let (newest, past) = (self.token, &mut self.past);
+        self.entries.retain(|(offset, token, kept)| match kept {
+            Kept::Gone(message) if *token < newest => {
                 remember(past, *offset, *message);
                 false
             }
@@ -225,10 +225,10 @@ impl Log for MemoryLog {
                 return Err(LogError::Fenced);
             }
             let stream = inside.streams.entry(user).or_default();
-            stream.generation = FencingToken(stream.generation.0 + 1);
+            stream.token = FencingToken(stream.token.0 + 1);
             stream.owned = true;
             stream.compact();
-            Ok(Acquired::Owner(Tenure { epoch: self.epoch, token: stream.generation }))
+            Ok(Acquired::Owner(Tenure { epoch: self.epoch, token: stream.token }))
         })
     }
 
@@ -245,7 +245,7 @@ impl Log for MemoryLog {
     ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
         self.owner(user, tenure, |stream| {
             let behind = stream.entries.partition_point(|(offset, ..)| *offset <= after);
-            let there = stream.entries.range(behind..).map(|(offset, generation, _)| (*offset, *generation));
+            let there = stream.entries.range(behind..).map(|(offset, token, _)| (*offset, *token));
             let mut offsets = already_there((stream.trimmed, stream.head), there, tenure, after, batch.len())?;
             for entry in batch.into_iter().skip(offsets.len()) {
                 stream.head = Offset(stream.head.0 + 1);

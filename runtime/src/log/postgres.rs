@@ -1,9 +1,9 @@
 //! A log in PostgreSQL, which several gateways share.
 //!
-//! Each user's stream is rows of one table, and its ownership is a row of another: the epoch, the generation, the
-//! owner's incarnation and the head. Every statement is a transaction of its own and locks at most rows of streams, so
-//! a process that stops in the middle holds up no other. The statement that appends compares epoch and generation in
-//! the newest version of that row: an earlier owner changes nothing, however late its statement arrives.
+//! Each user's stream is rows of one table, and its ownership is a row of another: the epoch, the fencing token (column
+//! `generation`), the owner's incarnation and the head. Every statement is a transaction of its own and locks at most
+//! rows of streams, so a process that stops in the middle holds up no other. The statement that appends compares epoch
+//! and token in the newest version of that row: an earlier owner changes nothing, however late its statement arrives.
 //!
 //! | event | result |
 //! | --- | --- |

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lockstep::log::disk::{DiskLog, Durability, Options};
+use lockstep::log::disk::{Damage, DiskLog, Durability, Options};
 use lockstep::log::{Held, Log, LogError};
 use lockstep::testing::log::{content, own, written};
 use lockstep_model::run::Kind;
@@ -168,7 +168,7 @@ async fn a_file_that_is_gone_is_refused_or_ends_the_epoch() {
 async fn what_is_repaired_is_in_a_new_epoch_and_has_no_hole() {
     let options = small(Durability::Always);
     let (files, before) = filled(&options, true).await;
-    let repair = options.repair(true);
+    let repair = options.damage(Damage::Repair);
     for (name, bytes) in files.iter().filter(|(name, _)| *name != "mark") {
         let mut damaged = vec![("gone".to_owned(), files.clone())];
         damaged[0].1.remove(name);

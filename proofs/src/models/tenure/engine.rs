@@ -143,7 +143,7 @@ impl Engine {
         let (newest, owner) = self.row();
         match owner {
             Some(other) if other != incarnation && self.is_live(other) => return Answer::Elsewhere(other),
-            Some(same) if same == incarnation && mistake == Some(Mistake::KeepsGeneration) => {
+            Some(same) if same == incarnation && mistake == Some(Mistake::KeepsToken) => {
                 return Answer::Granted(newest);
             }
             Some(_) | None => {}

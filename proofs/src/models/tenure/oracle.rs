@@ -50,7 +50,7 @@ impl State {
         self.log.returned |= self.log.revoked && returns;
     }
 
-    /// Whether each entry has the generation of the newest acquisition before it, generations only rise, and only the
+    /// Whether each entry has the token of the newest acquisition before it, tokens only rise, and only the
     /// newest was released.
     fn is_in_order(&self) -> bool {
         let (mut newest, mut is_owned) = ((0, FencingToken(0)), false);

@@ -6,7 +6,7 @@ use crate::engine::profile::Profile;
 /// A mistake: of the log, of a node's driver, or of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mistake {
-    /// An append carries no generation.
+    /// An append carries no token.
     NoFence,
     /// An append is compared with the head alone.
     ComparesHead,
@@ -14,8 +14,8 @@ pub enum Mistake {
     ReadsFirst,
     /// A repeated append is appended again.
     AppendsAgain,
-    /// The present owner's process acquires the user under the same generation.
-    KeepsGeneration,
+    /// The present owner's process acquires the user under the same token.
+    KeepsToken,
     /// A repeated append is looked up, which does not wait for the standby.
     LooksUp,
     /// A grant is answered before the standby has it.
@@ -42,7 +42,7 @@ pub enum Mistake {
     DrainRefuses,
     /// A message is known only to the owner that took it.
     ForgetsMessages,
-    /// A release is carried out whatever generation it names.
+    /// A release is carried out whatever token it names.
     ReleasesAny,
     /// The lease of a process that crashed never ends.
     LeaseForever,

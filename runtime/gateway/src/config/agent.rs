@@ -52,6 +52,15 @@ table! {
         pub max_rounds: u32 = 8,
         /// For `kind = "openai"` and `"agui"`: how often a request is repeated if the server did not begin to answer.
         pub retries: u32 = 3,
+        /// For `kind = "openai"` and `"agui"`: milliseconds before the first repetition, unless the server names a pause.
+        /// The pause doubles each time, and a random part of up to half of it is left out.
+        pub backoff_ms: u64 ["units::milliseconds"] = 500,
+        /// For `kind = "openai"` and `"agui"`: the longest pause in milliseconds. If the server asks for a longer one, the
+        /// run fails at once.
+        pub backoff_most_ms: u64 ["units::milliseconds"] = 20_000,
+        /// For `kind = "openai"` and `"agui"`: whether the environment variables `HTTPS_PROXY`, `HTTP_PROXY` and
+        /// `NO_PROXY` apply.
+        pub proxy: bool = true,
         /// For `kind = "openai"` and `"agui"`: the most seconds to connect.
         pub connect_seconds: u64 ["units::seconds"] = 10,
         /// For `kind = "openai"` and `"agui"`: the most seconds from a request to the first byte of its answer.

@@ -36,8 +36,8 @@ macro_rules! machine_bounds {
             pub(super) const SENTENCES: Sentences = (
                 &[" Bounds and deadlines of the machines. Beyond a bound, requests are refused or connections closed."],
                 &[
-                    $((stringify!($count), &[$($about),+]),)*
-                    $((stringify!($ms), &[$($meaning),+]),)*
+                    $((stringify!($count), "usize", &[$($about),+]),)*
+                    $((stringify!($ms), "u64", &[$($meaning),+]),)*
                 ],
             );
 

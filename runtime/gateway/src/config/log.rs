@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lockstep::log::conversations::Retention;
-use lockstep::log::disk::{Durability, Options};
+use lockstep::log::disk::{Damage, Durability, Options};
 use lockstep::trace;
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -19,8 +19,8 @@ table! {
     /// Where streams are stored.
     pub struct Log {
         /// `disk` for files in the data directory, `memory` for chats that end with the process, `postgres` for a
-        /// PostgreSQL that several gateways share. Content is kept until its user deletes the conversation or is erased, or until `keep_days`, `keep_turns` or
-        /// `keep_bytes` says otherwise.
+        /// PostgreSQL that several gateways share. Content is kept until its user deletes the conversation or is
+        /// erased, or until `keep_days`, `keep_turns` or `keep_bytes` says otherwise.
         pub kind: LogKind = LogKind::Disk,
         /// For `kind = "disk"`: what an event waits for before it is delivered. A process that crashes loses nothing at
         /// any level. If the system crashes or the power fails, `always` loses nothing, `interval` about as much as
@@ -49,6 +49,13 @@ table! {
         /// For `kind = "postgres"`: what a failover of the engine does. `keeps` loses nothing, and needs a synchronous
         /// standby. With `new_epoch` it may lose the newest events; a new epoch begins, and clients are told.
         pub failover: FailoverKind = FailoverKind::NewEpoch,
+        /// For `kind = "postgres"`: the connections that append. As many again do everything else.
+        pub connections: usize = 2,
+        /// For `kind = "postgres"`: the most milliseconds for a statement. After that its connection is dropped and the
+        /// call is repeated.
+        pub statement_ms: u64 ["units::milliseconds"] = 5_000,
+        /// For `kind = "postgres"`: the most milliseconds to open a connection.
+        pub connect_ms: u64 ["units::milliseconds"] = 5_000,
         /// For `kind = "disk"`: opens a damaged log, keeps what can be read, and begins a new epoch. Meant for one
         /// start.
         pub repair: bool = false,
@@ -64,7 +71,7 @@ impl Log {
             SyncLevel::Interval => Durability::Interval(Duration::from_millis(self.sync_ms)),
             SyncLevel::Never => Durability::Never,
         };
-        Options::new(durability).repair(self.repair)
+        Options::new(durability).damage(if self.repair { Damage::Repair } else { Damage::Refuse })
     }
 
     /// The retention rules and the interval between their checks; `None` if all conversations are kept.
@@ -80,6 +87,9 @@ impl Log {
     pub(super) fn validate(&self) -> Result<(), Broken> {
         at_least("log.sync_ms", self.sync_ms, 1)?;
         at_least("log.keep_look_s", self.keep_look_s, 1)?;
+        at_least("log.connections", self.connections as u64, 1)?;
+        at_least("log.statement_ms", self.statement_ms, 1)?;
+        at_least("log.connect_ms", self.connect_ms, 1)?;
         match (&self.url, self.kind) {
             (None, LogKind::Postgres) => Err(Broken::new("log.url", "is needed with `log.kind = \"postgres\"`")),
             (Some(url), LogKind::Postgres) if has_password(url) => Err(Broken::new(

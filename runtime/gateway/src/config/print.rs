@@ -35,9 +35,9 @@ impl Config {
         );
         let (_, fields) = Self::SENTENCES;
         let is_table = |name: &str| TABLES.iter().any(|(table, _)| *table == name);
-        for (name, sentences) in fields.iter().filter(|(name, _)| !is_table(name)) {
+        for (name, kind, sentences) in fields.iter().filter(|(name, ..)| !is_table(name)) {
             comment(&mut text, sentences);
-            field(&mut text, name, values.remove(*name));
+            field(&mut text, (name, kind), values.remove(*name));
         }
         for (name, (about, fields)) in TABLES {
             text.push('\n');
@@ -45,9 +45,9 @@ impl Config {
             let of_table = values.remove(name);
             let _ = writeln!(text, "{}[{name}]", if of_table.is_some() { "" } else { "# " });
             let mut of_table = of_table.and_then(|value| Table::try_from(value).ok()).unwrap_or_default();
-            for (name, sentences) in fields {
+            for (name, kind, sentences) in fields {
                 comment(&mut text, sentences);
-                field(&mut text, name, of_table.remove(*name));
+                field(&mut text, (name, kind), of_table.remove(*name));
             }
         }
         Ok(text)
@@ -60,9 +60,14 @@ fn comment(text: &mut String, lines: &[&str]) {
     }
 }
 
-fn field(text: &mut String, name: &str, value: Option<Value>) {
+/// Writes a field; one that is not set as a comment, with a value of its type.
+fn field(text: &mut String, (name, kind): (&str, &str), value: Option<Value>) {
     let _ = match value {
         Some(value) => writeln!(text, "{name} = {value}"),
-        None => writeln!(text, "# {name} is not set"),
+        None if kind.contains("String") => writeln!(text, "# {name} = \"\""),
+        None if kind.contains("Path") => writeln!(text, "# {name} = \"/path/to/it\""),
+        None if kind.contains("SocketAddr") => writeln!(text, "# {name} = \"127.0.0.1:9090\""),
+        None if kind.contains("Number") => writeln!(text, "# {name} = 0.5"),
+        None => writeln!(text, "# {name} = 1"),
     };
 }

@@ -1,7 +1,10 @@
 //! Configuration tables: each field is declared once, with its default and its documentation.
 
-/// The documentation of a table: its own lines, and the lines of each field by its name.
-pub(super) type Sentences = (&'static [&'static str], &'static [(&'static str, &'static [&'static str])]);
+/// The documentation of a table: its own lines, and its fields.
+pub(super) type Sentences = (&'static [&'static str], &'static [Field]);
+
+/// A field: its name, its type and its lines.
+pub(super) type Field = (&'static str, &'static str, &'static [&'static str]);
 
 /// Declares a table. A field without a default must be set whenever the table is present. A path in brackets behind a
 /// field's type reads the field.
@@ -19,7 +22,7 @@ macro_rules! table {
         impl $name {
             /// The documentation, for `lockstep config`.
             pub(in crate::config) const SENTENCES: crate::config::table::Sentences =
-                (&[$($about),+], &[$((stringify!($field), &[$($sentence),+])),+]);
+                (&[$($about),+], &[$((stringify!($field), stringify!($type), &[$($sentence),+])),+]);
         }
     };
     ($(#[doc = $about:literal])+ pub struct $name:ident {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use lockstep_model::UserId;
 
+use super::Damage;
 use super::format::{self, HEAD, HEADER, Listed, Manifest, Mark, VERSION};
 use super::index::{Index, Segment, Tombstone, UNTOLD};
 use super::read::Places;
@@ -99,7 +100,7 @@ pub(super) fn decide(end: &End) -> Recovery {
 }
 
 /// Reads the whole log.
-pub(super) fn recover(storage: &dyn Storage, repair: bool) -> Result<Found, String> {
+pub(super) fn recover(storage: &dyn Storage, damage: Damage) -> Result<Found, String> {
     let names = storage.list().map_err(|error| error.to_string())?;
     let manifest = match storage.open(MANIFEST) {
         Ok(file) => read_all(&*file).map_err(|error| error.to_string()).and_then(|bytes| Manifest::decode(&bytes)),
@@ -114,7 +115,7 @@ pub(super) fn recover(storage: &dyn Storage, repair: bool) -> Result<Found, Stri
     let (manifest, rebuilt) = match manifest {
         Ok(Ok(manifest)) => (manifest, false),
         Ok(Err(later)) => return Err(later),
-        Err(error) if repair => (rebuild(storage, &names).ok_or(error)?, true),
+        Err(error) if damage == Damage::Repair => (rebuild(storage, &names).ok_or(error)?, true),
         Err(error) => return Err(format!("{error}. {ADVICE}")),
     };
     // Leftovers of a crash: segments that were not used yet, or are no longer used.
@@ -123,7 +124,7 @@ pub(super) fn recover(storage: &dyn Storage, repair: bool) -> Result<Found, Stri
             let _ = storage.remove(name);
         }
     }
-    Replay { storage, repair, rebuilt, index: Index::default(), damaged: Vec::new(), new_epoch: rebuilt }.run(manifest)
+    Replay { storage, damage, rebuilt, index: Index::default(), damaged: Vec::new(), new_epoch: rebuilt }.run(manifest)
 }
 
 fn fresh() -> Found {
@@ -160,7 +161,7 @@ fn rebuild(storage: &dyn Storage, names: &[String]) -> Option<Manifest> {
 
 struct Replay<'a> {
     storage: &'a dyn Storage,
-    repair: bool,
+    damage: Damage,
     /// The manifest was rebuilt from the segments: it has no lengths.
     rebuilt: bool,
     index: Index,
@@ -207,7 +208,7 @@ impl Replay<'_> {
 
     /// Reports damage: an error, unless the log is being repaired.
     fn damage(&mut self, what: &str) -> Result<(), String> {
-        if !self.repair {
+        if self.damage == Damage::Refuse {
             return Err(format!("{what}. {ADVICE}"));
         }
         tracing::error!("repairing the log: {what}");
@@ -338,7 +339,7 @@ impl Replay<'_> {
             self.index.erase(id, Tombstone { at, segment: UNTOLD });
         }
         self.index.settle_deletions();
-        if self.new_epoch && self.repair {
+        if self.new_epoch && self.damage == Damage::Repair {
             let users: Vec<UserId> = self.index.users.keys().copied().collect();
             for id in users {
                 let behind = Places::of(&self.index, &self.index.users[&id]).whole_behind();

@@ -193,26 +193,26 @@ async fn an_answer_may_come_in_a_snapshot() {
 
 fn said(text: &str, run: u64, steps: Vec<Told>) -> Turn {
     let end = End::Completed(to_raw_value(&json!({ "text": "It is 2." })).expect("JSON"));
-    Turn { run: RunId(run), message: to_raw_value(text).expect("JSON"), steps, end: Some(end) }
+    let mut turn = Turn::new(RunId(run), to_raw_value(text).expect("JSON"));
+    (turn.steps, turn.end) = (steps, Some(end));
+    turn
 }
 
 #[tokio::test]
 async fn the_request_is_what_the_protocol_wants_with_ids_that_stay() {
-    let call = ToolCall {
-        id: "t1".into(),
-        call_id: Some("call-7".into()),
-        name: "calculator".into(),
-        arguments: r#"{"expression":"1+1"}"#.into(),
-        result: Some(Ok("2".into())),
-    };
+    let mut call = ToolCall::new("t1".into(), "calculator".into(), r#"{"expression":"1+1"}"#.into());
+    (call.call_id, call.result) = (Some("call-7".into()), Some(Ok("2".into())));
     let history = vec![said("what is 1+1?", 0xab, vec![Told::Tool(call), Told::Text("It is 2.".into())])];
     let server = Server::start(vec![run(&[]), run(&[])]).await;
     let agent = AgUi::new(config(&server)).expect("a configuration");
     let payload = json!({ "text": "and 2+2?", "agui": { "state": { "a": 1 }, "context": [{ "description": "d", "value": "v" }],
         "forwardedProps": { "mine": 1, "lockstep": "forged" } } });
     let payload = RawValue::from_string(payload.to_string()).expect("JSON");
-    let message =
-        |subject: &str| Message { subject: subject.into(), payload: payload.clone(), ..Recorder::message("") };
+    let message = |subject: &str| {
+        let mut message = Recorder::message("");
+        (message.subject, message.payload) = (subject.into(), payload.clone());
+        message
+    };
     for subject in ["ada", "bea"] {
         completed(&answer(&agent, message(subject), &Recorder::new(history.clone())).await);
     }

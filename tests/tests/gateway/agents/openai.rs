@@ -67,7 +67,9 @@ async fn an_answer_is_shown_as_it_comes_and_completed_whole() {
 }
 
 fn turn(text: &str, steps: Vec<Told>, end: End) -> Turn {
-    Turn { run: RunId(7), message: to_raw_value(text).expect("JSON"), steps, end: Some(end) }
+    let mut turn = Turn::new(RunId(7), to_raw_value(text).expect("JSON"));
+    (turn.steps, turn.end) = (steps, Some(end));
+    turn
 }
 
 fn answered(text: &str) -> End {
@@ -77,7 +79,9 @@ fn answered(text: &str) -> End {
 fn called(id: &str, result: Option<Result<&str, &str>>) -> Told {
     let result = result.map(|result| result.map(str::to_owned).map_err(str::to_owned));
     let (name, arguments) = ("calculator".into(), r#"{"expression":"1"}"#.into());
-    Told::Tool(ToolCall { id: id.into(), call_id: None, name, arguments, result })
+    let mut call = ToolCall::new(id.into(), name, arguments);
+    call.result = result;
+    Told::Tool(call)
 }
 
 const STOPPED: End = End::Failed(Reason::Cancelled);

@@ -36,7 +36,7 @@ fn read(request: &Request<Payload>) -> Option<String> {
     let data = parse(message(request).0);
     let payload = raw(&data["payload"]);
     let (subject, id) = (Arc::from("ada"), Arc::from("m"));
-    lockstep::agent::Message { subject, id, thread: None, payload }.text()
+    lockstep::agent::Message::new(subject, id, payload).text()
 }
 
 #[test]
