@@ -98,7 +98,7 @@ pub enum Request<P> {
         /// The last entry that the client has seen.
         from: Position,
     },
-    /// `delete_thread`: end the thread's runs, and make nothing of it readable again (RET-1).
+    /// `delete_thread`: end the thread's runs, and make its content unreadable (RET-1).
     Delete {
         /// The thread.
         thread: ThreadId,

@@ -40,6 +40,8 @@
 //!   changes nothing.
 //! * Time enters as `Expired(Timer)` and leaves as `Arm(Timer, Duration)`. An armed timer may fire at any moment.
 //! * Ids, token lifetimes and jitter are created at the edge and passed in as data.
+//! * States, inputs and outputs are exhaustive, because a driver must decide about each of them: a new one is a breaking
+//!   release, like a new field of [`Bounds`].
 //! * Every queue has a bound in [`Bounds`]. After a step, `check` returns the property that the value violates, if any.
 #![no_std]
 #![forbid(unsafe_code)]

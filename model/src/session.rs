@@ -26,7 +26,7 @@
 //!   is about to leave takes no reply: the run outlives it, as a queued one does.
 //! * **RUN-4** A message whose thread has an open run waits, is refused, or ends that run: see `queue`.
 //! * **RET-1** A deletion ends its thread's runs and then appends `thread_deleted`, in one step, so a log that has the
-//!   deletion has their ends. From then on nothing of these runs is read, and their messages are refused as forgotten.
+//!   deletion has their ends. From then on these runs are not read, and their messages are refused as forgotten.
 //! * **LIM-1** The step that adds a connection, a run (queued ones apart) or a pending event checks its bound.
 //! * **SES-1** A session retires when it has no connection, run, unconfirmed event or fence (a draining one leaves
 //!   queued runs to the next process), and then admits no connection. Events that the log refuses for good, or does not

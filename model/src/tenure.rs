@@ -4,10 +4,10 @@
 //! | --- | --- | --- |
 //! | seeking | the log is asked to acquire the user, or will be after a pause | acquired, elsewhere, given up |
 //! | held | writes carry the granted [`Tenure`] | fenced, lost, released |
-//! | leaving | nothing is written any more, and the log is asked to release the user | released, fenced, given up |
+//! | leaving | writing has stopped, and a release of the user is in flight or paused | released, fenced, given up |
 //! | over | final: released, elsewhere, fenced, or lost | |
 //!
-//! Ownership is a fencing token and no lock. Each acquisition raises the user's token, also one by the present
+//! Ownership is a fencing token, not a lock. Each acquisition raises the user's token, even one by the current
 //! owner, and the log compares epoch and token in the very step that appends. What a process *believes* therefore
 //! decides nothing: an owner that was replaced learns it from its next write. A lease only says when a user may be
 //! acquired from a process that is silent; see [`member`](crate::member).
@@ -63,7 +63,7 @@ pub enum Ending {
     },
     /// The log has a newer owner, or has erased the user.
     Fenced,
-    /// The process is no member any more: its lease has ended.
+    /// The process is no longer a member: its lease has ended.
     Lost,
 }
 

@@ -90,10 +90,10 @@ fn record(settings: &Settings, users: usize, messages: usize) {
                 one.until("close").await;
             }
         }
-        let mut nobody = TestClient::connect(&manager);
-        nobody.say(r#"{"type":"auth","token":"rejected"}"#);
-        nobody.until("close").await;
-        nobody.cut();
+        let mut anonymous = TestClient::connect(&manager);
+        anonymous.say(r#"{"type":"auth","token":"rejected"}"#);
+        anonymous.until("close").await;
+        anonymous.cut();
         manager.drain().await;
         assert!(manager.health().stopped);
         trace.close();

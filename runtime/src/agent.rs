@@ -1,8 +1,8 @@
 //! Agents answer messages. An agent is given a [`Run`] and emits its answer through it.
 //!
 //! Data of clients, agents and tools is JSON of any shape. Its types are those of [`serde_json`], because agents build it
-//! with [`json!`](serde_json::json) and read it with `serde`: `Value` where it is looked into, and `RawValue`, the text as
-//! it was written, where it is passed on unread.
+//! with [`json!`](serde_json::json) and read it with `serde`: `Value` where its content matters, and `RawValue`, the text
+//! as it was written, where it is passed on.
 
 use std::sync::Arc;
 

@@ -14,12 +14,12 @@
 //! | `agent_thinking` | `REASONING_*`, the event that an AG-UI agent sent, or `CUSTOM` with the name `agent_thinking` |
 //! | `tool_executing`, `tool_completed` | `TOOL_CALL_START`, `_ARGS` and `_END`, `TOOL_CALL_RESULT` |
 //! | `agent_completed` | `RUN_FINISHED` with the data as `result` |
-//! | `agent_paused` | `RUN_FINISHED`; if more is asked than results of the front end's tools, with the outcome `interrupt` |
+//! | `agent_paused` | `RUN_FINISHED`; with the outcome `interrupt` if the pause needs more than results of the front end's tools |
 //! | `agent_error` | `RUN_ERROR`; of a cancelled run `RUN_FINISHED` with the outcome `cancelled`, from version 1.0 on |
 //!
 //! A run that pauses ends the stream, and the answer goes on in that of another request with the same newest message of
-//! the user: one with `resume`, or with results of the front end's tools behind that message. It must answer all that
-//! was asked. The first reply to a pause counts, also if another client gave it, so the same request may be sent again.
+//! the user: one with `resume`, or with results of the front end's tools behind that message. It must answer
+//! every question. The first reply to a pause counts, even if another client sent it, so a request may be sent again.
 //!
 //! The message's id and thread name the run (RUN-2): the same request, once more, is answered with the same run from
 //! its beginning, less what the request's own messages show that the client has. Each event has an `id`, a [`Place`];

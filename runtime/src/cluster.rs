@@ -98,7 +98,7 @@ impl Cluster {
         &self.key.text
     }
 
-    /// Whether a request comes from a member. Digests are compared, so the time tells nothing of the key.
+    /// Whether a request comes from a member. Digests are compared, so the duration reveals nothing about the key.
     pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
         let mut keys = headers.get_all(KEY).iter();
         let presented = keys.next().map(|key| <[u8; 32]>::from(Sha256::digest(key.as_bytes())));

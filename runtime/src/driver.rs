@@ -133,7 +133,7 @@ impl Shared {
         names.found.first().map(|(_, subject)| Arc::clone(subject))
     }
 
-    /// Takes the credential, which is not needed any more afterwards.
+    /// Takes the credential. Nothing needs it later.
     fn take_credential(&self) -> Option<Token> {
         lock(&self.credential).take()
     }

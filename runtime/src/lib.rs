@@ -77,6 +77,9 @@
 //!
 //! The types of [`lockstep_model`] that signatures name are here too, and all of them are in [`model`].
 //!
+//! Enums that an embedder must decide about, such as [`log::LogError`], are exhaustive, like those of the machines: a new
+//! variant is a breaking release. Structs that this crate fills and an embedder reads are `#[non_exhaustive]`.
+//!
 //! Counters and histograms go to the recorder of the crate `metrics` that is installed when a [`Manager`] is built.
 
 #![forbid(unsafe_code)]

@@ -104,7 +104,7 @@ fn a_machine_that_panics_is_abandoned_at_once() {
     let (registry, faults) = (Registry::new(NonZeroUsize::MIN), Faults::default());
     step(&registry, &faults, Input::Nothing);
     let panicked = catch_unwind(AssertUnwindSafe(|| step(&registry, &faults, Input::Panic)));
-    assert!(panicked.is_err(), "the panic goes on to whoever asked for the step");
+    assert!(panicked.is_err(), "the panic reaches the caller of the step");
     assert_eq!(faults.seen(), [Fault::Panicked]);
     assert_eq!(step(&registry, &faults, Input::Nothing), Generation(2), "its successor takes the steps");
 }

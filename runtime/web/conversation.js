@@ -154,7 +154,7 @@ export class Conversations {
     return [...this.#threads].map(([key, runs]) => ({ key, title: title(runs), open: open(runs), at: at(runs) })).reverse();
   }
 
-  /** The offset from which a thread is complete here, or null if nothing of it is. @returns {number|null} */
+  /** The offset from which a thread is complete here, or null. @returns {number|null} */
   begin(key) {
     return this.thread(key).find(({ era, first }) => era === this.#era && first > this.#gap)?.first ?? null;
   }

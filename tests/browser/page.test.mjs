@@ -270,7 +270,7 @@ onlyInChromium("it cannot be told to prefer dark")("every text can be read, in l
   await turn(page, "failed");
 });
 
-test("the keyboard is enough: log in, ask, stop, look at thoughts, begin anew, log out", async () => {
+test("the keyboard is enough: log in, ask, stop, look at thoughts, begin again, log out", async () => {
   const own = await userContext(browser);
   const alone = await visit(own);
   await alone.keyboard.type(USER);

@@ -185,7 +185,7 @@ test("a credential that is about to expire is renewed on the open socket", async
   assert.deepEqual([client.status.renewing, client.status.state, made.length], [false, "live", 1]);
 });
 
-test("only the newest asking counts", async () => {
+test("only the newest request for a token counts", async () => {
   const { tokens, newest } = await live();
   newest().say({ type: "auth_expiring" });
   newest().say({ type: "auth_expiring" });

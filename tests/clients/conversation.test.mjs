@@ -134,7 +134,7 @@ test("threads are listed by what they began with, the newest first", () => {
   assert.deepEqual([conversations.newest, conversations.thread("t1").length, conversations.has("m3")], ["", 2, true]);
 });
 
-test("a page that stays open keeps so many runs, and forgets the oldest that have ended", () => {
+test("a page that stays open keeps a bounded number of runs, and forgets the oldest that have ended", () => {
   const { conversations } = tell(received("m0", "still open", "r0", "t0"));
   for (let number = 1; number <= MAX_RUNS; number++) {
     conversations.apply(received(`m${number}`, "hello", `r${number}`, "t1"));

@@ -168,7 +168,7 @@ for (const [name, [input, cells]] of Object.entries(TABLE)) {
   });
 }
 
-test("a token that answers the newest asking, in every state", () => {
+test("a token that answers the newest request, in every state", () => {
   for (const [state, make] of Object.entries(STATES)) {
     const machine = make();
     const expected = ["live", "waiting", "holding", "leaving"].includes(state) ? ["done", [writes({ type: "auth", token: "new" })]]

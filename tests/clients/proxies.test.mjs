@@ -66,9 +66,9 @@ async function freePort() {
 
 /** Sends a request; returns the answer's status, header fields and text. `from` is the client's address. */
 async function ask(port, path, { method = "GET", from = "127.0.0.1", headers = {}, body, agent } = {}) {
-  const asking = request({ host: "127.0.0.1", port, path, method, headers, localAddress: from, agent });
-  asking.end(body);
-  const [answer] = await once(asking, "response");
+  const sent = request({ host: "127.0.0.1", port, path, method, headers, localAddress: from, agent });
+  sent.end(body);
+  const [answer] = await once(sent, "response");
   let text = "";
   for await (const piece of answer.setEncoding("utf8")) text += piece;
   return { status: answer.statusCode, headers: answer.headers, text };

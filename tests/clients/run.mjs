@@ -164,9 +164,9 @@ async function freePort() {
 
 /** Sends a request to the process that runs the tests. */
 async function ask(port, what) {
-  const asking = request({ port, host: "127.0.0.1", path: `/${what}`, method: "POST" });
-  asking.end();
-  const [answer] = await once(asking, "response");
+  const sent = request({ port, host: "127.0.0.1", path: `/${what}`, method: "POST" });
+  sent.end();
+  const [answer] = await once(sent, "response");
   if (answer.statusCode !== 200) answer.pipe(process.stderr);
   process.exitCode = answer.statusCode === 200 ? 0 : 1;
   answer.resume();

@@ -80,7 +80,7 @@ pub struct Received {
     /// When its run begins. This is logged because after a restart the earlier runs may be trimmed and the policy may
     /// be different.
     pub schedule: Schedule,
-    /// The thread's turns from this offset on are superseded: they are kept, but agents are not told of them.
+    /// The thread's turns from this offset on are superseded: they are kept, but agents do not see them.
     pub replaces: Option<Offset>,
 }
 

@@ -24,8 +24,8 @@ use crate::timer::{Owner, Timer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
-    /// The user is not acquired yet, or the log has not returned the stream; connections wait. How far that is says
-    /// [`Session::ownership`](super::Session::ownership).
+    /// The user is not acquired yet, or the log has not returned the stream; connections wait.
+    /// [`Session::ownership`](super::Session::ownership) has the progress.
     Restoring,
     /// There is no connection, and nothing is in progress.
     Vacant,
@@ -172,7 +172,7 @@ pub enum Input<P> {
         /// The owner's process.
         owner: Incarnation,
     },
-    /// The log has taken a write of nothing: the session held the user when it was asked.
+    /// The log has accepted an empty append: the session held the user when the request was sent.
     Confirmed {
         /// The attempt that is answered.
         attempt: ConfirmationId,

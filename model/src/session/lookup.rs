@@ -209,7 +209,7 @@ impl<P: Piece> Session<P> {
         if open.is_empty() { Handled::Ignored } else { Handled::Done }
     }
 
-    /// A deletion is readable: nothing of its thread is read any longer, and earlier lookups are repeated.
+    /// A deletion is readable: its thread is no longer read, and earlier lookups are repeated.
     pub(super) fn forget_found(&mut self, thread: Option<ThreadId>, out: &mut Outputs<P>) {
         for (id, member) in &mut self.members {
             member.lookups.delete(*id, thread, out);

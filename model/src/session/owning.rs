@@ -75,7 +75,7 @@ impl<P: Piece> Session<P> {
         true
     }
 
-    /// The session held the user when this confirmation was asked for, so what its clients wait for is answered.
+    /// The session held the user when this confirmation was asked for, so the clients that wait are answered.
     fn confirmed(&mut self, bounds: &Bounds, attempt: ConfirmationId, out: &mut Outputs<P>) {
         let answered = |ahead: Ahead| ahead.attempt <= attempt;
         let waiting: Vec<(ConnectionId, Ahead)> = self

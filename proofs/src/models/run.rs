@@ -136,7 +136,7 @@ const fn event_of(input: Input) -> Option<Kind> {
     })
 }
 
-/// Whether the input is an agent's, which is told of a refusal.
+/// Whether the input is an agent's, which learns of a refusal.
 const fn is_agents(input: Input) -> bool {
     match input {
         Input::Start

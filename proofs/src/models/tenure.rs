@@ -20,8 +20,7 @@
 //!
 //! Abstractions. A user's calls are one at a time, as in the journal. Only one delayed call exists at a time. The answer to a
 //! renewal is immediate or lost. A drain does not interrupt a run; the run may last forever, and the client must be
-//! served meanwhile. The window retains everything, so a reader that is told of a gap has been told that entries are
-//! gone.
+//! served meanwhile. The window retains everything, so a gap that a reader sees claims that entries are gone.
 //!
 //! The oracle knows what was shown to anyone in this epoch, every token that was granted, and the log.
 

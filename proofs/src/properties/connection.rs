@@ -45,7 +45,7 @@ pub(crate) struct Observed {
     pub(crate) resume: Resume,
     /// Requests that wait for `connection_ready`.
     pub(crate) early: Vec<Request<u8>>,
-    /// Frames that the peer is to be told, in order.
+    /// Frames that the peer must get, in order.
     pub(crate) outbox: Vec<Control<u8>>,
     /// The number of requests used from the current allowance.
     spent: u16,

@@ -37,7 +37,7 @@ pub(crate) enum Effect {
     NotRenewed,
     /// The peer is told that the grant will expire.
     Expiring,
-    /// No grant is valid any more.
+    /// No grant is valid.
     Ended(Ending),
 }
 

@@ -1,5 +1,5 @@
 //! `/ws/health`, `/ws/config` and `/ws/stats`: what clients and dashboards of the earlier system ask for, as small JSON
-//! objects. They need no credential, and so have nothing of a user, a connection or a secret: the same numbers are in
+//! objects. They need no credential, and so contain no user, connection or secret: the same numbers are in
 //! `/metrics`.
 
 use axum::Router;

@@ -133,7 +133,7 @@ fn metric(address: SocketAddr, name: &str) -> f64 {
     line.unwrap_or_else(|| panic!("no {name}: {page}")).parse().expect("a number")
 }
 
-/// Whoever read what it says has gone: it serves, takes a signal, drains, and ends in order.
+/// The reader of its output has gone: it serves, takes a signal, drains, and ends in order.
 #[test]
 fn readers_that_go_away_do_not_disturb_it() {
     // The second line of its output, and every line of its log, have no reader.

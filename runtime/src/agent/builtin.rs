@@ -226,7 +226,7 @@ async fn end(run: Run, work: Result<Work, EmitError>) {
     }
 }
 
-/// What the user is asked before these tools are called.
+/// The question to the user before these tools are called.
 fn request(calls: &[Call]) -> Value {
     if calls.is_empty() {
         return json!({ "message": "What is your name?" });

@@ -1,4 +1,4 @@
-//! What a server is told of a thread's earlier turns: messages in the format of chat completions.
+//! A thread's earlier turns as a server gets them: messages in the format of chat completions.
 
 use lockstep_model::RunId;
 use serde_json::{Value, json};

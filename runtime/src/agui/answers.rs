@@ -71,7 +71,7 @@ impl Answers {
         ids.map(String::as_str).find(|id| !known.contains(*id))
     }
 
-    /// What is said to this pause.
+    /// The reply to this pause.
     fn to(&self, pause: &Pause) -> Reading {
         let (mut answers, mut addressed) = (Map::new(), 0);
         for ask in &pause.asks {
@@ -96,17 +96,17 @@ impl Answers {
     }
 }
 
-/// What a request says to a pause.
+/// How a request answers a pause.
 enum Reading {
     /// Nothing: it was sent for something else.
     Nothing,
-    /// Only a part of what was asked.
+    /// Answers to some of its questions.
     Partly,
     /// This, the payload of a reply.
     Reply(Value),
 }
 
-/// What is to be done about a pause that no reply has ended yet.
+/// What to do about an open pause.
 #[derive(Debug)]
 pub(super) enum Move {
     /// Nothing.
@@ -115,7 +115,7 @@ pub(super) enum Move {
     Reply(Value),
     /// End the stream: the run waits.
     End,
-    /// End the stream: the answers leave out a part of what was asked.
+    /// End the stream: some questions are not answered.
     Refuse,
 }
 

@@ -148,7 +148,7 @@ impl<L: Item, H> Inbox<L, H> {
         }
     }
 
-    /// Takes what was handed over. For the owner, when it knows that there is something.
+    /// Takes what was handed over. The owner calls this once it knows that there is something.
     pub fn take_handed(&self) -> Option<H> {
         lock(&self.state).contents.handed.take()
     }

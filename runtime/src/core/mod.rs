@@ -15,7 +15,7 @@
 //! | [`handle`] | what that task holds: its connection's machine while it is unattached | (one owner) | |
 //! | [`effects`] | what the driver executes; the awaited verdicts, and the fences that stand until they have come | its own | none |
 //! | [`tickets`] | single-use tickets | its own | none |
-//! | [`watch`] | what a trace is told of each step | | |
+//! | [`watch`] | what a trace records of each step | | |
 //!
 //! The last column is the complete lock order. Nothing is awaited under a lock: a closure runs there, not a future.
 //!

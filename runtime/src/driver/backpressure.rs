@@ -30,7 +30,7 @@ struct Entry {
     owner: Option<Incarnation>,
 }
 
-/// What a command that waits is told.
+/// Why a waiting command is woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answered {
     /// There may be room.
@@ -39,7 +39,7 @@ pub(super) enum Answered {
     Elsewhere(Incarnation),
 }
 
-/// A command that waits. When it is dropped, it no longer does.
+/// A waiting command. Dropping it removes it from the count.
 struct Waiting {
     backpressure: Arc<Backpressure>,
     user: UserId,

@@ -39,10 +39,10 @@ pub(crate) struct Membership {
     applied: tokio::sync::Mutex<Mark>,
 }
 
-/// How often revocations of other processes are looked for.
+/// The interval between polls for revocations of other processes.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How often it is looked whether all processes have a revocation.
+/// The poll interval while a revocation waits for all processes to apply it.
 const LOOK_BEHIND: Duration = Duration::from_millis(50);
 
 /// The most revocations that are read at once.
@@ -184,7 +184,7 @@ impl Membership {
     async fn call(&self, core: &Weak<Core>, log: &Guarded, call: Call) -> Option<Input> {
         match call {
             Call::Renew(incarnation, attempt) => {
-                // The lease counts from before it was asked for.
+                // The lease counts from before the request was sent.
                 let began = Instant::now();
                 // A process has every revocation before it serves anyone.
                 let renewed = async {

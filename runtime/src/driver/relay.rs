@@ -96,8 +96,8 @@ pub(super) enum NotRelayed {
 impl core::fmt::Display for NotRelayed {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::NoCredential => f.write_str("its credential is not known any more"),
-            Self::NoAddress(None) => f.write_str("its owner is no member any more"),
+            Self::NoCredential => f.write_str("its credential is no longer known"),
+            Self::NoAddress(None) => f.write_str("its owner is no longer a member"),
             Self::NoAddress(Some(error)) => write!(f, "the address of its owner is not known: {error}"),
             Self::Refused(why) => write!(f, "its owner's process does not accept it: {why}"),
         }

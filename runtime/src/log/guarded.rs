@@ -36,7 +36,7 @@ macro_rules! ask {
             match &*$guarded.log.read().await {
                 Some(log) => ask(move || match log.$part() {
                     Some(part) => part.$call($($argument),*),
-                    None => Box::pin(core::future::ready(Err(wrong(concat!("it has no ", stringify!($part), " any more"))))),
+                    None => Box::pin(core::future::ready(Err(wrong(concat!("it no longer has ", stringify!($part)))))),
                 })
                 .await
                 .unwrap_or_else(|| Err(unavailable("it panicked"))),

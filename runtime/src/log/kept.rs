@@ -12,7 +12,7 @@
 //! | a crash between the commit and the forgetting | the log has more than it needs |
 //! | the log lost its end (a new epoch), which was copied | the copy is cut to its whole part; the rest is recopied |
 //! | the log is another one | refused |
-//! | the log is an older copy | a number that now means another user reads nothing of the earlier one |
+//! | the log is an older copy | a number that now means another user does not read the earlier one's content |
 //!
 //! A user's stream can be read from any offset, although pieces of a part are one entry in the store. The store knows
 //! the boundaries of the pieces that were copied since its third version. For older ones, a page says where it cannot

@@ -192,7 +192,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
-/// Validates a value and keeps nothing of it. Every JSON reader can read a value that passes: it is not too deep, a
+/// Validates a value without keeping it. Every JSON reader can read a value that passes: it is not too deep, a
 /// double can hold each number, each escape stands for a character, and no name starts with [`PRIVATE`]. Parsing a raw
 /// value alone does not check this.
 #[derive(Clone, Copy)]

@@ -63,7 +63,7 @@ const STORES: &[(&str, Open)] = &[
 enum Load {
     /// Each as soon as its last event is durable.
     Closed(u64),
-    /// So many users, so many events a second each.
+    /// The users, and the events a second of each.
     Paced(u64, u64),
 }
 

@@ -114,7 +114,7 @@ fn prints_what_the_environment_says() {
         Ok(config) => format!("{} {} {}", config.listen, config.data_dir.display(), config.bounds.runs),
         Err(error) => error.to_string(),
     };
-    writeln!(std::io::stdout(), "SAID {said}").expect("somebody reads");
+    writeln!(std::io::stdout(), "SAID {said}").expect("a reader");
 }
 
 /// The output for these variables and a file.

@@ -262,8 +262,8 @@ async fn a_peer_that_falls_silent_is_found_by_either_heartbeat() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_without_a_credential_is_closed_and_so_is_a_rejected_one() {
     let manager = Watched::of(Echo);
-    let mut nobody = manager.connect();
-    assert_eq!(nobody.next().await, json!({ "type": "close", "code": 4504 }));
+    let mut anonymous = manager.connect();
+    assert_eq!(anonymous.next().await, json!({ "type": "close", "code": 4504 }));
     for (token, code) in [("rejected", 4500), ("unavailable", 4003)] {
         let mut stranger = manager.connect();
         stranger.say(&json!({ "type": "auth", "token": token }).to_string());

@@ -241,7 +241,7 @@ async fn answers(answer: String) -> (SocketAddr, JoinHandle<String>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let asked = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.expect("somebody");
+        let (mut stream, _) = listener.accept().await.expect("a client");
         let mut asked = Vec::new();
         while !asked.ends_with(b"\r\n\r\n") {
             assert!(stream.read_buf(&mut asked).await.expect("bytes") > 0, "no whole request");
@@ -302,7 +302,7 @@ async fn bodies_go_through_whole_in_both_directions_and_end_with_their_connectio
     let gateway = listener.local_addr().expect("an address");
     let size = 1 << 20;
     let echoed = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.expect("somebody");
+        let (mut stream, _) = listener.accept().await.expect("a client");
         let mut asked = Vec::new();
         let begin = loop {
             assert!(stream.read_buf(&mut asked).await.expect("bytes") > 0, "no whole request");
@@ -335,7 +335,7 @@ async fn a_gateway_that_is_gone_is_a_cut_to_clients_and_the_next_one_is_found() 
     let gateway = listener.local_addr().expect("an address");
     let proxy = Recorded::before(gateway).await;
     let (client, first) = tokio::join!(connect(proxy.address, "/ws", &[]), async {
-        let (stream, _) = listener.accept().await.expect("somebody");
+        let (stream, _) = listener.accept().await.expect("a client");
         tokio_tungstenite::accept_async(stream).await.expect("an upgrade")
     });
     drop((first, listener));
@@ -345,7 +345,7 @@ async fn a_gateway_that_is_gone_is_a_cut_to_clients_and_the_next_one_is_found() 
     assert_eq!(answer.status(), 502);
     let listener = TcpListener::bind(gateway).await.expect("the same port");
     let (client, _second) = tokio::join!(connect(proxy.address, "/ws", &[]), async {
-        let (stream, _) = listener.accept().await.expect("somebody");
+        let (stream, _) = listener.accept().await.expect("a client");
         tokio_tungstenite::accept_async(stream).await.expect("an upgrade")
     });
     drop(client.expect("a socket"));
@@ -357,8 +357,8 @@ async fn a_gateway_that_is_gone_is_a_cut_to_clients_and_the_next_one_is_found() 
 
 #[tokio::test]
 async fn without_a_gateway_clients_are_answered_502_and_what_is_no_http_400() {
-    let nobody = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port").local_addr().expect("an address");
-    let proxy = Recorded::before(nobody).await;
+    let unused = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port").local_addr().expect("an address");
+    let proxy = Recorded::before(unused).await;
     let answer = connect(proxy.address, "/ws", &[]).await;
     let Err(Error::Http(answer)) = answer else { panic!("{answer:?}") };
     assert_eq!(answer.status(), 502);
@@ -375,7 +375,7 @@ async fn a_slow_reader_slows_the_gateway_down_instead_of_filling_the_proxy() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let gateway = listener.local_addr().expect("an address");
     let poured = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.expect("somebody");
+        let (stream, _) = listener.accept().await.expect("a client");
         let mut socket = tokio_tungstenite::accept_async(stream).await.expect("an upgrade");
         let (frame, mut poured) = (vec![0; 1 << 20], 0);
         // More than the socket buffers on the path hold.

@@ -62,7 +62,7 @@ fn single_credentials_are_remembered_up_to_the_bound_and_one_more_keeps_out_all_
     assert_eq!(
         [1, 2, 3, 4].map(|id| fence.admits(grant(1, id, 5))),
         [false, false, true, true],
-        "they are verified anew"
+        "they are verified again"
     );
 
     assert!(!fence.lower(RevocationGeneration(4)), "AUTH-3: a verdict is awaited that began before");

@@ -15,7 +15,7 @@ const KEYS: &[&str] = &["UserId", "ConnectionId", "CredentialId", "Subject", "Ar
 
 /// The files that may hold such a map, and why.
 const HOLDERS: &[(&str, &str)] = &[
-    ("model/src/fence.rs", "verifications in progress and fences, which say nothing of who is connected"),
+    ("model/src/fence.rs", "verifications in progress and fences, which do not say who is connected"),
     ("model/src/gateway.rs", "the composition as the checker runs it: the registry without its locks"),
     ("model/src/login.rs", "the one owner of logins"),
     ("model/src/login/revoked.rs", "revocations of tokens, a part of the logins"),
@@ -30,14 +30,14 @@ const HOLDERS: &[(&str, &str)] = &[
     ("runtime/src/core/connections.rs", "the inboxes of one session's connections, inside its slot"),
     ("runtime/src/core/registry.rs", "the one owner of sessions"),
     ("runtime/src/driver.rs", "sockets of connections that the core has admitted, for their timers"),
-    ("runtime/src/driver/journal.rs", "writes of each session on their way to the log"),
     ("runtime/src/driver/backpressure.rs", "commands that wait for a session, counted"),
+    ("runtime/src/driver/journal.rs", "writes of each session on their way to the log"),
     ("runtime/src/driver/runs.rs", "agents of runs that a session has begun"),
     ("runtime/src/log/deletions.rs", "deleted threads of one user, by name"),
     ("runtime/src/log/disk/index.rs", "the streams on the disk"),
     ("runtime/src/log/disk/writer.rs", "the users and names of one group of writes"),
     ("runtime/src/log/kept.rs", "positions up to which conversations were kept, at the start"),
-    ("runtime/src/log/kept/keeper.rs", "conversations that are to be kept next"),
+    ("runtime/src/log/kept/keeper.rs", "conversations that are kept next"),
     ("runtime/src/log/memory.rs", "the streams in memory"),
     ("runtime/src/pool.rs", "turns of users at a pool of threads"),
     ("runtime/src/testing/shared.rs", "which process owns a user, in a log for tests"),

@@ -29,6 +29,36 @@ const BANS: &[(&str, Where, &str)] = &[
     (concat!("extern crate st", "d"), Where::Model, "the model needs no standard library"),
 ];
 
+/// Words that must not be in prose or names, because a plainer one says the same. Written in halves as well.
+const WORDS: &[&str] = &[
+    concat!("who", "ever"),
+    concat!("an", "ew"),
+    concat!("so ma", "ny"),
+    concat!("some", "body"),
+    concat!("also", " if"),
+    concat!("as", "king"),
+    concat!("un", "born"),
+    concat!("cor", "pse"),
+    concat!("lob", "by"),
+];
+
+fn words(tree: &Tree) -> Vec<String> {
+    let named = |c: char| c.is_alphanumeric();
+    let mut found = Vec::new();
+    for file in tree.files.iter().filter(|file| file.is(&["rs", "md", "js", "mjs", "py", "sh", "html", "toml"])) {
+        for (number, line) in file.lines() {
+            let line = line.to_lowercase();
+            for word in WORDS {
+                let is_word = |at: usize| !line[..at].ends_with(named) && !line[at + word.len()..].starts_with(named);
+                if line.match_indices(word).any(|(at, _)| is_word(at)) {
+                    found.push(format!("{}:{number}: `{word}`: say it plainly", file.path));
+                }
+            }
+        }
+    }
+    found
+}
+
 fn length(tree: &Tree) -> Vec<String> {
     let sources = tree.files.iter().filter(|file| file.is(&["rs", "js", "py"]));
     let long = sources.map(|file| (file, file.text.lines().count())).filter(|(_, lines)| *lines > MAX_LINES);
@@ -158,6 +188,20 @@ fn each_ban_is_found_where_it_counts_and_nowhere_else() {
             finds(bans, &[(path, text)], &expected);
         }
     }
+}
+
+#[test]
+fn prose_and_names_are_plain() {
+    hold(words);
+}
+
+#[test]
+fn a_word_that_is_not_plain_is_found_in_any_text() {
+    let (word, longer) = (WORDS[0], format!("x{} and {}s", WORDS[0], WORDS[7]));
+    let planted = format!("//! {word} calls\n{longer}\n");
+    let finding = |path| format!("{path}:1: `{word}`: say it plainly");
+    let (source, page) = (finding("model/src/a.rs"), finding("a.md"));
+    finds(words, &[("a.md", &planted), ("b.json", &planted), ("model/src/a.rs", &planted)], &[&page, &source]);
 }
 
 #[test]

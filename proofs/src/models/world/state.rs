@@ -288,7 +288,7 @@ pub struct Scratch {
     pub outputs: gateway::Outputs<Payload>,
     /// A client's outputs.
     pub client: Vec<lockstep_model::client::Output<Payload>>,
-    /// The gateway's inputs and outputs, if the step is to be drawn.
+    /// The gateway's inputs and outputs, if the step will be drawn.
     pub drawings: Option<Vec<crate::engine::proof::Drawing>>,
     /// Runs whose agents were halted in this step.
     pub halted: Vec<(UserId, Generation, RunId)>,

@@ -12,7 +12,7 @@ use crate::payload::thread_id;
 use crate::wire::members::Members;
 use crate::wire::query::integer;
 
-/// Where clients put a message's text, in the order in which it is looked for.
+/// The members in which clients put a message's text, in lookup order.
 const CONTENT: [&str; 4] = ["content", "message", "user_request", "text"];
 
 /// The members in which agents look for a message's text: see [`Message::text`](crate::agent::Message::text).
@@ -122,7 +122,7 @@ fn restore(peer: &mut CodecState, members: &Members<'_>) -> Decoded {
     let last = payload.as_ref().unwrap_or(members).optional_string("lastMessageId")?;
     match last.as_deref().and_then(place) {
         Some(from) => {
-            // What was told of open runs may be told again.
+            // Open runs may be announced again.
             peer.legacy.skip();
             Ok(Request::Seek { from })
         }

@@ -179,7 +179,7 @@ async fn a_plain_question_is_answered_with_a_text() {
 
 /// Two at once, or another client before: one reply counts, and every reader sees the same run go on.
 #[tokio::test(start_paused = true)]
-async fn the_first_reply_counts_whoever_gives_it() {
+async fn the_first_reply_counts_from_any_client() {
     let agent = Asks::default();
     let ours = manager(agent.clone());
     let input = input_with("asks");

@@ -232,9 +232,9 @@ async fn logging_out_ends_this_login_and_everywhere_ends_all_of_them() {
         assert_eq!(gateway.refresh(&answer.cookie()).await.status, 401);
     }
     assert!(gateway.is_good(&bob.token()).await);
-    let anew = gateway.log_in("ann", "correct horse").await;
-    assert!(gateway.is_good(&anew.token()).await, "in the same millisecond");
-    assert_eq!(gateway.refresh(&anew.cookie()).await.status, 200);
+    let second = gateway.log_in("ann", "correct horse").await;
+    assert!(gateway.is_good(&second.token()).await, "in the same millisecond");
+    assert_eq!(gateway.refresh(&second.cookie()).await.status, 200);
     assert_eq!(gateway.log_out("", false).await.status, 204, "who is not logged in is logged out");
 
     let told = Arc::new(Told::default());
@@ -351,9 +351,9 @@ async fn what_the_command_does_to_an_account_ends_its_logins_and_no_other() {
     }
     assert_eq!(gateway.refresh(&bob.cookie()).await.status, 200);
     command.passwd("bob", "another one").await.expect("changed");
-    let anew = gateway.log_in("bob", "another one").await;
+    let second = gateway.log_in("bob", "another one").await;
     assert_eq!(next().await, Revocation::Credential("bob".into(), bob_is));
-    assert_eq!(gateway.refresh(&anew.cookie()).await.status, 200, "the new login stays");
+    assert_eq!(gateway.refresh(&second.cookie()).await.status, 200, "the new login stays");
     watching.abort();
 }
 
@@ -405,7 +405,7 @@ async fn a_disk_that_takes_nothing_refuses_logins_and_ends_none() {
             break;
         }
     }
-    let refused = refused.expect("the file was never written anew");
+    let refused = refused.expect("the file was never written again");
     assert_eq!((refused.error(), refused.header("retry-after")), ((503, "unavailable"), Some("1")));
     assert!(refused.header("set-cookie").is_none());
     assert_eq!(gateway.refresh(&bob).await.error(), (503, "unavailable"), "bob has to wait, but is not logged out");

@@ -101,7 +101,7 @@ async fn a_public_key_is_not_a_secret_neither_in_a_token_nor_in_the_configuratio
     }
     let mut config = JwtConfig::new(Keys::Secret(Secret::new(RSA_PUBLIC)));
     assert!(refused(config.clone()).contains("a public key is not a secret"));
-    config.keys = Keys::Secret(Secret::new(b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZvcm9uZQo somebody@somewhere"));
+    config.keys = Keys::Secret(Secret::new(b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZvcm9uZQo someone@example"));
     assert!(refused(config).contains("a public key is not a secret"));
 }
 

@@ -178,7 +178,7 @@ impl Client {
 
     /// Sends raw bytes; ignores that the gateway may have closed.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
-        let _ = timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("somebody reads");
+        let _ = timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("a reader");
     }
 
     /// Sends these bytes repeatedly, at most `most` in all, until they are no longer read. Returns the number sent.

@@ -61,12 +61,12 @@ async fn a_connection_without_a_credential_in_time_is_closed_with_4504() {
     })
     .await;
     let mut others = Others::arrive(gateway.address).await;
-    let mut nobody = Client::upgraded(gateway.address, &[]).await;
+    let mut anonymous = Client::upgraded(gateway.address, &[]).await;
     let mut chatty = Client::upgraded(gateway.address, &[]).await;
     chatty.say(&json!({ "type": "ping" })).await;
     chatty.say(&message("m", "let me in")).await;
     chatty.send(&frame(PING, b"")).await;
-    assert_eq!(nobody.end().await, 4504);
+    assert_eq!(anonymous.end().await, 4504);
     assert_eq!(chatty.hear().await, Heard::Pong(Vec::new()), "which is the protocol's, and says nothing");
     assert_eq!(chatty.end().await, 4504);
     others.notice_nothing().await;
@@ -204,8 +204,8 @@ async fn a_ticket_lets_in_once() {
     assert_eq!(second.end().await, 4500);
     first.is_live().await;
     others.notice_nothing().await;
-    let mut nobody = Client::connect(gateway.address).await;
-    assert!(nobody.ask(&ask("no token")).await.starts_with("HTTP/1.1 401 "));
+    let mut anonymous = Client::connect(gateway.address).await;
+    assert!(anonymous.ask(&ask("no token")).await.starts_with("HTTP/1.1 401 "));
 }
 
 #[tokio::test]
@@ -285,9 +285,9 @@ async fn a_verifier_that_panics_is_out_of_reach() {
     let mut ada = gateway.live("ada").await;
     for trick in [&verifier.throws, &verifier.dies] {
         trick.store(true, Ordering::SeqCst);
-        let mut nobody = Client::upgraded(gateway.address, &[]).await;
-        nobody.say(&json!({ "type": "auth", "token": "ada" })).await;
-        assert_eq!(nobody.end().await, 4003);
+        let mut anonymous = Client::upgraded(gateway.address, &[]).await;
+        anonymous.say(&json!({ "type": "auth", "token": "ada" })).await;
+        assert_eq!(anonymous.end().await, 4003);
         // Her current credential is still valid.
         trick.store(true, Ordering::SeqCst);
         ada.say(&json!({ "type": "auth", "token": "ada" })).await;

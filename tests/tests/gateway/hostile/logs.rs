@@ -287,7 +287,7 @@ fn strange() -> Written {
 }
 
 fn next(tricks: &Mutex<Vec<Trick>>) -> Option<Trick> {
-    tricks.lock().expect("nobody panics here").pop()
+    tricks.lock().expect("not poisoned").pop()
 }
 
 impl Fake for Wild {
@@ -358,7 +358,7 @@ async fn a_request_to_a_log_that_panicked_is_retried() {
     tab.until("connection_ready").await;
     assert_eq!(tab.until("agent_completed").await, seen.0);
     // A credential is not rejected because its user cannot be looked up.
-    log.users.lock().expect("nobody panics here").push(Throws);
+    log.users.lock().expect("not poisoned").push(Throws);
     let mut bob = Client::upgraded(gateway.address, &[]).await;
     bob.say(&json!({ "type": "auth", "token": "bob" })).await;
     assert_eq!(bob.end().await, 4003);
@@ -372,7 +372,7 @@ async fn a_log_that_breaks_its_contract_ends_the_session_and_a_client_that_comes
     for trick in [Lies, Stutters] {
         let (log, gateway) = wild(&[], &[]).await;
         let mut ada = gateway.live("ada").await;
-        log.appends.lock().expect("nobody panics here").push(trick);
+        log.appends.lock().expect("not poisoned").push(trick);
         ada.say(&message("m", "m")).await;
         assert_eq!(ada.end().await, 1011, "{trick:?}");
         let mut again = from_the_start(&gateway).await;

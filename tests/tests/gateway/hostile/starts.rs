@@ -58,7 +58,7 @@ impl Drop for Folder {
 #[test]
 fn serves_as_the_file_says() {
     let Some(file) = std::env::var_os(FILE) else { return };
-    let say = |line: &str| writeln!(io::stdout(), "{line}").expect("somebody reads");
+    let say = |line: &str| writeln!(io::stdout(), "{line}").expect("a reader");
     let file = Path::new(&file);
     let flags = Flags { trace: Some(TraceFlag { directory: traces(file) }), ..Flags::default() };
     let served = Config::load(Some(file), &flags).map_err(|error| error.to_string());

@@ -14,8 +14,8 @@ async fn accepted(bytes: &[u8], piece: usize) -> (Accepted, DuplexStream) {
     let (mut client, server) = duplex(64 * 1024);
     let accepting = tokio::spawn(async move { WebSocket::accept(server, &BufferLimits::DEFAULT).await });
     for piece in bytes.chunks(piece) {
-        client.write_all(piece).await.expect("somebody reads");
-        client.flush().await.expect("somebody reads");
+        client.write_all(piece).await.expect("a reader");
+        client.flush().await.expect("a reader");
         tokio::task::yield_now().await;
     }
     let _ = client.shutdown().await;
