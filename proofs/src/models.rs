@@ -12,6 +12,7 @@
 pub mod auth;
 pub mod backlog;
 pub mod client;
+pub mod cluster;
 pub mod connection;
 pub mod deletion;
 pub mod editing;

@@ -7,9 +7,9 @@ use crate::engine::checkable::{Chartable, Checkable};
 use crate::engine::profile::Profile;
 use crate::engine::race::Race;
 use crate::models::{
-    auth, backlog, client, connection, deletion, editing, golden, handover, isolation, login, modes, node, notice,
-    operator, parts, pause, position, queue, run, session, session_chart, session_memory, storage, stream, tenure,
-    whole,
+    auth, backlog, client, cluster, connection, deletion, editing, golden, handover, isolation, login, modes, node,
+    notice, operator, parts, pause, position, queue, run, session, session_chart, session_memory, storage, stream,
+    tenure, whole,
 };
 use crate::races;
 
@@ -28,6 +28,7 @@ pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
         Box::new(login::tokens::model(profile)),
         Box::new(login::attempts::model(profile)),
         Box::new(tenure::model(profile)),
+        Box::new(cluster::model(profile)),
         Box::new(session::model(profile)),
         Box::new(operator::model(profile)),
         Box::new(notice::model(profile)),

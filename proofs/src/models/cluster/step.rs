@@ -1,0 +1,547 @@
+//! Executes an action: feeds the machines and dispatches their outputs.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use lockstep_model::auth::{Grant, Verdict};
+use lockstep_model::frame::ReadFrom;
+use lockstep_model::gateway::{Input, Output, Outputs, Place, SessionOutput};
+use lockstep_model::session::Input as S;
+use lockstep_model::stream::Snapshot;
+use lockstep_model::timer::Owner;
+use lockstep_model::{
+    Bounds, Cause, Client, ConnectionId, CredentialId, Frame, Gateway, Generation, Incarnation, MessageId, Offset,
+    Request, Resume, RevocationGeneration, RunId, Successor, Tenure, ThreadId, Timer, TokenRequestId, VerificationId,
+    client, connection, node, run,
+};
+
+use super::engine::{Answer, Call, Engine};
+use super::{Action, Budget, Link, Mistake, Node, Observed, Pair, Payload, Relay, Side, State, USER};
+use crate::models::harness::{lifetime, small};
+use crate::models::world::action::run_id;
+use crate::properties::stream::Reader;
+
+/// The client's credential.
+const TOKEN: Payload = 0;
+
+/// What a step has still to do, in this order.
+#[derive(Default)]
+struct Work {
+    inputs: VecDeque<(usize, ConnectionId, connection::Input<Payload>)>,
+    up: VecDeque<Request<Payload>>,
+    verdicts: VecDeque<(usize, ConnectionId, VerificationId, RevocationGeneration)>,
+    pulls: VecDeque<(usize, ConnectionId)>,
+}
+
+fn bounds() -> Bounds {
+    let small = small();
+    Bounds { connections: 2, retained: 16, retained_turns: 16, pending: 8, failures: 0, outbox: 8, ..small }
+}
+
+impl Node {
+    fn new(lives: u64) -> Self {
+        Self {
+            gateway: Gateway::hosting(),
+            lives,
+            calls: VecDeque::new(),
+            timers: Vec::new(),
+            agents: BTreeMap::new(),
+            early: None,
+            ended: false,
+            stopped: false,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn new(pair: &Pair, left: Budget) -> Self {
+        let side = Side {
+            client: Client::new(ReadFrom::default()),
+            sent: 0,
+            opening: false,
+            pausing: false,
+            wants_token: false,
+            auth: None,
+            link: None,
+        };
+        let mut state = Self {
+            nodes: [Node::new(1), Node::new(1)],
+            side,
+            relay: None,
+            log: Engine::new(),
+            late: None,
+            left,
+            observed: Observed::default(),
+            broken: None,
+        };
+        let mut work = Work::default();
+        for node in 0..2 {
+            state.begin(pair, node, &mut work);
+        }
+        state.client(client::Input::Token { asked: TokenRequestId(0), token: TOKEN }, &mut work);
+        state.client(client::Input::Connect, &mut work);
+        state
+    }
+
+    pub(super) fn incarnation(&self, node: usize) -> Incarnation {
+        Incarnation(2 * self.nodes[node].lives + node as u64)
+    }
+
+    /// A process begins to serve, as a member.
+    fn begin(&mut self, pair: &Pair, node: usize, work: &mut Work) {
+        self.log.leases.insert(self.incarnation(node));
+        self.feed(pair, node, Input::Node(node::Input::Started), work);
+    }
+
+    pub(super) fn act(&mut self, pair: &Pair, action: Action) {
+        let mut work = Work::default();
+        match action {
+            Action::Execute(node) => self.execute(pair, node),
+            Action::Answer(node) => self.answer(pair, node, &mut work),
+            Action::Lose(node) => {
+                self.left.losses -= 1;
+                self.nodes[node].calls.pop_front();
+            }
+            Action::Delay(node) => {
+                self.left.losses -= 1;
+                self.late = self.nodes[node].calls.pop_front().map(|(call, _)| call);
+            }
+            Action::Arrive => {
+                if let Some(call) = self.late.take() {
+                    let before = self.log.entries.len();
+                    let _ = self.log.call(&call, pair.mistake);
+                    self.check_log(before);
+                }
+            }
+            Action::Vanish => self.late = None,
+            Action::EndLease(node) => {
+                self.left.expiries -= 1;
+                self.log.leases.remove(&self.incarnation(node));
+            }
+            Action::Learn(node) => self.lose(pair, node, &mut work),
+            Action::ExpireDead => {
+                let dead: Vec<_> = self.log.leases.iter().copied().filter(|lease| self.is_dead(*lease)).collect();
+                self.log.leases.retain(|lease| !dead.contains(lease));
+            }
+            Action::Crash(node) => self.crash(pair, node, &mut work),
+            Action::Drain(node) => {
+                self.left.drains -= 1;
+                let input = node::Input::Drain { successor: Successor::Waiting };
+                self.feed(pair, node, Input::Node(input), &mut work);
+            }
+            Action::Expire(node, place, timer) => self.expire(pair, node, (place, timer), &mut work),
+            Action::Connect(node) => self.connect(pair, node, &mut work),
+            Action::Pause => {
+                self.side.pausing = false;
+                let timer = if self.side.client.is_ready() { Timer::Leave } else { Timer::Backoff };
+                self.client(client::Input::Expired(timer), &mut work);
+            }
+            Action::Token => {
+                self.side.wants_token = false;
+                let asked = self.side.client.asked();
+                self.client(client::Input::Token { asked, token: TOKEN }, &mut work);
+            }
+            Action::Cut => {
+                self.left.cuts -= 1;
+                self.unlink(Cause::Lost, &mut work);
+            }
+            Action::Send => {
+                self.left.messages -= 1;
+                let message = self.side.sent;
+                self.side.sent += 1;
+                let input = client::Input::Send { message: MessageId(message.into()), payload: message, size: 0 };
+                self.client(input, &mut work);
+            }
+            Action::Relay => self.open_relay(pair, &mut work),
+            Action::Agent(node, run) => self.agent(pair, node, run, &mut work),
+        }
+        self.settle(pair, &mut work);
+        for node in 0..2 {
+            let at = &mut self.nodes[node];
+            if at.ended && at.calls.is_empty() && !at.stopped {
+                at.stopped = true;
+                self.log.leases.remove(&self.incarnation(node));
+            }
+        }
+    }
+
+    /// Does what the step has caused, until nothing is left.
+    fn settle(&mut self, pair: &Pair, work: &mut Work) {
+        while self.broken.is_none() {
+            if let Some((node, connection, input)) = work.inputs.pop_front() {
+                self.feed(pair, node, Input::Connection { connection, input }, work);
+            } else if let Some(request) = work.up.pop_front() {
+                self.up(pair, request, work);
+            } else if let Some((node, connection, attempt, generation)) = work.verdicts.pop_front() {
+                let grant = Grant { user: USER, credential: CredentialId(1), generation };
+                let verdict = Verdict::Valid { grant, lifetime: lifetime() };
+                let input = connection::Input::Verdict { attempt, verdict };
+                self.feed(pair, node, Input::Connection { connection, input }, work);
+            } else if let Some((node, connection)) = work.pulls.pop_front() {
+                let pull = Input::Pull { connection, budget: 8 };
+                self.feed(pair, node, pull, work);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// A request of the client arrives.
+    fn up(&mut self, pair: &Pair, mut request: Request<Payload>, work: &mut Work) {
+        let Some(link) = &self.side.link else { return };
+        let (mut node, mut connection) = (link.node, link.connection);
+        if matches!(request, Request::Auth { .. }) {
+            self.side.auth = Some(request.clone());
+        }
+        if let Some((far, id)) = self.relay.as_ref().and_then(|relay| relay.far) {
+            (node, connection) = (far, id);
+        }
+        if let Request::Message { message, thread, run, .. } = &mut request {
+            *thread = ThreadId(0);
+            *run = run_id(u8::try_from(message.0).unwrap_or(0), self.observed.arrivals);
+            self.observed.arrivals += 1;
+        }
+        self.feed(pair, node, Input::Connection { connection, input: connection::Input::Received(request) }, work);
+    }
+
+    fn execute(&mut self, pair: &Pair, node: usize) {
+        let Some((call, _)) = self.nodes[node].calls.front().cloned() else { return };
+        if let Call::Release { tenure } = call {
+            self.check_release(node, tenure);
+        }
+        let before = self.log.entries.len();
+        let answer = self.log.call(&call, pair.mistake);
+        self.check_log(before);
+        self.expect(answer != Answer::Broken, "STR-2");
+        if let Some((_, place)) = self.nodes[node].calls.front_mut() {
+            *place = Some(answer);
+        }
+    }
+
+    fn answer(&mut self, pair: &Pair, node: usize, work: &mut Work) {
+        let Some((call, Some(answer))) = self.nodes[node].calls.pop_front() else { return };
+        let Some(generation) = call.generation() else { return };
+        match (call, answer) {
+            (Call::Acquire { attempt, .. }, Answer::Granted(tenure)) => match self.nodes[node].early.take() {
+                Some(entries) => self.restored(
+                    pair,
+                    node,
+                    (generation, S::Restored { attempt, snapshot: snapshot(tenure, entries) }),
+                    work,
+                ),
+                None => self.nodes[node].calls.push_front((Call::Read { generation, attempt, tenure }, None)),
+            },
+            (Call::Acquire { attempt, .. }, Answer::Elsewhere(owner)) => {
+                self.session(pair, node, generation, S::Elsewhere { attempt, owner }, work);
+            }
+            (Call::Acquire { attempt, .. }, Answer::NoMember) => {
+                self.session(pair, node, generation, S::NotRestored { attempt }, work);
+                self.lose(pair, node, work);
+            }
+            (Call::Read { attempt, tenure, .. }, Answer::Held(entries)) => {
+                let input = S::Restored { attempt, snapshot: snapshot(tenure, entries) };
+                self.restored(pair, node, (generation, input), work);
+            }
+            (Call::Read { attempt, .. }, _) => {
+                self.session(pair, node, generation, S::NotRestored { attempt }, work);
+            }
+            (Call::Append { batch, after, events, .. }, Answer::Appended) => {
+                for offset in (after + 1..).take(events.len()).map(Offset) {
+                    self.session(pair, node, generation, S::Persisted { batch, offset, record: None }, work);
+                }
+            }
+            (Call::Confirm { attempt, .. }, Answer::Confirmed) => {
+                self.session(pair, node, generation, S::Confirmed { attempt }, work);
+            }
+            (Call::Append { .. } | Call::Confirm { .. }, Answer::Fenced) => {
+                self.observed.fenced = true;
+                self.session(pair, node, generation, S::Fenced, work);
+                self.check_lost(node);
+            }
+            (_, _) => {}
+        }
+    }
+
+    /// LIVE-2: the session ends the runs that were open.
+    fn restored(&mut self, pair: &Pair, node: usize, (generation, input): (Generation, S<Payload>), work: &mut Work) {
+        self.session(pair, node, generation, input, work);
+    }
+
+    /// The process learns that its lease has ended, and joins again.
+    fn lose(&mut self, pair: &Pair, node: usize, work: &mut Work) {
+        if let Some(generation) = self.nodes[node].gateway.slots().get(&USER).map(|slot| slot.generation) {
+            self.session(pair, node, generation, S::Lost, work);
+            self.check_lost(node);
+        }
+        self.nodes[node].calls.clear();
+        self.nodes[node].lives += 1;
+        self.log.leases.insert(self.incarnation(node));
+    }
+
+    fn crash(&mut self, pair: &Pair, node: usize, work: &mut Work) {
+        self.left.crashes -= 1;
+        self.nodes[node] = Node::new(self.nodes[node].lives + 1);
+        if let Some(relay) = self.relay.clone() {
+            if relay.via == node {
+                self.relay = None;
+                work.inputs.extend(relay.far.map(|(far, id)| (far, id, connection::Input::Gone(Cause::Lost))));
+            } else if relay.far.is_some() {
+                self.relay = None;
+                work.inputs.push_back((relay.via, relay.near, connection::Input::Close(Cause::Moved)));
+            }
+        }
+        if self.side.link.as_ref().is_some_and(|link| link.node == node) {
+            self.unlink(Cause::Lost, work);
+        }
+        self.begin(pair, node, work);
+    }
+
+    fn expire(&mut self, pair: &Pair, node: usize, armed: (Place, Timer), work: &mut Work) {
+        self.nodes[node].timers.retain(|timer| *timer != armed);
+        let (place, timer) = armed;
+        let input = match place {
+            Place::Node => Input::Node(node::Input::Expired(timer)),
+            Place::Connection(connection) => Input::Connection { connection, input: connection::Input::Expired(timer) },
+            Place::Session(user, generation) => {
+                Input::Session { user, generation, input: S::Expired(Owner::Session, timer) }
+            }
+            Place::Run(user, generation, run) => {
+                Input::Session { user, generation, input: S::Expired(Owner::Run(run), timer) }
+            }
+        };
+        self.feed(pair, node, input, work);
+    }
+
+    fn connect(&mut self, pair: &Pair, node: usize, work: &mut Work) {
+        self.side.opening = false;
+        self.left.sockets -= 1;
+        let socket = self.side.client.socket();
+        let connection = ConnectionId(u64::from(socket.0));
+        self.side.link = Some(Link { node, connection, socket, reader: Reader::default() });
+        self.feed(pair, node, Input::Accept { connection }, work);
+        if self.side.link.is_some() {
+            self.feed(pair, node, Input::Connection { connection, input: connection::Input::Opened }, work);
+            self.client(client::Input::Opened { socket }, work);
+        }
+    }
+
+    /// The client's socket is gone: both sides learn of it.
+    fn unlink(&mut self, cause: Cause, work: &mut Work) {
+        let Some(link) = self.side.link.take() else { return };
+        work.inputs.push_back((link.node, link.connection, connection::Input::Gone(Cause::Lost)));
+        self.client(client::Input::Closed { socket: link.socket, code: cause.code() }, work);
+    }
+
+    /// The relaying process asks the owner's to take the connection.
+    fn open_relay(&mut self, pair: &Pair, work: &mut Work) {
+        let Some(relay) = self.relay.clone() else { return };
+        let owner = (0..2).find(|node| self.incarnation(*node) == relay.owner && !self.nodes[*node].stopped);
+        let moved = (relay.via, relay.near, connection::Input::Close(Cause::Moved));
+        let Some(node) = owner.filter(|node| *node != relay.via) else {
+            self.relay = None;
+            return work.inputs.push_back(moved);
+        };
+        let connection = ConnectionId(relay.near.0 + 64);
+        self.relay = Some(Relay { far: Some((node, connection)), ..relay });
+        self.feed(pair, node, Input::Accept { connection }, work);
+        if self.relay.is_none() {
+            return;
+        }
+        let opened = match pair.mistake {
+            Some(Mistake::Unmarked) => connection::Input::Opened,
+            _ => connection::Input::OpenedByMember,
+        };
+        work.inputs.push_back((node, connection, opened));
+        work.inputs.push_back((relay.via, relay.near, connection::Input::RelayOpened));
+        let mut auth = self.side.auth.clone();
+        if pair.mistake == Some(Mistake::ForgetsPosition) {
+            auth = auth.map(|_| Request::Auth { token: TOKEN, resume: Resume::default() });
+        }
+        work.inputs.extend(auth.map(|auth| (node, connection, connection::Input::Received(auth))));
+    }
+
+    fn agent(&mut self, pair: &Pair, node: usize, run: RunId, work: &mut Work) {
+        let Some(generation) = self.nodes[node].agents.get(&run).copied() else { return };
+        let state =
+            self.nodes[node].session().and_then(|session| session.runs().get(&run)).map(lockstep_model::Run::state);
+        let (input, payload) = match state {
+            Some(run::State::Accepted) => (run::Input::Start, 0x10),
+            _ => (run::Input::Complete, 0x14),
+        };
+        self.session(pair, node, generation, S::Run { run, input, payload: Some(payload) }, work);
+    }
+
+    fn session(&mut self, pair: &Pair, node: usize, generation: Generation, input: S<Payload>, work: &mut Work) {
+        self.feed(pair, node, Input::Session { user: USER, generation, input }, work);
+    }
+
+    /// Takes one step of a gateway and dispatches its outputs.
+    fn feed(&mut self, pair: &Pair, node: usize, input: Input<Payload>, work: &mut Work) {
+        let mut outputs = Outputs::new();
+        let gateway = &mut self.nodes[node].gateway;
+        let _ = gateway.step(&bounds(), input, &mut outputs);
+        if let Err(lockstep_model::Violation(property)) = gateway.check(&bounds()) {
+            self.violated(property);
+        }
+        for output in outputs.list {
+            self.dispatch(pair, node, output, work);
+        }
+    }
+
+    fn dispatch(&mut self, pair: &Pair, node: usize, output: Output<Payload>, work: &mut Work) {
+        match output {
+            Output::Refused { connection, cause } | Output::Closed { connection, cause } => {
+                self.closed(node, connection, cause, work);
+            }
+            Output::Verify { connection, attempt, generation, .. } => {
+                work.verdicts.push_back((node, connection, attempt, generation));
+            }
+            Output::Wake { connection } => {
+                if !work.pulls.contains(&(node, connection)) {
+                    work.pulls.push_back((node, connection));
+                }
+            }
+            Output::Send { connection, frame } => self.frame(node, connection, frame, work),
+            Output::Relay { connection, owner } => {
+                let relayed = self.relay.as_ref().is_some_and(|relay| relay.far == Some((node, connection)));
+                self.expect(!relayed, "OWN-6");
+                self.relay = Some(Relay { via: node, near: connection, owner, far: None });
+            }
+            Output::Session { generation, output, .. } => self.session_output(pair, node, generation, output, work),
+            Output::Stopped => self.nodes[node].ended = true,
+            Output::Arm(place, timer, _) => {
+                let tracked = match (place, timer) {
+                    (Place::Session(..), Timer::Restore | Timer::Retry | Timer::LogAnswer | Timer::Linger)
+                    | (Place::Connection(_), Timer::Grace | Timer::Close)
+                    | (Place::Node, Timer::Grace) => true,
+                    _ => false,
+                };
+                let timers = &mut self.nodes[node].timers;
+                if let (true, Err(at)) = (tracked, timers.binary_search(&(place, timer))) {
+                    timers.insert(at, (place, timer));
+                }
+            }
+            Output::Disarm(place, timer) => self.nodes[node].timers.retain(|armed| *armed != (place, timer)),
+            Output::Probe | Output::Leaving | Output::Released => {}
+        }
+    }
+
+    /// A gateway lets go of a connection.
+    fn closed(&mut self, node: usize, connection: ConnectionId, cause: Cause, work: &mut Work) {
+        if let Some(relay) = self.relay.clone() {
+            if relay.far == Some((node, connection)) {
+                self.relay = None;
+                return work.inputs.push_back((relay.via, relay.near, connection::Input::Close(cause)));
+            }
+            if (relay.via, relay.near) == (node, connection) {
+                self.relay = None;
+                work.inputs.extend(relay.far.map(|(far, id)| (far, id, connection::Input::Gone(Cause::Lost))));
+            }
+        }
+        if let Some(link) = self.side.link.take_if(|link| (link.node, link.connection) == (node, connection)) {
+            self.client(client::Input::Closed { socket: link.socket, code: cause.code() }, work);
+        }
+    }
+
+    /// A gateway sends a frame, to the client or to the process that relays.
+    fn frame(&mut self, node: usize, connection: ConnectionId, frame: Frame<Payload>, work: &mut Work) {
+        let relayed = self.relay.as_ref().is_some_and(|relay| relay.far == Some((node, connection)));
+        let near = self.side.link.as_ref().is_some_and(|link| (link.node, link.connection) == (node, connection));
+        // How the owner's process closes the relay becomes the cause of the client's close.
+        if !(near || (relayed && !matches!(frame, Frame::Close(_)))) {
+            return;
+        }
+        self.check_frame(&frame);
+        self.observed.relayed |= relayed && matches!(frame, Frame::Event(_));
+        let Some(link) = &self.side.link else { return };
+        let (socket, connection) = (link.socket, link.connection);
+        self.client(client::Input::Frame { socket, connection, frame }, work);
+    }
+
+    fn session_output(
+        &mut self,
+        pair: &Pair,
+        node: usize,
+        generation: Generation,
+        output: SessionOutput<Payload>,
+        work: &mut Work,
+    ) {
+        let who = self.incarnation(node);
+        match output {
+            SessionOutput::Restore { attempt } => {
+                if pair.mistake == Some(Mistake::ReadsFirst) {
+                    self.nodes[node].early = Some(self.log.read());
+                }
+                self.nodes[node].calls.push_back((Call::Acquire { generation, attempt, who }, None));
+            }
+            SessionOutput::Confirm { tenure, attempt, .. } => {
+                let answer = (pair.mistake == Some(Mistake::ConfirmsItself)).then_some(Answer::Confirmed);
+                self.nodes[node].calls.push_back((Call::Confirm { generation, tenure, attempt }, answer));
+            }
+            SessionOutput::Write { tenure, batch, after, event } => {
+                if let Some((Call::Append { generation: by, batch: last, events, .. }, _)) =
+                    self.nodes[node].calls.back_mut()
+                    && (*by, *last) == (generation, batch)
+                {
+                    return events.push(event);
+                }
+                let append = Call::Append { generation, tenure, batch, after: after.0, events: vec![event] };
+                self.nodes[node].calls.push_back((append, None));
+            }
+            SessionOutput::Relinquish { tenure } => {
+                self.nodes[node].calls.retain(|(call, _)| call.generation() != Some(generation));
+                if let Some(tenure) = tenure {
+                    self.nodes[node].calls.push_back((Call::Release { tenure }, None));
+                }
+            }
+            SessionOutput::Launch { run, .. } => {
+                self.check_launch(run);
+                self.nodes[node].agents.insert(run, generation);
+            }
+            SessionOutput::Durable { run, offset, .. } => self.check_durable(run, offset),
+            SessionOutput::Halt { run } => drop(self.nodes[node].agents.remove(&run)),
+            SessionOutput::Elsewhere { .. }
+            | SessionOutput::Lookup { .. }
+            | SessionOutput::Trim { .. }
+            | SessionOutput::Read { .. }
+            | SessionOutput::Lose
+            | SessionOutput::Room => {}
+        }
+        let _ = work;
+    }
+
+    /// Feeds the client and dispatches its outputs.
+    fn client(&mut self, input: client::Input<Payload>, work: &mut Work) {
+        let mut outputs = Vec::new();
+        let _ = self.side.client.step(&bounds(), input, &mut outputs);
+        for output in outputs {
+            match output {
+                client::Output::Open { .. } => self.side.opening = true,
+                client::Output::Close { socket } => {
+                    self.side.opening = false;
+                    if let Some(link) = self.side.link.take_if(|link| link.socket == socket) {
+                        let gone = connection::Input::Gone(Cause::PeerClosed);
+                        work.inputs.push_back((link.node, link.connection, gone));
+                    }
+                }
+                client::Output::Write(request) => work.up.push_back(request),
+                client::Output::NeedToken { .. } => self.side.wants_token = true,
+                client::Output::Pause(_) | client::Output::Arm(Timer::Leave, _) => self.side.pausing = true,
+                client::Output::Disarm(Timer::Backoff | Timer::Leave) => self.side.pausing = false,
+                client::Output::Deliver(_)
+                | client::Output::Notice(_)
+                | client::Output::Reset { .. }
+                | client::Output::Accepted { .. }
+                | client::Output::Refused { .. }
+                | client::Output::TooLong { .. }
+                | client::Output::Unknown { .. }
+                | client::Output::Error(_)
+                | client::Output::Arm(..)
+                | client::Output::Disarm(_) => {}
+            }
+        }
+    }
+}
+
+fn snapshot(tenure: Tenure, entries: Vec<lockstep_model::Entry<Payload>>) -> Snapshot<Payload> {
+    Snapshot { entries, ..Snapshot::empty(tenure) }
+}
