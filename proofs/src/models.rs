@@ -3,7 +3,7 @@
 //! * [`auth`], [`client`], [`connection`], [`login`], [`node`], [`run`], [`session_memory`] and [`stream`] explore one
 //!   production machine alone, using [`harness`]. [`session_chart`] is one session, for its diagram and matrix;
 //!   [`position`] is one session with one reader.
-//! * [`tenure`] is one user on two nodes, with a log that they share.
+//! * [`tenure`] is one user on two nodes, with a log that they share; [`cluster`] is two whole gateways around such a log.
 //! * The others are [`world`]s: the gateway, its clients and an adversary, with bounds and budgets for one subject.
 //!
 //! A model declares properties and has an oracle that checks them. It uses the engine's traits and no other folder of

@@ -1,6 +1,7 @@
 //! One user on many nodes: fences, fail-overs, leases, relays.
 
 use super::{Row, alone};
+use crate::models::cluster::{self as gateways, Pair};
 use crate::models::tenure::{Budget, Clocks, Cluster, Mistake, Standby};
 
 /// A cluster with a mistake, or with none.
@@ -29,6 +30,7 @@ pub(super) fn rows() -> Vec<Row> {
     rows.extend(standbys());
     rows.extend(leases());
     rows.extend(moves());
+    rows.extend(whole());
     rows
 }
 
@@ -210,4 +212,55 @@ fn moves() -> Vec<Row> {
             ForgetsMessages
         ),
     ]
+}
+
+/// Mistakes of the log and of the driver, around two whole gateways.
+fn whole() -> Vec<Row> {
+    const CALM: gateways::Budget = gateways::Budget::CALM;
+    const TAKEN: gateways::Budget = gateways::Budget { expiries: 1, ..CALM };
+    const BACK: gateways::Budget = gateways::Budget { cuts: 2, ..TAKEN };
+    macro_rules! pair {
+        ($id:literal, $title:literal, $mistake:literal, $expected:expr, $budget:expr, $made:ident) => {
+            alone!($id, $title, $mistake, $expected, pair($budget, Some(gateways::Mistake::$made)), pair($budget, None))
+        };
+    }
+    vec![
+        pair!(
+            "X250",
+            "two gateways, no fence",
+            "a gateway whose lease has ended appends behind its successor's entries",
+            ["OWN-1", "STR-2"],
+            TAKEN,
+            NoFence
+        ),
+        pair!(
+            "X251",
+            "two gateways, confirmed without the log",
+            "a gateway that was replaced answers its own question whether it still owns the user",
+            ["OWN-3"],
+            BACK,
+            ConfirmsItself
+        ),
+        pair!(
+            "X252",
+            "two gateways, read before the fence",
+            "a gateway restores what it read before it acquired the user",
+            ["STR-2", "OWN-2", "RUN-2"],
+            TAKEN,
+            ReadsFirst
+        ),
+        pair!(
+            "X253",
+            "relay without a position",
+            "a relay presents the client's credential, and reads from the newest entry on",
+            ["OWN-3"],
+            CALM,
+            ForgetsPosition
+        ),
+    ]
+}
+
+/// Two gateways with a mistake, or with none.
+fn pair(budget: gateways::Budget, mistake: Option<gateways::Mistake>) -> Pair {
+    Pair { budgets: vec![budget], mistake }
 }

@@ -10,11 +10,9 @@ pub enum Mistake {
     NoFence,
     /// The driver answers a confirmation without the log.
     ConfirmsItself,
-    /// The driver says of a relayed connection that a client has connected.
-    Unmarked,
     /// The driver restores what it read before it acquired the user.
     ReadsFirst,
-    /// A relay begins without the position that the client presented.
+    /// A relay begins at the newest entry, and not at the position that the client presented.
     ForgetsPosition,
 }
 

@@ -221,15 +221,13 @@ impl State {
         let Some((call, Some(answer))) = self.nodes[node].calls.pop_front() else { return };
         let Some(generation) = call.generation() else { return };
         match (call, answer) {
-            (Call::Acquire { attempt, .. }, Answer::Granted(tenure)) => match self.nodes[node].early.take() {
-                Some(entries) => self.restored(
-                    pair,
-                    node,
-                    (generation, S::Restored { attempt, snapshot: snapshot(tenure, entries) }),
-                    work,
-                ),
-                None => self.nodes[node].calls.push_front((Call::Read { generation, attempt, tenure }, None)),
-            },
+            (Call::Acquire { attempt, .. }, Answer::Granted(tenure)) => {
+                let read = self.nodes[node].early.take();
+                let read = read.map_or((Call::Read { generation, attempt, tenure }, None), |entries| {
+                    (Call::Read { generation, attempt, tenure }, Some(Answer::Held(entries)))
+                });
+                self.nodes[node].calls.push_front(read);
+            }
             (Call::Acquire { attempt, .. }, Answer::Elsewhere(owner)) => {
                 self.session(pair, node, generation, S::Elsewhere { attempt, owner }, work);
             }
@@ -239,7 +237,7 @@ impl State {
             }
             (Call::Read { attempt, tenure, .. }, Answer::Held(entries)) => {
                 let input = S::Restored { attempt, snapshot: snapshot(tenure, entries) };
-                self.restored(pair, node, (generation, input), work);
+                self.session(pair, node, generation, input, work);
             }
             (Call::Read { attempt, .. }, _) => {
                 self.session(pair, node, generation, S::NotRestored { attempt }, work);
@@ -259,11 +257,6 @@ impl State {
             }
             (_, _) => {}
         }
-    }
-
-    /// LIVE-2: the session ends the runs that were open.
-    fn restored(&mut self, pair: &Pair, node: usize, (generation, input): (Generation, S<Payload>), work: &mut Work) {
-        self.session(pair, node, generation, input, work);
     }
 
     /// The process learns that its lease has ended, and joins again.
@@ -346,15 +339,12 @@ impl State {
         if self.relay.is_none() {
             return;
         }
-        let opened = match pair.mistake {
-            Some(Mistake::Unmarked) => connection::Input::Opened,
-            _ => connection::Input::OpenedByMember,
-        };
-        work.inputs.push_back((node, connection, opened));
+        work.inputs.push_back((node, connection, connection::Input::OpenedByMember));
         work.inputs.push_back((relay.via, relay.near, connection::Input::RelayOpened));
         let mut auth = self.side.auth.clone();
         if pair.mistake == Some(Mistake::ForgetsPosition) {
-            auth = auth.map(|_| Request::Auth { token: TOKEN, resume: Resume::default() });
+            let resume = Resume { from: ReadFrom::Latest, ..Resume::default() };
+            auth = auth.map(|_| Request::Auth { token: TOKEN, resume });
         }
         work.inputs.extend(auth.map(|auth| (node, connection, connection::Input::Received(auth))));
     }
@@ -406,7 +396,7 @@ impl State {
                 self.expect(!relayed, "OWN-6");
                 self.relay = Some(Relay { via: node, near: connection, owner, far: None });
             }
-            Output::Session { generation, output, .. } => self.session_output(pair, node, generation, output, work),
+            Output::Session { generation, output, .. } => self.session_output(pair, node, generation, output),
             Output::Stopped => self.nodes[node].ended = true,
             Output::Arm(place, timer, _) => {
                 let tracked = match (place, timer) {
@@ -457,14 +447,7 @@ impl State {
         self.client(client::Input::Frame { socket, connection, frame }, work);
     }
 
-    fn session_output(
-        &mut self,
-        pair: &Pair,
-        node: usize,
-        generation: Generation,
-        output: SessionOutput<Payload>,
-        work: &mut Work,
-    ) {
+    fn session_output(&mut self, pair: &Pair, node: usize, generation: Generation, output: SessionOutput<Payload>) {
         let who = self.incarnation(node);
         match output {
             SessionOutput::Restore { attempt } => {
@@ -506,7 +489,6 @@ impl State {
             | SessionOutput::Lose
             | SessionOutput::Room => {}
         }
-        let _ = work;
     }
 
     /// Feeds the client and dispatches its outputs.
