@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use crate::BoxFuture;
+use crate::payload::text_of;
 
 pub(crate) mod history;
 mod run;
@@ -60,13 +61,6 @@ impl Message {
     pub fn text(&self) -> Option<String> {
         text_of(&self.payload)
     }
-}
-
-/// The text of a payload: a string, or the field `text` or `content` of an object.
-pub(crate) fn text_of(said: &RawValue) -> Option<String> {
-    let value: serde_json::Value = serde_json::from_str(said.get()).ok()?;
-    let text = value.as_str().or_else(|| ["text", "content"].iter().find_map(|field| value.get(field)?.as_str()));
-    text.map(str::to_owned)
 }
 
 /// Answers messages.

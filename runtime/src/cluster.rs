@@ -28,8 +28,6 @@ use sha2::{Digest, Sha256};
 
 use crate::payload::Token;
 
-mod serve;
-
 /// The path of relayed connections.
 pub(crate) const PATH: &str = "/lockstep/member";
 

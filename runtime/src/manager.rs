@@ -17,16 +17,16 @@ use crate::cluster::Cluster;
 use crate::driver::{Core, Credentials, Driver, notices, revocations};
 use crate::log::conversations::Retention;
 use crate::log::{Log, MemoryLog};
-use crate::support::seam::ask;
 use crate::trace::Trace;
 use crate::transport::{BufferLimits, Socket};
 use crate::verify::Redeem;
-use crate::verify::{NotRevoked, Revocation, Verifier};
+use crate::verify::{Revocation, Verifier};
 use crate::wire::{AGENT_NAME, Codec};
 
 pub use crate::driver::Phase;
 pub use crate::driver::connection::Opening;
 pub use crate::driver::notices::NotSent;
+pub use crate::driver::revocations::NotRecorded;
 pub use process::Draining;
 pub use user::{Sent, User};
 
@@ -261,29 +261,6 @@ pub struct Broadcast {
     pub failed: usize,
 }
 
-/// Why a revocation is in effect but may not outlive the process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NotRecorded {
-    /// The verifier's error.
-    pub why: NotRevoked,
-    /// Whether the revocation is retried until the verifier has recorded it. If not, the caller must revoke again.
-    pub repeated: bool,
-}
-
-impl fmt::Display for NotRecorded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let next = if self.repeated { "storing it is retried" } else { "revoke again" };
-        write!(f, "the revocation is in effect in this process, but not stored: {}; {next}", self.why)
-    }
-}
-
-impl core::error::Error for NotRecorded {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        Some(&self.why)
-    }
-}
-
 /// The most notices of one broadcast that are in progress at once.
 const AT_ONCE: usize = 64;
 
@@ -389,7 +366,7 @@ impl Manager {
     /// it. In a cluster: or some of its processes may not have it yet.
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), NotRecorded> {
         let (core, revocation) = (Arc::clone(&self.inner.core), revocation.clone());
-        let done = self.inner.core.effects().spawn(async move { revoke_everywhere(&core, revocation).await });
+        let done = self.inner.core.effects().spawn(async move { revocations::everywhere(&core, revocation).await });
         let ends = |_| Err(NotRecorded { why: "the process is ending".into(), repeated: false });
         done.await.unwrap_or_else(ends)
     }
@@ -444,30 +421,6 @@ impl Manager {
         };
         self.inner.core.look(user, live).unwrap_or_default()
     }
-}
-
-/// Revokes in this process, and then in all others of its cluster.
-async fn revoke_everywhere(core: &Arc<Core>, revocation: Revocation) -> Result<(), NotRecorded> {
-    let here = revoke(core, revocation.clone(), u64::MAX).await;
-    if let Some(membership) = &core.effects().membership {
-        membership.publish(core, &revocation).await.map_err(|why| NotRecorded { why, repeated: false })?;
-    }
-    here
-}
-
-/// Revokes in this process, as of `at`, in milliseconds since the Unix epoch, or as of now if that is earlier.
-pub(crate) async fn revoke(core: &Arc<Core>, revocation: Revocation, at: u64) -> Result<(), NotRecorded> {
-    let driver = core.effects();
-    // Live connections must not wait for a disk.
-    revocations::apply(core, &revocation);
-    let panicked = || Err("the verifier panicked".into());
-    let verifier = &driver.credentials.verifier;
-    let written =
-        ask(|| if at == u64::MAX { verifier.revoke(&revocation) } else { verifier.revoke_as_of(&revocation, at) });
-    let written = written.await.unwrap_or_else(panicked);
-    // This covers what was verified before the verifier knew of the revocation. The verifier rejects anything later.
-    revocations::apply(core, &revocation);
-    written.map_err(|why| NotRecorded { why, repeated: revocations::repeat(core, revocation) })
 }
 
 impl fmt::Debug for Manager {

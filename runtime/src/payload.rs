@@ -7,10 +7,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use lockstep_model::{Offset, PartId, Piece, ThreadId, piece};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use tungstenite::Utf8Bytes;
 
-use crate::verify::digest64;
+use crate::support::digest64;
 use crate::wire::{self, Delta, Query};
 
 /// The payload type of the production machines. Cloning increments a reference count. Each event that is retained holds
@@ -220,4 +221,19 @@ pub fn thread_id(name: Option<&str>) -> ThreadId {
 #[must_use]
 pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The fields of a `message_received`.
+#[derive(Deserialize)]
+pub(crate) struct Received<'a> {
+    pub(crate) message_id: Arc<str>,
+    #[serde(borrow)]
+    pub(crate) payload: &'a RawValue,
+}
+
+/// The text of a payload: a string, or the field `text` or `content` of an object.
+pub(crate) fn text_of(said: &RawValue) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_str(said.get()).ok()?;
+    let text = value.as_str().or_else(|| ["text", "content"].iter().find_map(|field| value.get(field)?.as_str()));
+    text.map(str::to_owned)
 }

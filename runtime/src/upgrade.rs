@@ -38,6 +38,8 @@ use crate::payload::Token;
 use crate::transport::WebSocket;
 use crate::wire::{Codec, resume_from_query};
 
+mod member;
+
 /// Why a request is not upgraded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

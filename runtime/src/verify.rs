@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_model::CredentialId;
-use sha2::{Digest, Sha256};
 
 use crate::payload::Token;
 use crate::sentence;
 use crate::support::BoxFuture;
+use crate::support::digest64;
 use crate::support::seldom::Seldom;
 
 #[cfg(feature = "jwt")]
@@ -177,13 +177,4 @@ impl<R: Redeem + ?Sized> Redeem for Arc<R> {
 #[must_use]
 pub fn credential_id(name: &str) -> CredentialId {
     CredentialId(digest64(name.as_bytes()))
-}
-
-/// The first 64 bits of a SHA-256 digest.
-#[must_use]
-pub(crate) fn digest64(bytes: &[u8]) -> u64 {
-    let digest: [u8; 32] = Sha256::digest(bytes).into();
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest[..8]);
-    u64::from_be_bytes(first)
 }

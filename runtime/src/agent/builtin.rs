@@ -22,8 +22,9 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::tools::{CallError, Invocation, Tools};
-use super::{Agent, EmitError, Message, Paused, Run, ToolError, text_of};
+use super::{Agent, EmitError, Message, Paused, Run, ToolError};
 use crate::BoxFuture;
+use crate::payload::text_of;
 
 mod plan;
 

@@ -3,8 +3,6 @@
 //! A turn is a message and its run. If the run was cancelled, failed or was interrupted, the turn has what it had said
 //! and done until then, because the user has seen that and may refer to it ("go on").
 
-use std::sync::Arc;
-
 use lockstep_model::run::{Kind, Reason};
 use lockstep_model::{Offset, PartId, RunId};
 use serde::Deserialize;
@@ -12,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::run::{Newest, SoFar};
 use crate::log::Written;
-use crate::payload::Record;
+use crate::payload::{Received, Record};
 use crate::wire::Delta;
 
 /// One message of a thread and its run.
@@ -98,14 +96,6 @@ impl Turn {
             Some(End::Failed(_)) | None => None,
         }
     }
-}
-
-/// The fields of a `message_received`.
-#[derive(Deserialize)]
-pub(crate) struct Received<'a> {
-    pub(crate) message_id: Arc<str>,
-    #[serde(borrow)]
-    pub(crate) payload: &'a RawValue,
 }
 
 /// The fields of a `tool_executing` and a `tool_completed`.

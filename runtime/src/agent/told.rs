@@ -4,7 +4,8 @@ use lockstep_model::RunId;
 use serde_json::{Value, json};
 
 use super::http::{MAX_RESULT, head};
-use super::{End, Exchange, Step, ToolCall, Turn, text_of};
+use super::{End, Exchange, Step, ToolCall, Turn};
+use crate::payload::text_of;
 
 /// The messages of the newest earlier turns that fit into `most` turns and bytes, oldest first, each turn with its run.
 /// A turn that does not fit ends them, and no older turn is included.

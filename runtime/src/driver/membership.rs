@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Core;
+use super::revocations::{self, AsOf};
 use crate::cluster::Cluster;
 use crate::log::guarded::Guarded;
 use crate::log::members::{Mark, Revoked};
@@ -230,7 +231,7 @@ impl Membership {
             let Some(last) = revoked.last().map(|revoked| revoked.mark) else { return Ok(*applied) };
             for Revoked { revocation, at, .. } in revoked {
                 let Some(core) = core.upgrade() else { return Ok(*applied) };
-                if let Err(error) = crate::manager::revoke(&core, revocation, at).await {
+                if let Err(error) = revocations::here(&core, revocation, AsOf::Millis(at)).await {
                     tracing::warn!(%error, "a revocation of another process is in effect, but not stored");
                 }
             }

@@ -10,6 +10,7 @@
 //!
 //! So a revocation is in effect in this process when [`apply`] returns, whether or not it can be recorded.
 
+use core::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use lockstep_model::{RevocationGeneration, UserId};
 use super::{Core, Driver};
 use crate::support::seam::ask;
 use crate::sync::lock;
-use crate::verify::Revocation;
+use crate::verify::{NotRevoked, Revocation};
 
 /// How many revocations are kept for verifications in progress. One more drops them all, and the verdicts of all
 /// verifications that began before are turned into "unavailable": their clients come back.
@@ -131,4 +132,62 @@ impl Driver {
         users.dedup();
         users
     }
+}
+
+/// Why a revocation is in effect but may not outlive the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NotRecorded {
+    /// The verifier's error.
+    pub why: NotRevoked,
+    /// Whether the revocation is retried until the verifier has recorded it. If not, the caller must revoke again.
+    pub repeated: bool,
+}
+
+impl fmt::Display for NotRecorded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let next = if self.repeated { "storing it is retried" } else { "revoke again" };
+        write!(f, "the revocation is in effect in this process, but not stored: {}; {next}", self.why)
+    }
+}
+
+impl core::error::Error for NotRecorded {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        Some(&self.why)
+    }
+}
+
+/// Which credentials a revocation covers: those that were issued until then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AsOf {
+    /// Until now.
+    Now,
+    /// Until this instant, in milliseconds since the Unix epoch.
+    Millis(u64),
+}
+
+/// Revokes in this process, and then in all others of its cluster.
+pub(crate) async fn everywhere(core: &Arc<Core>, revocation: Revocation) -> Result<(), NotRecorded> {
+    let done = here(core, revocation.clone(), AsOf::Now).await;
+    if let Some(membership) = &core.effects().membership {
+        membership.publish(core, &revocation).await.map_err(|why| NotRecorded { why, repeated: false })?;
+    }
+    done
+}
+
+/// Revokes in this process.
+pub(super) async fn here(core: &Arc<Core>, revocation: Revocation, as_of: AsOf) -> Result<(), NotRecorded> {
+    let driver = core.effects();
+    // Live connections must not wait for a disk.
+    apply(core, &revocation);
+    let panicked = || Err("the verifier panicked".into());
+    let verifier = &driver.credentials.verifier;
+    let written = ask(|| match as_of {
+        AsOf::Now => verifier.revoke(&revocation),
+        AsOf::Millis(at) => verifier.revoke_as_of(&revocation, at),
+    });
+    let written = written.await.unwrap_or_else(panicked);
+    // This covers what was verified before the verifier knew of the revocation. The verifier rejects anything later.
+    apply(core, &revocation);
+    written.map_err(|why| NotRecorded { why, repeated: repeat(core, revocation) })
 }

@@ -13,12 +13,12 @@ use tracing::Instrument;
 
 use super::{Core, Driver};
 use crate::BoxFuture;
-use crate::agent::history::{self, Received};
+use crate::agent::history;
 use crate::agent::{Agent, Exchange, Message, Paused, Reporter, Reports, Run, RunSink, SoFar, Step, Turn, Until};
 use crate::log::conversations::Turns;
 use crate::log::guarded::Guarded;
 use crate::log::{Log, LogError, Written};
-use crate::payload::{Payload, Record};
+use crate::payload::{Payload, Received, Record};
 use crate::support::sharded::Sharded;
 
 /// How long an agent waits for its thread's history from the log.

@@ -14,9 +14,7 @@ use lockstep_model::{Offset, RunId, UserId};
 use super::deletions::Deletions;
 use super::{Held, LogError, Written};
 use crate::BoxFuture;
-use crate::agent::history::Received;
-use crate::agent::text_of;
-use crate::payload::Record;
+use crate::payload::{Received, Record, text_of};
 use crate::wire::{self, Delta};
 
 /// The most bytes of a title that is taken from a thread's first message.

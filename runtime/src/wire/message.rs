@@ -12,7 +12,7 @@ use super::event::{data_of, data_of_reply};
 use super::members::{Members, WordOrObject, message_id};
 use super::{CodecState, Decoded};
 use crate::payload::{Payload, Record, Token, thread_id};
-use crate::verify::digest64;
+use crate::support::digest64;
 
 /// The longest `message_id` and `thread_id`, in characters.
 pub const MAX_NAME: usize = 128;

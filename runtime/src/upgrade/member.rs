@@ -7,11 +7,11 @@ use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Buf};
 use lockstep_model::connection::Origin;
 
-use super::{COMMAND_PATH, PATH, credential};
+use super::{NotUpgraded, bad, handshake, refuse, tokens};
 use crate::Manager;
+use crate::cluster::{COMMAND_PATH, PATH, credential};
 use crate::driver::commands::{self, MAX_COMMAND};
 use crate::manager::Opening;
-use crate::upgrade::{NotUpgraded, bad, handshake, refuse, tokens};
 use crate::wire::{Codec, resume_from_query};
 
 impl Manager {
