@@ -281,11 +281,11 @@ fn a_sockets_user_is_learned_from_connection_ready() {
     };
     assert_eq!(plant(&again), [("ISO-1", [3, 8])], "one socket of two users");
     assert_eq!(plant(&|lines| lines.swap(2, 4))[0], ("AUTH-1", [1, 3]));
-    let anonymous = |lines: &mut Vec<Value>| {
+    let unnamed = |lines: &mut Vec<Value>| {
         lines[2]["frame"].as_object_mut().expect("a frame").remove("user_id");
     };
     let mut lines = anonymous();
-    anonymous(&mut lines);
+    unnamed(&mut lines);
     assert!(matches!(check(text(&lines).as_bytes()), Err(NotAHistory::NotAFact(3, _))));
 }
 

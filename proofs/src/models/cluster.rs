@@ -138,7 +138,8 @@ pub struct State {
 checked![
     Pair, State;
     "AUTH-1", "AUTH-3", "CONN-1", "CONN-2", "ISO-1", "LIM-1", "NODE-1", "NODE-2", "OWN-1", "OWN-2", "OWN-3", "OWN-4",
-    "OWN-6", "RET-1", "RUN-1", "RUN-2", "RUN-3", "RUN-4", "RUN-5", "SES-1", "STR-1", "STR-2", "STR-3", "LIVE-6",
+    "OWN-6", "RET-1", "RUN-1", "RUN-2", "RUN-3", "RUN-4", "RUN-5", "SES-1", "STR-1", "STR-2", "STR-3", "LIVE-2",
+    "LIVE-6",
 ];
 
 impl Node {

@@ -2,7 +2,8 @@
 
 use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
-use lockstep_model::{Control, Frame, Offset, Position, Request, RunId, Tenure};
+use lockstep_model::stream::Event;
+use lockstep_model::{Control, Frame, Generation, Offset, Position, Request, RunId, Tenure};
 
 use super::{Payload, State};
 use crate::properties::run::Grammar;
@@ -102,8 +103,29 @@ impl State {
         self.expect(there, "OWN-2");
     }
 
-    /// LIVE-6: a session that has lost its user has no connection, no run and nothing that waits.
-    pub(super) fn check_lost(&mut self, node: usize) {
+    /// LIVE-2: a session that has restored its stream ends each run that was open, because its agent is gone.
+    pub(super) fn check_restored(&mut self, node: usize) {
+        let Some(stream) = self.nodes[node].session().and_then(|session| session.stream()) else { return };
+        let received = |event: &Event<Payload>| matches!(event.kind, Kind::Received(_));
+        let runs: Vec<RunId> = stream
+            .entries()
+            .iter()
+            .map(|entry| &entry.event)
+            .filter(|event| received(event))
+            .map(|event| event.run)
+            .collect();
+        let ends = |run: RunId| {
+            let there = stream.entries().iter().map(|entry| &entry.event).chain(stream.pending());
+            there.into_iter().any(|event| event.run == run && event.kind.is_terminal())
+        };
+        let ended = runs.into_iter().all(ends);
+        self.expect(ended, "LIVE-2");
+    }
+
+    /// LIVE-6: a session that has lost its user has no connection, no run, no agent and nothing that waits.
+    pub(super) fn check_lost(&mut self, node: usize, lost: Generation) {
+        let agents = self.nodes[node].agents.values().any(|generation| *generation == lost);
+        self.expect(!agents, "LIVE-6");
         let waits = self.nodes[node].session().is_some_and(|session| {
             let pending = session.stream().is_some_and(|stream| !stream.pending().is_empty());
             pending || !session.members().is_empty() || !session.runs().is_empty()

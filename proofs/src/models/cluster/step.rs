@@ -238,6 +238,7 @@ impl State {
             (Call::Read { attempt, tenure, .. }, Answer::Held(entries)) => {
                 let input = S::Restored { attempt, snapshot: snapshot(tenure, entries) };
                 self.session(pair, node, generation, input, work);
+                self.check_restored(node);
             }
             (Call::Read { attempt, .. }, _) => {
                 self.session(pair, node, generation, S::NotRestored { attempt }, work);
@@ -253,7 +254,7 @@ impl State {
             (Call::Append { .. } | Call::Confirm { .. }, Answer::Fenced) => {
                 self.observed.fenced = true;
                 self.session(pair, node, generation, S::Fenced, work);
-                self.check_lost(node);
+                self.check_lost(node, generation);
             }
             (_, _) => {}
         }
@@ -263,7 +264,7 @@ impl State {
     fn lose(&mut self, pair: &Pair, node: usize, work: &mut Work) {
         if let Some(generation) = self.nodes[node].gateway.slots().get(&USER).map(|slot| slot.generation) {
             self.session(pair, node, generation, S::Lost, work);
-            self.check_lost(node);
+            self.check_lost(node, generation);
         }
         self.nodes[node].calls.clear();
         self.nodes[node].lives += 1;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lockstep::agent::agui::{AgUi, Config, ConfigError, Token};
 use lockstep::agent::testing::{Event, Recorder};
-use lockstep::agent::{Agent, End, Message, Step as Told, ToolCall, Turn};
+use lockstep::agent::{Agent, End, Step as Told, ToolCall, Turn};
 use lockstep_model::run::{Ending, Kind, Reason, ToolEnd};
 use lockstep_model::{Bounds, RunId};
 use serde_json::value::{RawValue, to_raw_value};
