@@ -29,7 +29,7 @@ pub struct Alone {
 
 /// Returns the model that is charted.
 pub fn model() -> Alone {
-    Alone { bounds: Bounds { outbox: 4, requests: 0, failures: 1, ..small() }, offsets: 1 }
+    Alone { bounds: Bounds { outbox: 4, requests: 0, failures: 1, ..small() }, offsets: 2 }
 }
 
 /// A session, and how many connections have joined it and how many notices it has taken.
@@ -43,7 +43,8 @@ pub struct State {
 const CONNECTION: ConnectionId = ConnectionId(1);
 const RUN: RunId = RunId(1);
 const USER: UserId = UserId(1);
-const JOINS: u8 = 2;
+/// Connections that join. One more is refused while this one is there.
+const JOINS: u8 = 1;
 
 impl Alone {
     fn connection(&self, id: ConnectionId) -> Box<Connection<u8>> {
@@ -58,9 +59,10 @@ impl Alone {
     }
 
     fn step(&self, state: &mut State, input: Input<u8>) -> Result<Handled, Refusal> {
-        state.joins += u8::from(matches!(input, Input::Join { .. }));
+        let join = matches!(input, Input::Join { .. });
         let notice = matches!(input, Input::Notice { .. });
         let answer = state.session.step(&self.bounds, input, &mut Outputs::new());
+        state.joins += u8::from(join && answer.is_ok());
         state.notices += u8::from(notice && answer.is_ok());
         answer
     }
@@ -80,7 +82,7 @@ impl Model for Alone {
             let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
             actions.extend([Input::Restored { attempt, snapshot }, Input::NotRestored { attempt }]);
         }
-        if state.joins < JOINS {
+        if state.joins < JOINS || !state.session.members().is_empty() {
             let connection = self.connection(CONNECTION);
             actions.push(Input::Join { connection, mode: state.session.mode() });
         }
