@@ -79,7 +79,7 @@ impl Connection {
         let mut connection = Self::bare(settings).await?;
         check(&connection, settings).await?;
         schema::check(&connection, settings).await?;
-        for statement in statements::ALL {
+        for statement in statements::ALL.iter().chain(statements::logins::ALL) {
             let prepared = connection.client.prepare(statement).await.map_err(|error| refused(settings, &error))?;
             connection.prepared.insert(statement, prepared);
         }
