@@ -250,7 +250,8 @@ const LOOK: Duration = Duration::from_millis(50);
 
 fn text(bytes: &[u8]) -> Result<Arc<str>, LogError> {
     let text = core::str::from_utf8(bytes);
-    text.map(Arc::from).map_err(|_| LogError::Unavailable("a login in PostgreSQL has a subject that is not text".into()))
+    text.map(Arc::from)
+        .map_err(|_| LogError::Unavailable("a login in PostgreSQL has a subject that is not text".into()))
 }
 
 fn nothing() -> LogError {
