@@ -143,6 +143,23 @@ async fn a_cookie_that_was_copied_is_noticed_whichever_gateways_see_it() {
     assert_eq!(database.sql(revoked), "1", "its end and its revocation are one transaction");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_login_that_was_answered_as_ended_stays_so_however_a_refresh_races() {
+    let (database, one, other) = two().await;
+    let mut raced = 0;
+    for round in 0..60 {
+        let cookie = one.log_in("ann", "correct horse").await.cookie();
+        let (out, next) = tokio::join!(one.log_out(&cookie, round % 2 == 0), other.refresh(&cookie));
+        assert_eq!(out.status, 204, "round {round}");
+        if next.status == 200 {
+            raced += 1;
+            assert_eq!(other.refresh(&next.cookie()).await.status, 401, "AUTH-4, round {round}");
+        }
+        assert_eq!(database.sql("select count(*) from lockstep.login"), "0", "round {round}");
+    }
+    assert!(raced > 0, "no refresh came first");
+}
+
 #[tokio::test]
 async fn a_logout_everywhere_ends_the_logins_of_all_gateways() {
     let (database, one, other) = two().await;
@@ -208,6 +225,32 @@ async fn no_login_with_an_old_password_is_left_however_it_races() {
             pause.tick().await;
         }
     }
+}
+
+/// A connection of the test's own.
+async fn client(database: &Database) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(&database.url, tokio_postgres::NoTls).await.expect("an engine");
+    tokio::spawn(connection);
+    client
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_login_waits_for_a_change_of_the_accounts_that_is_not_committed_yet() {
+    let (database, one, _) = two().await;
+    let (changer, watcher) = (client(&database).await, client(&database).await);
+    let change = "begin; update lockstep.roster set version = version + 1, content = null";
+    changer.batch_execute(change).await.expect("a change");
+    let login = tokio::spawn(async move { one.log_in("ann", "correct horse").await.status });
+    let waiting = "select exists (select from pg_stat_activity
+        where wait_event_type = 'Lock' and datname = current_database())";
+    let mut pause = tokio::time::interval(Duration::from_millis(10));
+    while !watcher.query_one(waiting, &[]).await.expect("an answer").get::<_, bool>(0) {
+        pause.tick().await;
+        assert!(!login.is_finished(), "it was answered while the accounts were about to change");
+    }
+    changer.batch_execute("commit").await.expect("committed");
+    assert_eq!(login.await.expect("an answer"), 401, "its account is gone");
+    assert_eq!(database.sql("select count(*) from lockstep.login"), "0");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
