@@ -5,6 +5,12 @@ pub mod private {
     pub use crate::support::private_file::{options, replace, write};
 }
 
+/// What gateways keep beside a log in PostgreSQL.
+#[cfg(feature = "postgres")]
+pub mod gateways {
+    pub use crate::log::postgres::gateways::{Change, LoginsOf, Shared};
+}
+
 pub use crate::core::{TicketDigest, Tickets};
 /// The statement that appends to PostgreSQL, to be measured alone.
 #[cfg(feature = "postgres")]

@@ -255,7 +255,12 @@ impl Server {
         succeeded("pg_ctl", self.control().args(["-m", "immediate", "-w", "stop"]).output());
     }
 
-    fn restart(&self) {
+    /// Starts a server that was killed.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub fn restart(&self) {
         let (port, data, options) = (self.port, self.data.display(), &self.options);
         let options = format!("-p {port} -k '{data}' -c listen_addresses=127.0.0.1 -c restore_command=false {options}");
         let mut control = self.control();

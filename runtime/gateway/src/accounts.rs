@@ -1,4 +1,5 @@
-//! Accounts of the built-in login: names and argon2id hashes (RFC 9106) in one file of the data directory.
+//! Accounts of the built-in login: names and argon2id hashes (RFC 9106) in one file of the data directory. Those of a
+//! cluster are in the engine of its log ([`SharedAccounts`]).
 //!
 //! The command line changes the file while the gateway runs. Each change is made under a lock on a second file, and
 //! replaces the old file atomically. The gateway checks the file whenever it needs an account, and reads it if it has
@@ -23,21 +24,25 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use argon2::{Argon2, Params, PasswordHash};
+use argon2::Params;
 use lockstep::internal::lock;
 use lockstep::internal::private::replace;
 use lockstep::payload::now_ms;
 use lockstep_model::login::{Holder, Holders, NotChanged};
-use tokio::sync::Semaphore;
 
 use format::Names;
-use hash::Hasher;
+use passwords::Passwords;
 
+mod book;
 mod error;
 mod format;
 mod hash;
+mod passwords;
+mod shared;
 
+pub use book::Book;
 pub use error::{AccountError, FileError};
+pub use shared::SharedAccounts;
 
 /// The file in the data directory.
 pub const FILE: &str = "accounts.json";
@@ -82,6 +87,14 @@ pub struct Account {
 /// The subject under which an account's data is kept. It equals the name only for the first account of that name.
 fn subject(name: &str, incarnation: u32) -> Arc<str> {
     if incarnation == 1 { Arc::from(name) } else { Arc::from(format!("{name}#{incarnation}")) }
+}
+
+/// The data of this subject is erased.
+fn erase(roster: &mut Names, gone: &str) {
+    let of = |holder: &&Holder<String>| *subject(&holder.name, holder.incarnation) == *gone;
+    if let Some(holder) = roster.erasures().iter().find(of).cloned() {
+        roster.erased(&holder);
+    }
 }
 
 /// The subjects that an operator's input refers to.
@@ -156,6 +169,19 @@ impl Snapshot {
         self.0.versions().map(|(holder, version)| (subject(&holder.name, holder.incarnation), version)).collect()
     }
 
+    /// The version of this subject's password; `None` if it has no account.
+    #[must_use]
+    pub fn version(&self, of: &str) -> Option<u64> {
+        let name = of.split_once('#').map_or(of, |(name, _)| name);
+        let entry = self.0.accounts().get(name).filter(|entry| *subject(name, entry.incarnation) == *of);
+        entry.map(|entry| entry.version)
+    }
+
+    /// The names, in order.
+    fn names(&self) -> Vec<String> {
+        self.0.accounts().keys().cloned().collect()
+    }
+
     /// The subjects of removed accounts whose data is not completely erased.
     pub fn erasures(&self) -> impl Iterator<Item = Arc<str>> {
         self.0.erasures().iter().map(|holder| subject(&holder.name, holder.incarnation))
@@ -175,13 +201,8 @@ struct Stamp(Option<SystemTime>, u64, u64);
 /// The accounts of one data directory, shared by all logins.
 pub struct Accounts {
     path: PathBuf,
-    cost: Cost,
-    /// A hash that no password has. It is compared with if there is no account.
-    nobody: String,
+    passwords: Passwords,
     known: Mutex<Option<(Stamp, Snapshot)>>,
-    queue: Arc<Semaphore>,
-    hashing: Arc<Semaphore>,
-    hasher: Arc<Hasher>,
 }
 
 impl Accounts {
@@ -201,17 +222,7 @@ impl Accounts {
     ///
     /// As [`Accounts::open`].
     pub fn with_cost(directory: &Path, cost: Cost) -> Result<Self, AccountError> {
-        let nobody =
-            format!("$argon2id$v=19$m={},t={},p=1${}${}", cost.memory, cost.passes, "A".repeat(22), "A".repeat(43));
-        let accounts = Self {
-            path: directory.join(FILE),
-            cost,
-            nobody,
-            known: Mutex::new(None),
-            queue: Arc::new(Semaphore::new(MAX_HASHING + MAX_WAITING)),
-            hashing: Arc::new(Semaphore::new(MAX_HASHING)),
-            hasher: Arc::default(),
-        };
+        let accounts = Self { path: directory.join(FILE), passwords: Passwords::new(cost), known: Mutex::new(None) };
         accounts.look()?;
         if lock(&accounts.known).is_some() && !accounts.is_marked().map_err(|error| accounts.say(error))? {
             let marked = accounts.lock().and_then(|alone| accounts.mark(&alone));
@@ -226,7 +237,7 @@ impl Accounts {
     ///
     /// [`AccountError::File`].
     pub fn list(&self) -> Result<Vec<String>, AccountError> {
-        Ok(self.look()?.0.accounts().keys().cloned().collect())
+        Ok(self.look()?.names())
     }
 
     /// Adds an account. It has no access to the data of earlier accounts of that name.
@@ -238,7 +249,7 @@ impl Accounts {
         if self.look()?.knows(name) {
             return Err(AccountError::Exists);
         }
-        let hash = self.hash(name, password).await?;
+        let hash = self.passwords.hash(name, password).await?;
         self.change(|roster| roster.add(name.to_owned(), hash, now_ms()))
     }
 
@@ -251,7 +262,7 @@ impl Accounts {
         if !self.look()?.knows(name) {
             return Err(AccountError::Unknown);
         }
-        let hash = self.hash(name, password).await?;
+        let hash = self.passwords.hash(name, password).await?;
         self.change(|roster| roster.change(&name.to_owned(), hash, now_ms()))
     }
 
@@ -272,10 +283,7 @@ impl Accounts {
     /// [`AccountError::File`].
     pub fn erased(&self, gone: &str) -> Result<(), AccountError> {
         self.change(|roster| {
-            let of = |holder: &&Holder<String>| *subject(&holder.name, holder.incarnation) == *gone;
-            if let Some(holder) = roster.erasures().iter().find(of).cloned() {
-                roster.erased(&holder);
-            }
+            erase(roster, gone);
             Ok(())
         })
     }
@@ -286,22 +294,8 @@ impl Accounts {
     ///
     /// [`AccountError::Busy`] and [`AccountError::File`]: the password was not verified.
     pub async fn verify(&self, name: &str, password: &str) -> Result<Option<Account>, AccountError> {
-        if password.len() > MAX_PASSWORD {
-            return Ok(None);
-        }
-        let entry = self.look()?.0.accounts().get(name).cloned();
-        let hash = entry.as_ref().map_or_else(|| self.nobody.clone(), |entry| entry.hash.clone());
-        let password = password.to_owned();
-        let right = self.work(move |hasher| {
-            let hash = PasswordHash::new(&hash).map_err(|error| error.to_string())?;
-            hasher.verify(password.as_bytes(), &hash)
-        });
-        let right = right.await?;
-        Ok(entry.filter(|_| right).map(|entry| Account {
-            name: Arc::from(name),
-            subject: subject(name, entry.incarnation),
-            changed: entry.version,
-        }))
+        let accounts = self.look()?;
+        self.passwords.verify(&accounts, name, password).await
     }
 
     /// The current accounts. Reads the file if it has changed since the last read.
@@ -329,43 +323,6 @@ impl Accounts {
         // Without a file there is no stamp to recognize it by.
         *known = stamp.map(|stamp| (stamp, snapshot.clone()));
         Ok(snapshot)
-    }
-
-    async fn hash(&self, name: &str, password: &str) -> Result<String, AccountError> {
-        if !is_name(name) {
-            return Err(AccountError::BadName);
-        }
-        if !(MIN_PASSWORD..=MAX_PASSWORD).contains(&password.len()) {
-            return Err(AccountError::BadPassword);
-        }
-        let (password, cost) = (password.to_owned(), self.cost);
-        let hash = move |hasher: &Hasher| {
-            let salt = lockstep::internal::random_bytes::<SALT>()?;
-            let params = Params::new(cost.memory, cost.passes, 1, None).map_err(|error| error.to_string())?;
-            hasher.hash(&Argon2::from(params), password.as_bytes(), &salt)
-        };
-        self.work(hash).await
-    }
-
-    /// Runs slow work outside the async tasks. It keeps its place until it is done, even if the caller is gone.
-    async fn work<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Hasher) -> Result<T, String> + Send + 'static,
-    ) -> Result<T, AccountError> {
-        let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| AccountError::Busy)?;
-        let turn = Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| AccountError::Busy)?;
-        let hasher = Arc::clone(&self.hasher);
-        let task = tokio::task::spawn_blocking(move || {
-            let done = work(&hasher);
-            drop((turn, place));
-            done
-        });
-        match task.await {
-            Ok(done) => {
-                done.map_err(|error| AccountError::File(format!("a password cannot be hashed: {error}").into()))
-            }
-            Err(_) => Err(AccountError::Busy),
-        }
     }
 
     fn read(&self) -> Result<Names, AccountError> {
@@ -419,10 +376,7 @@ impl Accounts {
     fn change(&self, change: impl FnOnce(&mut Names) -> Result<(), NotChanged>) -> Result<(), AccountError> {
         let alone = self.lock().map_err(|error| self.fail(error))?;
         let mut roster = self.read()?;
-        change(&mut roster).map_err(|not| match not {
-            NotChanged::Exists => AccountError::Exists,
-            NotChanged::Unknown => AccountError::Unknown,
-        })?;
+        change(&mut roster).map_err(AccountError::of)?;
         replace(&self.path, &format::write(&roster)).map_err(|error| self.fail(error))?;
         self.mark(&alone).map_err(|error| self.fail(error))
     }

@@ -12,6 +12,7 @@ use lockstep::Manager;
 use lockstep::agent::builtin::Builtin;
 use lockstep::agent::tools::Tools;
 use lockstep::agent::{Agent, agui, openai};
+use lockstep::internal::gateways::Shared;
 use lockstep::pool::Pool;
 use lockstep::verify::Redeem;
 use lockstep::verify::clock::Clock;
@@ -23,7 +24,7 @@ use lockstep::verify::{Revocation, Verifier};
 use serde_json::Number;
 
 use super::StartError;
-use super::accounts::Accounts;
+use super::accounts::{AccountError, Accounts, Book, SharedAccounts};
 use super::config::{self, AgentKind, Config, Issuer};
 use super::login::{Login, LoginConfig, RevokeError, Revoker, TicketDesk, routes, ticket_routes};
 use super::markdown::{Renderer, markdown_routes};
@@ -51,10 +52,11 @@ pub(super) struct Assembly {
 /// The interval between two checks of the accounts.
 const LOOK: Duration = Duration::from_secs(1);
 
-pub(super) async fn open(config: &Config) -> Result<Assembly, StartError> {
+/// `shared` is what the gateways of a cluster share.
+pub(super) async fn open(config: &Config, shared: Option<Shared>) -> Result<Assembly, StartError> {
     match config.auth.issuer {
-        Issuer::Jwt => Ok(foreign(config)?),
-        Issuer::Accounts => own(config).await,
+        Issuer::Jwt => Ok(foreign(config, shared)?),
+        Issuer::Accounts => own(config, shared).await,
     }
 }
 
@@ -72,11 +74,11 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
 }
 
 /// Verification of another issuer's tokens.
-fn foreign(config: &Config) -> Result<Assembly, String> {
+fn foreign(config: &Config, shared: Option<Shared>) -> Result<Assembly, String> {
     let jwt = foreign_tokens(config)?;
     let revocations = revocations(&config.data_dir, jwt.retention())?;
     let verifier: Arc<dyn Verifier> = Arc::new(judge_of(jwt, Arc::clone(&revocations))?);
-    let (desk, redeem) = tickets(&verifier, config);
+    let (desk, redeem) = tickets(&verifier, config, shared);
     let markdown = markdown_routes(Arc::new(Renderer::new(Arc::clone(&verifier), Clock::monotonic())));
     let routes = move |_: &Manager| ticket_routes(desk).merge(markdown);
     let watch = Box::pin(core::future::pending());
@@ -120,8 +122,16 @@ fn foreign_tokens(config: &Config) -> Result<JwtConfig, String> {
 }
 
 /// The desk that exchanges credentials for tickets.
-fn tickets(verifier: &Arc<dyn Verifier>, config: &Config) -> (Arc<TicketDesk>, Arc<dyn Redeem>) {
-    let desk = Arc::new(TicketDesk::new(Arc::clone(verifier), Clock::monotonic()).rate(config.login.tickets()));
+fn tickets(
+    verifier: &Arc<dyn Verifier>,
+    config: &Config,
+    shared: Option<Shared>,
+) -> (Arc<TicketDesk>, Arc<dyn Redeem>) {
+    let desk = TicketDesk::new(Arc::clone(verifier), Clock::monotonic()).rate(config.login.tickets());
+    let desk = Arc::new(match shared {
+        Some(shared) => desk.shared(shared),
+        None => desk,
+    });
     let redeem: Arc<dyn Redeem> = Arc::clone(&desk) as _;
     (desk, redeem)
 }
@@ -134,12 +144,9 @@ fn revocations(directory: &Path, retention: Duration) -> Result<Arc<Revocations>
 /// How long revocations from before the built-in login was in use are remembered. Our own tokens end with their login.
 const REMEMBERED: Duration = Duration::from_hours(31 * 24);
 
-/// The built-in login, with the accounts of the data directory.
-async fn own(config: &Config) -> Result<Assembly, StartError> {
+/// The built-in login, with the accounts of the data directory, or of a cluster.
+async fn own(config: &Config, shared: Option<Shared>) -> Result<Assembly, StartError> {
     let directory = &config.data_dir;
-    let accounts = Arc::new(Accounts::open(directory)?);
-    let welcome = first_account(&accounts).await?;
-    let revocations = revocations(directory, REMEMBERED)?;
     let settings = LoginConfig {
         access_lifetime: Duration::from_secs(config.auth.token_seconds),
         secure: config.tls.is_some() || config.auth.secure_cookies,
@@ -147,9 +154,23 @@ async fn own(config: &Config) -> Result<Assembly, StartError> {
         path: format!("{}/auth", config.base_path.prefix()),
         ..config.login.settings()
     };
-    let login = Arc::new(Login::open(Some(directory), settings, accounts, Arc::clone(&revocations), Clock::system())?);
-    let verifier: Arc<dyn Verifier> = login.verifier();
-    let (desk, redeem) = tickets(&verifier, config);
+    let book = match &shared {
+        None => Book::Directory(Arc::new(Accounts::open(directory)?)),
+        Some(shared) => Book::Cluster(Arc::new(SharedAccounts::new(shared.clone()))),
+    };
+    let welcome = first_account(&book).await?;
+    let (revocations, clock) = (revocations(directory, REMEMBERED)?, Clock::system());
+    let known = Arc::clone(&revocations);
+    let login = match (book, &shared) {
+        (Book::Cluster(accounts), Some(shared)) => {
+            Login::shared(settings, shared.clone(), accounts, known, clock).await?
+        }
+        (Book::Directory(accounts), _) => Login::open(Some(directory), settings, accounts, known, clock)?,
+        (Book::Cluster(_), None) => return Err(StartError::new("a cluster's accounts need its engine")),
+    };
+    let login = Arc::new(login);
+    let verifier = login.judge();
+    let (desk, redeem) = tickets(&verifier, config, shared);
     let markdown = markdown_routes(Arc::new(Renderer::new(Arc::clone(&verifier), Clock::monotonic())));
     let watch = Box::pin(Arc::clone(&login).watch(LOOK));
     let subjects = SubjectSource::Accounts(Arc::clone(&login));
@@ -162,12 +183,18 @@ async fn own(config: &Config) -> Result<Assembly, StartError> {
 }
 
 /// Creates an account if there is none, with a password that is shown once and not stored.
-async fn first_account(accounts: &Accounts) -> Result<String, String> {
-    if !accounts.list().map_err(|error| error.to_string())?.is_empty() {
+async fn first_account(accounts: &Book) -> Result<String, StartError> {
+    if !accounts.list().await?.is_empty() {
         return Ok(String::new());
     }
-    let (name, password) = ("user", URL_SAFE_NO_PAD.encode(lockstep::internal::random_bytes::<12>()?));
-    accounts.add(name, &password).await.map_err(|error| error.to_string())?;
+    let (name, password) =
+        ("user", URL_SAFE_NO_PAD.encode(lockstep::internal::random_bytes::<12>().map_err(|error| error.to_string())?));
+    match accounts.add(name, &password).await {
+        Ok(()) => {}
+        // Another gateway of the cluster has just done so.
+        Err(AccountError::Exists) => return Ok(String::new()),
+        Err(error) => return Err(error.into()),
+    }
     Ok(format!(
         "There was no account, so one was created. Its password is shown only now:\n\n    user      {name}\n    \
          password  {password}\n\nAdd accounts with `lockstep user add NAME`; change this password with \

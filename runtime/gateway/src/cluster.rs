@@ -14,13 +14,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lockstep::Manager;
 use lockstep::cluster::Cluster;
+use lockstep::internal::gateways::Shared;
 use lockstep::log::PostgresLog;
 use lockstep::log::postgres::{Failover, Settings, migrate};
 use tokio::net::TcpListener;
 
 use super::StartError;
-use super::config::{self, Config, FailoverKind};
-use super::serve;
+use super::accounts::{Accounts, Book, SharedAccounts};
+use super::config::{self, Config, FailoverKind, LogKind};
+use super::{directory, serve};
 
 /// How long another gateway may take to send a request.
 const HEAD: Duration = Duration::from_secs(5);
@@ -71,6 +73,20 @@ fn read(field: &str, path: &Path) -> Result<String, StartError> {
 /// Connects to the engine.
 pub(super) async fn log(config: &Config) -> Result<Arc<PostgresLog>, StartError> {
     PostgresLog::connect(engine(config)?).await.map(Arc::new).map_err(failed)
+}
+
+/// The accounts that the configuration means: those of the data directory, or of the cluster.
+///
+/// # Errors
+///
+/// [`StartError`].
+pub async fn accounts(config: &Config) -> Result<Book, StartError> {
+    if config.log.kind != LogKind::Postgres {
+        directory::prepare(&config.data_dir)?;
+        return Ok(Book::Directory(Arc::new(Accounts::open(&config.data_dir)?)));
+    }
+    let shared = Shared::connect(engine(config)?).await.map_err(failed)?;
+    Ok(Book::Cluster(Arc::new(SharedAccounts::new(shared))))
 }
 
 /// Creates the tables of the log, or migrates those of an earlier version. Returns the version before and after.

@@ -198,7 +198,7 @@ impl Config {
         }
         self.limits.validate()?;
         self.log.validate()?;
-        self.cluster.validate(&self.log, &self.auth)?;
+        self.cluster.validate(&self.log)?;
         self.trace.validate()
     }
 }

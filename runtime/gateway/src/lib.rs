@@ -29,6 +29,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use lockstep::Manager;
 use lockstep::agent::Agent;
+use lockstep::internal::gateways::Shared;
 use lockstep::log::{KeptLog, Log, MemoryLog};
 use lockstep::manager::Phase;
 use lockstep::trace::Trace;
@@ -130,15 +131,23 @@ async fn metrics_page(State(parts): State<Parts>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], parts.metrics.render()).into_response()
 }
 
+/// An open log.
+struct OpenLog {
+    log: Arc<dyn Log>,
+    /// What gateways share in its engine, if it has one.
+    shared: Option<Shared>,
+}
+
 /// Opens the log that the configuration names.
-///
-/// # Errors
-///
-/// [`StartError`], which names the directory or the file.
-pub async fn log(config: &Config) -> Result<Arc<dyn Log>, StartError> {
+async fn log(config: &Config) -> Result<OpenLog, StartError> {
+    let alone = |log| OpenLog { log, shared: None };
     match config.log.kind {
-        LogKind::Memory => return Ok(Arc::new(MemoryLog::new())),
-        LogKind::Postgres => return Ok(cluster::log(config).await?),
+        LogKind::Memory => return Ok(alone(Arc::new(MemoryLog::new()))),
+        LogKind::Postgres => {
+            let log = cluster::log(config).await?;
+            let shared = Some(Shared::of(&log));
+            return Ok(OpenLog { log, shared });
+        }
         LogKind::Disk => {}
     }
     let earlier = config.data_dir.join("log.redb");
@@ -149,7 +158,7 @@ pub async fn log(config: &Config) -> Result<Arc<dyn Log>, StartError> {
             earlier.display()
         )));
     }
-    Ok(Arc::new(KeptLog::open(&config.data_dir.join("log"), &config.log.options())?))
+    Ok(alone(Arc::new(KeptLog::open(&config.data_dir.join("log"), &config.log.options())?)))
 }
 
 /// Starts the trace that the configuration asks for.
@@ -166,8 +175,9 @@ fn trace(config: &Config) -> Result<Option<Trace>, StartError> {
 /// # Errors
 ///
 /// [`StartError`].
-pub async fn manager(
+pub fn manager(
     config: &Config,
+    log: Arc<dyn Log>,
     verifier: Arc<dyn Verifier>,
     agent: Arc<dyn Agent>,
     redeem: Option<Arc<dyn lockstep::verify::Redeem>>,
@@ -175,7 +185,7 @@ pub async fn manager(
     let builder = Manager::builder()
         .verifier(verifier)
         .agent(agent)
-        .log(log(config).await?)
+        .log(log)
         .bounds((&config.bounds).into())
         .limits(config.limits.socket())
         .origins(config.origins.clone())
@@ -326,10 +336,11 @@ async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherite
         Some(listener) => serve::inherit(listener)?,
         None => serve::bind(config.listen).await?,
     };
-    let assembly = assembly::open(&config).await?;
+    let OpenLog { log, shared } = log(&config).await?;
+    let assembly = assembly::open(&config, shared).await?;
     let members = cluster::bind(&config).await?;
     let agent = assembly::agent(&config)?;
-    let manager = manager(&config, Arc::clone(&assembly.verifier), agent, assembly.redeem).await?;
+    let manager = manager(&config, log, Arc::clone(&assembly.verifier), agent, assembly.redeem)?;
     let threads = threads::thread_routes(&manager, Arc::clone(&assembly.verifier));
     let agui = config.agui.then(|| agui::agui_routes(&manager, assembly.verifier, config.origins.clone()));
     let login = assembly.login.map(|login| login(&manager));

@@ -13,6 +13,8 @@
 //! the command line makes to accounts.
 //!
 //! Every request is answered within a deadline: if the disk does not answer, the response is 503.
+//!
+//! In a cluster, accounts, logins, tickets and the key are in the engine of its log, and each gateway serves each login.
 
 use core::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -26,13 +28,14 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::post;
 use lockstep::BoxFuture;
+use lockstep::internal::gateways::Shared;
 use lockstep::internal::millis;
 use lockstep::payload::Token;
 use lockstep::upgrade::origin_allowed;
 use lockstep::verify::clock::Clock;
 use lockstep::verify::jwt::JwtVerifier;
 use lockstep::verify::revoked::{DEADLINE, Revocations};
-use lockstep::verify::{Revocation, credential_id};
+use lockstep::verify::{Revocation, Verifier, credential_id};
 use lockstep_model::CredentialId;
 use lockstep_model::login::attempts::Tries;
 use lockstep_model::login::{Answer, Input, Reach, Why};
@@ -41,8 +44,10 @@ use serde::{Deserialize, Serialize};
 use self::audit::Audit;
 use self::closes::Closes;
 use self::cookie::{Presented, Seal};
+use self::keeper::{Directory, Keeper};
 use self::limit::{Limiter, PasswordAttempts};
-use super::accounts::{AccountError, Accounts, Snapshot, is_name};
+use self::shared::{SharedLogins, SharedVerifier};
+use super::accounts::{AccountError, Accounts, SharedAccounts, is_name};
 use super::answer::{Problem, body, nothing, ok};
 use super::config::counted as network;
 
@@ -50,55 +55,20 @@ pub(super) mod audit;
 mod closes;
 mod cookie;
 mod issuer;
+mod keeper;
 pub(super) mod limit;
+mod settings;
+mod shared;
 pub mod ticket;
 mod watch;
 
 pub use issuer::{Issuer, KEY_FILE};
 pub use limit::Rate;
+pub use settings::LoginConfig;
 pub use ticket::{TicketDesk, ticket_routes};
 
 /// The most accounts, and the most addresses, whose attempts are counted.
 const MAX_TRIERS: usize = 16_384;
-
-/// The settings of the login.
-#[derive(Clone, Debug)]
-pub struct LoginConfig {
-    /// The lifetime of an access token.
-    pub access_lifetime: Duration,
-    /// How long an unused login lasts.
-    pub idle: Duration,
-    /// How long a login lasts even if it is used.
-    pub longest: Duration,
-    /// Whether browsers use TLS, here or at a proxy: cookies are then sent over TLS only.
-    pub secure: bool,
-    /// The path of the cookie, which is the base path of the routes as browsers see it.
-    pub path: String,
-    /// Origins of other hosts that may log in, such as `https://chat.example.org`.
-    pub allowed_origins: Vec<String>,
-    /// The rate of wrong passwords for one account.
-    pub per_account: Rate,
-    /// The rate of wrong passwords from one address. 64 bits of an IPv6 address are one address.
-    pub per_address: Rate,
-    /// The rate of refreshes of one login.
-    pub per_login: Rate,
-}
-
-impl Default for LoginConfig {
-    fn default() -> Self {
-        Self {
-            access_lifetime: Duration::from_mins(15),
-            idle: Duration::from_hours(24),
-            longest: Duration::from_hours(30 * 24),
-            secure: false,
-            path: "/auth".to_owned(),
-            allowed_origins: Vec::new(),
-            per_account: Rate { burst: 10, refill: Duration::from_secs(30) },
-            per_address: Rate { burst: 20, refill: Duration::from_secs(5) },
-            per_login: Rate { burst: 60, refill: Duration::from_secs(2) },
-        }
-    }
-}
 
 /// The address of a request's client, as an extension of the request, for a server that knows it better than
 /// [`ConnectInfo`] does.
@@ -131,14 +101,9 @@ pub trait Revoker: Send + Sync + 'static {
 /// The built-in login.
 pub struct Login {
     config: LoginConfig,
-    accounts: Arc<Accounts>,
-    /// The accounts that the machine was last told of.
-    known: Arc<tokio::sync::Mutex<Option<Snapshot>>>,
-    /// The accounts as last read; also valid while the disk does not answer.
-    last: Mutex<Snapshot>,
+    keeper: Keeper,
     issuer: Issuer,
     verifier: Arc<JwtVerifier>,
-    revocations: Arc<Revocations>,
     closes: Arc<Closes>,
     seal: Seal,
     attempts: PasswordAttempts,
@@ -227,21 +192,67 @@ impl Login {
             closing.begin(subject, login, most);
         }));
         revocations.looked(known.versions());
+        let last = Arc::new(Mutex::new(known.clone()));
+        let known = Arc::new(tokio::sync::Mutex::new(Some(known)));
+        let keeper = Keeper::Directory(Directory { accounts, known, last, revocations });
+        Ok(Self::of(config, keeper, issuer, verifier, (audit, closes), clock))
+    }
+
+    /// Opens the login of a cluster: accounts, logins and the key are in the engine of its log. `revocations` has those
+    /// that were applied here.
+    ///
+    /// # Errors
+    ///
+    /// [`LoginError`], if the engine does not answer.
+    pub async fn shared(
+        config: LoginConfig,
+        engine: Shared,
+        accounts: Arc<SharedAccounts>,
+        revocations: Arc<Revocations>,
+        clock: Clock,
+    ) -> Result<Self, LoginError> {
+        let key = engine.key(KEY_FILE, &issuer::new_key()?).await;
+        let key = key.map_err(|error| LoginError::because(error.to_string(), error))?;
+        let key = key.try_into().map_err(|_| LoginError::new("the signing key in lockstep.secret is not one"))?;
+        let issuer = Issuer::with_key(&key, config.access_lifetime, Arc::clone(&revocations), clock.clone());
+        let verifier = Arc::new(issuer.shared_verifier()?);
+        let audit = Arc::new(Audit::new(clock.clone()));
+        let lifetimes = (config.idle, config.longest);
+        let logins = SharedLogins::new(engine, accounts, revocations, lifetimes, Arc::clone(&audit));
+        let keeper = Keeper::Cluster(Arc::new(logins));
+        Ok(Self::of(config, keeper, issuer, verifier, (audit, Arc::default()), clock))
+    }
+
+    fn of(
+        config: LoginConfig,
+        keeper: Keeper,
+        issuer: Issuer,
+        verifier: Arc<JwtVerifier>,
+        (audit, closes): (Arc<Audit>, Arc<Closes>),
+        clock: Clock,
+    ) -> Self {
         let tries = Tries { per_network: config.per_address, per_account: config.per_account, keys: MAX_TRIERS };
-        Ok(Self {
+        Self {
             seal: Seal::new(issuer.secret()),
-            last: Mutex::new(known.clone()),
-            known: Arc::new(tokio::sync::Mutex::new(Some(known))),
             attempts: PasswordAttempts::new(tries, clock.clone()),
             by_login: Limiter::new(config.per_login, MAX_TRIERS, clock),
             closes,
             config,
-            accounts,
+            keeper,
             issuer,
             verifier,
-            revocations,
             audit,
-        })
+        }
+    }
+
+    /// The verifier of the gateway: what it revokes ends the logins, too.
+    #[must_use]
+    pub fn judge(&self) -> Arc<dyn Verifier> {
+        let tokens = self.verifier();
+        match &self.keeper {
+            Keeper::Directory(_) => tokens,
+            Keeper::Cluster(logins) => Arc::new(SharedVerifier { tokens, logins: Arc::clone(logins) }),
+        }
     }
 
     /// The verifier of the tokens that this login issues.
@@ -267,7 +278,6 @@ impl Login {
         let address = address(&request);
         let Credentials { username, password } = body(request, None).await?;
         let entry = self.check_password(&username, &password, address).await;
-        let known = || self.accounts.look().is_ok_and(|accounts| accounts.knows(&username));
         let result = match &entry {
             Ok(_) => "good",
             Err(NotLoggedIn::Wrong) => "wrong",
@@ -275,7 +285,7 @@ impl Login {
             Err(NotLoggedIn::Busy) => "busy",
             Err(NotLoggedIn::Unavailable(_)) => "unavailable",
         };
-        self.audit.login(result, known().then_some(&*username), address);
+        self.audit.login(result, self.keeper.knows(&username).then_some(&*username), address);
         match entry {
             Ok(entry) => Ok(self.welcome(&entry)),
             Err(NotLoggedIn::Wrong) => Err(wrong_credentials()),
@@ -294,7 +304,7 @@ impl Login {
         // An invalid name has no account, so it counts against its network alone.
         let name = is_name(username).then(|| username.to_owned());
         let attempt = self.attempts.begin(network(address), name).map_err(NotLoggedIn::TooOften)?;
-        let account = self.accounts.verify(username, password).await;
+        let account = self.keeper.verify(username, password).await;
         // Only a wrong password counts.
         match account {
             Ok(None) => drop(attempt),
@@ -309,7 +319,7 @@ impl Login {
         self.look().await.map_err(NotLoggedIn::Unavailable)?;
         let id = Seal::name().map_err(NotLoggedIn::Unavailable)?;
         let (login, version) = (credential_id(&id), account.changed);
-        let begun = self.revocations.ask(|ask, now| Input::LogIn {
+        let begun = self.keeper.ask(|ask, now| Input::LogIn {
             ask,
             login,
             subject: Arc::clone(&account.subject),
@@ -319,7 +329,7 @@ impl Login {
         match begun.await {
             Answer::Admitted { subject, turn } => self.entry(subject, &id, turn).map_err(NotLoggedIn::Unavailable),
             Answer::Ended | Answer::Refused => Err(NotLoggedIn::Wrong),
-            Answer::Unavailable => Err(NotLoggedIn::Unavailable(self.revocations.failure())),
+            Answer::Unavailable => Err(NotLoggedIn::Unavailable(self.keeper.failure())),
         }
     }
 
@@ -330,7 +340,7 @@ impl Login {
         self.by_login.take(&login).map_err(Problem::too_often)?;
         // Accounts that cannot be read end nothing: the last read counts.
         let _ = self.look().await;
-        match self.revocations.ask(|ask, now| Input::Refresh { ask, login, turn, now }).await {
+        match self.keeper.ask(|ask, now| Input::Refresh { ask, login, turn, now }).await {
             Answer::Admitted { subject, turn } => {
                 let entry = self.entry(subject, &id, turn).map_err(|reason| Problem::unavailable(&reason))?;
                 Ok(self.welcome(&entry))
@@ -340,7 +350,7 @@ impl Login {
                 Err(no_session())
             }
             Answer::Refused => Err(no_session()),
-            Answer::Unavailable => Err(Problem::unavailable(&self.revocations.failure())),
+            Answer::Unavailable => Err(Problem::unavailable(&self.keeper.failure())),
         }
     }
 
@@ -350,10 +360,10 @@ impl Login {
         let Logout { everywhere } = body(request, Some(Logout::default())).await?;
         if let Some(Presented { id, turn }) = presented {
             let (login, reach) = (credential_id(&id), if everywhere { Reach::Everywhere } else { Reach::This });
-            match self.revocations.ask(|ask, _| Input::LogOut { ask, login, turn, reach }).await {
+            match self.keeper.ask(|ask, _| Input::LogOut { ask, login, turn, reach }).await {
                 Answer::Ended => {}
                 Answer::Admitted { .. } | Answer::Refused | Answer::Unavailable => {
-                    return Err(Problem::unavailable(&self.revocations.failure()));
+                    return Err(Problem::unavailable(&self.keeper.failure()));
                 }
             }
             self.wait_for_closes(Some(login).filter(|_| !everywhere)).await?;

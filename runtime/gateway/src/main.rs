@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lockstep_gateway::accounts::{AccountError, Accounts};
+use lockstep_gateway::accounts::AccountError;
 use lockstep_gateway::config::{Config, ConfigError, Flags, LogFlag, TraceFlag};
 use lockstep_gateway::signals::Signals;
 use lockstep_gateway::terminal::Terminal;
@@ -75,10 +75,14 @@ enum Command {
         #[arg(long, env = "LOCKSTEP_LOG_FILTER", default_value = "info", value_name = "FILTER")]
         log_filter: String,
     },
-    /// Manage the accounts of the built-in login. A running gateway sees changes at the next login.
+    /// Manage the accounts of the built-in login: those of a data directory, or of a cluster. Running gateways see
+    /// changes within a second.
     User {
         #[command(flatten)]
         common: Common,
+        /// The engine of a cluster, `postgres://USER@HOST:PORT/DATABASE` [default: `log.url` of the configuration].
+        #[arg(long, value_name = "LOG", global = true)]
+        log: Option<LogFlag>,
         #[command(subcommand)]
         action: UserAction,
     },
@@ -159,10 +163,14 @@ fn main() -> ExitCode {
             loaded(Config::load_for_log(common.config.as_deref(), &flags))
                 .map_or_else(|code| code, |config| migrate(&config))
         }
-        Command::User { common, action } => match load(&common, None, None, None) {
-            Ok(config) => user(&config, &action).map_or_else(failed, |()| ExitCode::SUCCESS),
-            Err(code) => code,
-        },
+        Command::User { common, log, action } => {
+            let flags = Flags { data_dir: common.data_dir.clone(), log, ..Flags::default() };
+            // What only a gateway needs may be missing.
+            match loaded(Config::load_for_log(common.config.as_deref(), &flags)) {
+                Ok(config) => user(&config, &action).map_or_else(failed, |()| ExitCode::SUCCESS),
+                Err(code) => code,
+            }
+        }
         Command::Config { common, check } => match load(&common, None, None, None) {
             Ok(_) if check => {
                 say("the configuration is valid");
@@ -285,10 +293,10 @@ fn log_to_terminal(format: LogFormat, filter: &str, terminal: Terminal) -> Resul
 }
 
 fn user(config: &Config, action: &UserAction) -> Result<(), String> {
-    gateway::directory::prepare(&config.data_dir).map_err(|error| error.to_string())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
     let act = async {
-        let accounts = Accounts::open(&config.data_dir)?;
+        let accounts = gateway::cluster::accounts(config).await.map_err(|error| Failure::Input(error.to_string()))?;
         match action {
             UserAction::Add { name } => {
                 accounts.add(name, &password().map_err(Failure::Input)?).await?;
@@ -299,11 +307,11 @@ fn user(config: &Config, action: &UserAction) -> Result<(), String> {
                 say(format_args!("changed the password of {name}"));
             }
             UserAction::Remove { name } => {
-                accounts.remove(name)?;
+                accounts.remove(name).await?;
                 say(format_args!("removed {name}"));
             }
             UserAction::List => {
-                for name in accounts.list()? {
+                for name in accounts.list().await? {
                     say(name);
                 }
             }

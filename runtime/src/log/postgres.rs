@@ -37,6 +37,7 @@ mod appends;
 mod connection;
 mod conversations;
 mod entry;
+pub(crate) mod gateways;
 mod members;
 mod pool;
 mod revocations;

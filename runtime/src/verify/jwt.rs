@@ -120,13 +120,23 @@ enum Source {
     Remote(RemoteKeys),
 }
 
+/// Who issues the tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signer {
+    /// Another issuer.
+    Other,
+    /// This gateway: a token has a `sid`, the credential is that login, and is valid as long as the login is.
+    Own,
+    /// The gateways of a cluster: a token has a `sid`, and is valid unless that login was revoked.
+    Cluster,
+}
+
 struct Rules {
     audience: Option<Vec<String>>,
     issuer: Option<Vec<String>>,
     leeway: u64,
     max_lifetime: u64,
-    /// Whether the tokens are the gateway's own: they have a `sid`, and the credential is the login.
-    own: bool,
+    signer: Signer,
 }
 
 #[derive(Deserialize)]
@@ -178,7 +188,7 @@ impl JwtVerifier {
             issuer: config.issuer,
             leeway: millis(config.leeway),
             max_lifetime: millis(config.max_lifetime),
-            own: false,
+            signer: Signer::Other,
         };
         Ok(Self { source, rules, revocations, clock })
     }
@@ -204,7 +214,25 @@ impl JwtVerifier {
             max_lifetime,
         };
         let mut verifier = Self::new(config, revocations, clock)?;
-        verifier.rules.own = true;
+        verifier.rules.signer = Signer::Own;
+        Ok(verifier)
+    }
+
+    /// A verifier of the tokens that the gateways of a cluster issue, with one key. The logins are not known here: each
+    /// that ends is revoked in every process.
+    ///
+    /// # Errors
+    ///
+    /// As [`JwtVerifier::new`].
+    pub fn shared(
+        secret: Secret,
+        name: &str,
+        max_lifetime: Duration,
+        revocations: Arc<Revocations>,
+        clock: Clock,
+    ) -> Result<Self, NotUsable> {
+        let mut verifier = Self::own(secret, name, max_lifetime, revocations, clock)?;
+        verifier.rules.signer = Signer::Cluster;
         Ok(verifier)
     }
 
@@ -262,8 +290,9 @@ impl JwtVerifier {
         if time(&claims.nbf)?.is_some_and(|not_before| not_before > latest) {
             return Err(Rejected("not valid yet"));
         }
+        let is_other = rules.signer == Signer::Other;
         // If our own clock went back, that does not invalidate our own token.
-        if !rules.own && issued.is_some_and(|issued| issued > latest) {
+        if is_other && issued.is_some_and(|issued| issued > latest) {
             return Err(Rejected("issued in the future"));
         }
         if expires.saturating_sub(issued.unwrap_or(now)) > rules.max_lifetime {
@@ -298,30 +327,31 @@ impl JwtVerifier {
         if subject.len() > MAX_SUBJECT {
             return Err(Rejected("`sub` is too long"));
         }
-        let name = if rules.own {
-            claims.sid.as_ref().and_then(Value::as_str).ok_or(Rejected("no `sid`"))?.to_owned()
-        } else {
+        let name = if is_other {
             match claims.jti {
                 Some(Value::String(name)) if !name.is_empty() => name,
                 Some(Value::Number(name)) => name.to_string(),
                 Some(_) | None => signed.to_owned(),
             }
+        } else {
+            claims.sid.as_ref().and_then(Value::as_str).ok_or(Rejected("no `sid`"))?.to_owned()
         };
         let credential = credential_id(&name);
-        if rules.own {
-            match self.revocations.standing(&subject, credential) {
+        match rules.signer {
+            Signer::Own => match self.revocations.standing(&subject, credential) {
                 Standing::Good => {}
                 Standing::Ended => return Err(Rejected("its login has ended")),
                 Standing::Unknown => return Err(Unavailable("the accounts have not been read yet".into())),
+            },
+            Signer::Other | Signer::Cluster => {
+                let earliest = expires.saturating_sub(rules.max_lifetime);
+                let dates = Issued { at: issued, earliest, leeway: rules.leeway };
+                self.revocations.check_token(&subject, credential, dates).map_err(|not| match not {
+                    NotGood::Credential => Rejected("revoked"),
+                    NotGood::Subject => Rejected("all tokens of this subject were revoked"),
+                    NotGood::Floor => Rejected("issued before the oldest remembered revocation"),
+                })?;
             }
-        } else {
-            let earliest = expires.saturating_sub(rules.max_lifetime);
-            let dates = Issued { at: issued, earliest, leeway: rules.leeway };
-            self.revocations.check_token(&subject, credential, dates).map_err(|not| match not {
-                NotGood::Credential => Rejected("revoked"),
-                NotGood::Subject => Rejected("all tokens of this subject were revoked"),
-                NotGood::Floor => Rejected("issued before the oldest remembered revocation"),
-            })?;
         }
         Ok(Identity { subject: Arc::from(subject), credential, lifetime: Duration::from_millis(lifetime) })
     }

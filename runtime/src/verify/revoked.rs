@@ -369,7 +369,9 @@ fn write(core: &Weak<Core>, mut journal: Journal, jobs: &Receiver<Job>) {
     }
 }
 
-fn limits(retention: Duration) -> LoginLimits {
+/// The bounds of logins and revocations. Logins last forever: [`Revocations::serve`].
+#[must_use]
+pub fn limits(retention: Duration) -> LoginLimits {
     LoginLimits {
         idle: u64::MAX,
         longest: u64::MAX,

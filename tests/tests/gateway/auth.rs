@@ -1,13 +1,13 @@
 //! Credentials: tokens and their keys, revocations, accounts, the login, and tickets.
 
 #[path = "auth/accounts.rs"]
-mod accounts;
+pub(crate) mod accounts;
 #[path = "auth/campaign.rs"]
 mod campaign;
 #[path = "auth/erasure.rs"]
 mod erasure;
 #[path = "auth/http.rs"]
-mod http;
+pub(crate) mod http;
 #[path = "auth/key_sets.rs"]
 mod key_sets;
 #[path = "auth/lifecycle.rs"]
@@ -24,6 +24,8 @@ mod origins;
 mod revocations;
 #[path = "auth/secrets.rs"]
 mod secrets;
+#[path = "auth/shared.rs"]
+mod shared;
 #[path = "auth/support.rs"]
 mod support;
 #[path = "auth/tickets.rs"]

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use lockstep_model::login::NotChanged;
+
 use super::{MAX_NAME, MAX_PASSWORD, MIN_PASSWORD};
 
 /// Why an account was not added, changed, found or read.
@@ -18,13 +20,22 @@ pub enum AccountError {
     Unknown,
     /// Too many passwords wait to be hashed.
     Busy,
-    /// The file cannot be read or written, or is invalid.
+    /// The file, or the row of a cluster's engine, cannot be read or written, or is invalid.
     File(FileError),
 }
 
 lockstep::internal::sentence! {
-    /// Why the file of accounts cannot be used: a sentence that names it.
+    /// Why the accounts cannot be used: a sentence that names the file or the engine.
     FileError
+}
+
+impl AccountError {
+    pub(super) const fn of(not: NotChanged) -> Self {
+        match not {
+            NotChanged::Exists => Self::Exists,
+            NotChanged::Unknown => Self::Unknown,
+        }
+    }
 }
 
 impl fmt::Display for AccountError {

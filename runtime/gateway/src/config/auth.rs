@@ -11,8 +11,8 @@ use super::units;
 table! {
     /// Who may connect.
     pub struct Auth {
-        /// Whose tokens are accepted: `accounts` for the built-in login with the accounts of the data directory, `jwt`
-        /// for another issuer's JSON Web Tokens.
+        /// Whose tokens are accepted: `accounts` for the built-in login, with the accounts of the data directory or, with
+        /// `log.kind = "postgres"`, of PostgreSQL; `jwt` for another issuer's JSON Web Tokens.
         pub issuer: Issuer = Issuer::Accounts,
         /// Seconds for which a token of the built-in login is valid.
         pub token_seconds: u64 ["units::seconds"] = 15 * 60,
@@ -49,7 +49,7 @@ table! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Issuer {
-    /// The built-in login with the accounts of the data directory.
+    /// The built-in login.
     Accounts,
     /// Another issuer, which signs JSON Web Tokens.
     Jwt,

@@ -9,7 +9,7 @@ use lockstep_model::member;
 use super::error::{Broken, at_least};
 use super::table::table;
 use super::units;
-use super::{Auth, Issuer, Log, LogKind};
+use super::{Log, LogKind};
 
 table! {
     /// For `log.kind = "postgres"`: how this gateway and the others that share its log know and reach each other.
@@ -36,7 +36,7 @@ impl Cluster {
         member::LeaseTimes { lease, margin: lease / 10 }
     }
 
-    pub(super) fn validate(&self, log: &Log, auth: &Auth) -> Result<(), Broken> {
+    pub(super) fn validate(&self, log: &Log) -> Result<(), Broken> {
         at_least("cluster.lease_seconds", self.lease_seconds, 1)?;
         if log.kind != LogKind::Postgres {
             return match self.listen {
@@ -45,13 +45,6 @@ impl Cluster {
                 }
                 None => Ok(()),
             };
-        }
-        if auth.issuer != Issuer::Jwt {
-            return Err(Broken::new(
-                "auth.issuer",
-                "must be \"jwt\" with `log.kind = \"postgres\"`: the accounts of the built-in login are in one gateway's data \
-                 directory",
-            ));
         }
         let Some(listen) = self.listen else {
             return Err(Broken::new(

@@ -15,7 +15,7 @@ use lockstep::internal::private::replace;
 use lockstep::internal::random_bytes;
 use lockstep::payload::Token;
 use lockstep::verify::clock::Clock;
-use lockstep::verify::jwt::JwtVerifier;
+use lockstep::verify::jwt::{JwtVerifier, NotUsable};
 use lockstep::verify::keys::Secret;
 use lockstep::verify::revoked::Revocations;
 use serde::Serialize;
@@ -27,7 +27,7 @@ pub const KEY_FILE: &str = "signing.key";
 /// The `iss` and `aud` of the tokens.
 const NAME: &str = "lockstep";
 /// The length of the key in bytes.
-const KEY: usize = 32;
+pub(super) const KEY: usize = 32;
 /// The length of the checksum behind it in the file: CRC-32, little-endian. Files of earlier versions have none.
 const SUM: usize = 4;
 
@@ -66,10 +66,15 @@ impl Issuer {
     ) -> Result<Self, LoginError> {
         let key = match directory {
             Some(directory) => read_or_make(&directory.join(KEY_FILE))?,
-            None => random_bytes::<KEY>().map_err(no_randomness)?,
+            None => new_key()?,
         };
-        let secret = Secret::new(&key);
-        Ok(Self { secret, key: EncodingKey::from_secret(&key), lifetime, revocations, clock })
+        Ok(Self::with_key(&key, lifetime, revocations, clock))
+    }
+
+    /// An issuer with this key.
+    pub(super) fn with_key(key: &[u8; KEY], lifetime: Duration, revocations: Arc<Revocations>, clock: Clock) -> Self {
+        let secret = Secret::new(key);
+        Self { secret, key: EncodingKey::from_secret(key), lifetime, revocations, clock }
     }
 
     /// The lifetime of a token.
@@ -85,9 +90,21 @@ impl Issuer {
     ///
     /// [`LoginError`], if tokens live longer than revocations are remembered.
     pub fn verifier(&self) -> Result<JwtVerifier, LoginError> {
+        self.verifier_as(JwtVerifier::own)
+    }
+
+    /// The verifier of the tokens that all gateways of a cluster issue.
+    pub(super) fn shared_verifier(&self) -> Result<JwtVerifier, LoginError> {
+        self.verifier_as(JwtVerifier::shared)
+    }
+
+    fn verifier_as(
+        &self,
+        new: impl FnOnce(Secret, &str, Duration, Arc<Revocations>, Clock) -> Result<JwtVerifier, NotUsable>,
+    ) -> Result<JwtVerifier, LoginError> {
         // One second more, because the dates of a token are rounded.
         let longest = self.lifetime.saturating_add(Duration::from_secs(1));
-        JwtVerifier::own(self.secret.clone(), NAME, longest, Arc::clone(&self.revocations), self.clock.clone())
+        new(self.secret.clone(), NAME, longest, Arc::clone(&self.revocations), self.clock.clone())
             .map_err(|error| LoginError::because(error.to_string(), error))
     }
 
@@ -130,6 +147,11 @@ fn checksum(key: &[u8; KEY]) -> [u8; SUM] {
     crc32fast::hash(key).to_le_bytes()
 }
 
+/// A new key.
+pub(super) fn new_key() -> Result<[u8; KEY], LoginError> {
+    random_bytes().map_err(no_randomness)
+}
+
 fn no_randomness(error: impl core::error::Error + Send + Sync + 'static) -> LoginError {
     LoginError::because(error.to_string(), error)
 }
@@ -155,7 +177,7 @@ fn read_or_make(path: &Path) -> Result<[u8; KEY], LoginError> {
             Ok(key)
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let key = random_bytes().map_err(no_randomness)?;
+            let key = new_key()?;
             let bytes = [&key[..], &checksum(&key)].concat();
             replace(path, &bytes).map_err(|error| LoginError::because(say(&error), error))?;
             Ok(key)

@@ -52,3 +52,21 @@ fn an_option_stands_before_or_after_the_verb() {
     let printed = lockstep(&["config", "--data-dir", one.to_str().expect("text"), "--config", config], "");
     assert!(printed.contains("pace_ms = 7") && printed.contains(one.to_str().expect("text")), "{printed}");
 }
+
+#[test]
+fn the_accounts_of_a_cluster_are_changed_by_its_log() {
+    let (folder, server) = (Folder::new(), lockstep_tests::postgres::Server::shared());
+    let url = server.url(&server.database());
+    assert_eq!(lockstep(&["migrate", "--log", &url], "").trim(), "created the tables, version 2");
+    let config = folder.0.join("lockstep.toml");
+    // What only a gateway needs is missing.
+    fs::write(&config, format!("[log]\nkind = \"postgres\"\nurl = {url:?}\n")).expect("a file");
+    let config = config.to_str().expect("text");
+    assert_eq!(lockstep(&["user", "add", "ada", "--log", &url], "a long enough password").trim(), "added ada");
+    assert_eq!(lockstep(&["user", "--config", config, "add", "bob"], "a long enough password").trim(), "added bob");
+    assert_eq!(lockstep(&["user", "list", "--log", &url], "").trim(), "ada\nbob");
+    let changed = lockstep(&["user", "passwd", "ada", "--config", config], "another good password");
+    assert_eq!(changed.trim(), "changed the password of ada");
+    assert_eq!(lockstep(&["user", "remove", "bob", "--log", &url], "").trim(), "removed bob");
+    assert_eq!(lockstep(&["user", "list", "--config", config], "").trim(), "ada");
+}

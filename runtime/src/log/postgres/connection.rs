@@ -22,10 +22,12 @@ use super::{NotConnected, refused, schema, statements};
 use crate::log::LogError;
 
 /// What each connection has set. The log relies on the isolation level: a statement that waited for a row sees its
-/// newest version. The engine looks whether a client that waits for a row is still there.
+/// newest version. The engine looks whether a client that waits for a row is still there. Each statement is short:
+/// compiling it (`jit`) would take longer than executing it.
 const SESSION: &str = "
     set default_transaction_isolation = 'read committed';
     set plan_cache_mode = force_generic_plan;
+    set jit = off;
     set client_connection_check_interval = '2s';
     set statement_timeout = 0;
     set idle_session_timeout = 0;
@@ -79,7 +81,7 @@ impl Connection {
         let mut connection = Self::bare(settings).await?;
         check(&connection, settings).await?;
         schema::check(&connection, settings).await?;
-        for statement in statements::ALL {
+        for statement in statements::ALL.iter().chain(statements::logins::ALL) {
             let prepared = connection.client.prepare(statement).await.map_err(|error| refused(settings, &error))?;
             connection.prepared.insert(statement, prepared);
         }

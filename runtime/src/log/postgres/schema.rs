@@ -4,7 +4,7 @@ use super::connection::Connection;
 use super::{NotConnected, Settings, refused};
 
 /// The schema version that this gateway needs.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
 /// The newest format of a stream's content that this gateway reads.
 pub(super) const FORMAT: i16 = 1;
@@ -13,7 +13,8 @@ pub(super) const FORMAT: i16 = 1;
 const LOCK: i64 = 0x6c6f_636b_7374_6570;
 
 /// The migration to each version, from the first. A version is never changed once it was released.
-const MIGRATIONS: [Migration; 1] = [Migration { to: 1, since: 1, tables: FIRST }];
+const MIGRATIONS: [Migration; 2] =
+    [Migration { to: 1, since: 1, tables: FIRST }, Migration { to: 2, since: 1, tables: SECOND }];
 
 struct Migration {
     to: i32,
@@ -126,6 +127,41 @@ const FIRST: &str = "
     );
     create table lockstep.revocation_mark (newest bigint not null);
     insert into lockstep.revocation_mark values (0);
+";
+
+/// What gateways keep beside the log.
+const SECOND: &str = "
+    -- Keys that all gateways use.
+    create table lockstep.secret (name text primary key, key bytea not null);
+
+    -- The accounts of the built-in login, as the file of a data directory has them; null if there never were any.
+    create table lockstep.roster (version bigint not null, content bytea);
+    insert into lockstep.roster values (0, null);
+
+    -- A login, its newest cookie, and when it began and that cookie was created.
+    create table lockstep.login (
+        login bigint primary key,
+        subject bytea not null,
+        -- The version of the password that it was made with.
+        password bigint not null,
+        began_age bigint not null,
+        began_wall bigint not null,
+        turn bigint not null,
+        turned_age bigint not null,
+        turned_wall bigint not null
+    ) with (fillfactor = 70);
+    create index login_by_subject on lockstep.login (subject);
+
+    -- Changes with each change to a subject's logins. No row is version 0.
+    create table lockstep.login_version (subject bytea primary key, version bigint not null) with (fillfactor = 70);
+
+    -- For how many milliseconds gateways have run on these tables.
+    create table lockstep.login_clock (age bigint not null, tick bigint not null);
+    insert into lockstep.login_clock values (0, 0);
+
+    -- A ticket's digest, and the token that it stands for, which only the ticket reveals.
+    create table lockstep.ticket (digest bytea primary key, token bytea not null, expires timestamptz not null);
+    create index ticket_expires on lockstep.ticket (expires);
 ";
 
 /// The versions of the tables: the newest migration, and the oldest version whose gateways can use them. `None` if

@@ -8,6 +8,8 @@
 //! | what an earlier owner appended is restored | [`RESTORE`] begins after [`ACQUIRE`] was answered |
 //! | the engine's clock decides on leases | `now()` in [`ACQUIRE`] and in the statements of members |
 
+pub(super) mod logins;
+
 /// The condition that a tenure is the newest: parameters 2 and 3 are its epoch and generation, 4 is true if a failover
 /// loses nothing. Otherwise a tenure from before a failover is void.
 macro_rules! tenure {
@@ -346,10 +348,13 @@ pub(super) const SIZES: &str = concat!(
 );
 
 /// Adds a revocation. The one row of `revocation_mark` is locked until the end of the statement, so revocations become
-/// visible in the order of their marks, and a reader that has passed a mark misses none before it.
+/// visible in the order of their marks, and a reader that has passed a mark misses none before it. Marks of different
+/// timelines differ: if a failover lost one, no other revocation gets it.
 pub(super) const PUBLISH: &str = "
     with next as (
-        update lockstep.revocation_mark set newest = newest + 1 returning newest
+        update lockstep.revocation_mark
+        set newest = greatest(newest, (lockstep.timeline() - 1)::bigint << 40) + 1
+        returning newest
     )
     insert into lockstep.revocation (mark, subject, credential, at)
     select newest, $1, $2, $3 from next

@@ -1,4 +1,5 @@
-//! What a process that stopped has left: content of erased users and deleted threads, and leases that ended long ago.
+//! What a process that stopped has left: content of erased users and deleted threads, tickets, and leases that ended long
+//! ago.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -33,5 +34,6 @@ async fn round(pool: &Pool) -> Result<(), LogError> {
     }
     pool.execute(statements::FORGET, &[], Some(SLOW)).await?;
     pool.execute(statements::FORGET_REVOCATIONS, &[], Some(SLOW)).await?;
+    pool.execute(statements::logins::FORGET_TICKETS, &[], Some(SLOW)).await?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use lockstep_gateway::accounts::{AccountError, Accounts, Cost, FILE, MAX_HASHING
 use super::support::Directory;
 
 /// The lowest cost that argon2 accepts.
-pub(super) const CHEAP: Cost = Cost { memory: 8, passes: 1 };
+pub(crate) const CHEAP: Cost = Cost { memory: 8, passes: 1 };
 
 fn open(directory: &Directory) -> Accounts {
     Accounts::with_cost(directory.path(), CHEAP).expect("accounts")

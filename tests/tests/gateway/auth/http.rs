@@ -79,39 +79,39 @@ pub(super) async fn serve(router: axum::Router, peer: Option<&str>) -> SocketAdd
     address
 }
 
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: String,
-    pub(super) body: Value,
+    pub(crate) body: Value,
 }
 
 impl Answer {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.into_iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    pub(super) fn set_cookie(&self) -> &str {
+    pub(crate) fn set_cookie(&self) -> &str {
         self.header("set-cookie").expect("a cookie")
     }
 
     /// The cookie that a browser would send back.
-    pub(super) fn cookie(&self) -> String {
+    pub(crate) fn cookie(&self) -> String {
         self.set_cookie().split(';').next().expect("a pair").to_owned()
     }
 
-    pub(super) fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         assert_eq!(self.status, 200, "{}", self.body);
         self.body["token"].as_str().expect("a token").to_owned()
     }
 
-    pub(super) fn error(&self) -> (u16, &str) {
+    pub(crate) fn error(&self) -> (u16, &str) {
         assert!(self.body["error"]["message"].is_string(), "{}", self.body);
         (self.status, self.body["error"]["code"].as_str().expect("a code"))
     }
 }
 
-pub(super) async fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {
+pub(crate) async fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {
     let body = body.map(Value::to_string);
     let mut all = headers.to_vec();
     if body.is_some() && !headers.iter().any(|(name, _)| *name == "Content-Type") {

@@ -20,21 +20,26 @@ fn port() -> u16 {
 }
 
 /// A gateway of the cluster whose log this database is.
-struct Gateway {
+pub(super) struct Gateway {
     process: Process,
     file: PathBuf,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     /// Removed after the process has ended.
     _folder: Folder,
 }
 
 impl Gateway {
     async fn start(url: &str) -> Self {
+        Self::with(url, "").await
+    }
+
+    /// A gateway with more settings.
+    pub(super) async fn with(url: &str, more: &str) -> Self {
         let folder = Folder::new();
         let key = folder.file("cluster.key", b"the key of the gateways that these tests start");
         let last = format!(
             "[agent]\npace_ms = 100\n[log]\nkind = \"postgres\"\nurl = {url:?}\n[cluster]\nlisten = \"127.0.0.1:{}\"\n\
-             key_file = {key:?}\nlease_seconds = {}",
+             key_file = {key:?}\nlease_seconds = {}\n{more}",
             port(),
             LEASE.as_secs()
         );

@@ -20,13 +20,13 @@ async fn a_database_without_the_tables_is_refused_with_what_to_do() {
     let settings = Settings::new(server.url(&server.database()));
     let said = refusal(&settings).await;
     assert!(said.contains("has no tables of Lockstep: run `lockstep migrate`"), "{said}");
-    assert_eq!(migrate(settings.clone()).await, Ok((0, 1)));
-    assert_eq!(migrate(settings.clone()).await, Ok((1, 1)), "it may be repeated");
+    assert_eq!(migrate(settings.clone()).await, Ok((0, 2)));
+    assert_eq!(migrate(settings.clone()).await, Ok((2, 2)), "it may be repeated");
     drop(connect(&settings).await);
     let name = settings.url.rsplit('/').next().and_then(|rest| rest.split('?').next()).expect("a name");
-    server.sql(name, "update lockstep.version set version = 0");
+    server.sql(name, "delete from lockstep.version where version > 1");
     let said = refusal(&settings).await;
-    assert!(said.contains("have version 0, but this gateway needs version 1: run `lockstep migrate`"), "{said}");
+    assert!(said.contains("have version 1, but this gateway needs version 2: run `lockstep migrate`"), "{said}");
     server.sql(name, "update lockstep.version set version = 7");
     drop(connect(&settings).await);
     server.sql(name, "update lockstep.version set since = 7");
@@ -41,7 +41,7 @@ async fn migrations_wait_for_each_other() {
     let settings = Settings::new(server.url(&server.database()));
     let migrations = (0..4).map(|_| migrate(settings.clone()));
     for migrated in futures_util::future::join_all(migrations).await {
-        assert_eq!(migrated.expect("tables").1, 1);
+        assert_eq!(migrated.expect("tables").1, 2);
     }
     drop(connect(&settings).await);
 }
