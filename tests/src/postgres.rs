@@ -89,7 +89,7 @@ fn folder() -> PathBuf {
     std::env::temp_dir().join(format!("lockstep-postgres-{}-{number}", std::process::id()))
 }
 
-fn free_port() -> Result<u16, String> {
+pub(crate) fn free_port() -> Result<u16, String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
     Ok(listener.local_addr().map_err(|error| error.to_string())?.port())
 }
