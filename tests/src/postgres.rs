@@ -220,8 +220,18 @@ impl Server {
     /// If it does not start.
     #[must_use]
     pub fn standby(&self, name: &str) -> Self {
+        self.standby_through(self.port, name)
+    }
+
+    /// Starts a standby that reaches this server at another port.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use]
+    pub fn standby_through(&self, port: u16, name: &str) -> Self {
         let data = folder();
-        let from = format!("host=127.0.0.1 port={} user=postgres application_name={name}", self.port);
+        let from = format!("host=127.0.0.1 port={port} user=postgres application_name={name}");
         let copied = command(&self.binaries.join("pg_basebackup"))
             .args(["--no-sync", "-R", "-c", "fast", "-d", &from, "-D"])
             .arg(&data)

@@ -3,7 +3,7 @@
 //! ```text
 //! clients ──▶ one link to all ──▶ gateway ──▶ two links ──▶ primary, standby
 //!                                    ▲
-//!               other gateways ──▶ one link
+//!               other gateways ──▶ one link       standby ──▶ one link ──▶ primary
 //! ```
 //!
 //! Each connection of a client goes to another gateway, so users move whenever they reconnect. The standby becomes the
@@ -32,6 +32,12 @@ pub const SETTLES: Duration = Duration::from_secs(5);
 /// How long a gateway may take to leave.
 const DRAIN: Duration = Duration::from_secs(15);
 
+/// How long commits wait for a standby that is cut off, until the engine is killed.
+const COMMITS: Duration = Duration::from_millis(400);
+
+/// How long gateways may repeat what was not answered, until the standby is promoted.
+const RETRIES: Duration = Duration::from_millis(1_200);
+
 /// The standby's name in `synchronous_standby_names`.
 const STANDBY: &str = "one";
 
@@ -44,6 +50,8 @@ pub struct Cluster {
     servers: [Server; 2],
     /// Which server is the primary.
     primary: usize,
+    /// The standby's way to the primary.
+    replication: Link,
     database: String,
     /// Each gateway's way to the two servers.
     engine: Vec<[Link; 2]>,
@@ -94,15 +102,16 @@ impl Cluster {
     /// What cannot be started.
     pub async fn start(binary: &Path, directory: &Path, bounds: &str) -> Result<System, String> {
         let options = ["fsync=off", &format!("synchronous_standby_names={STANDBY}"), "max_connections=100"];
+        let fail = |error: std::io::Error| format!("cannot link the cluster: {error}");
+        let primary = tokio::task::block_in_place(|| Server::start(&options))?;
+        let replication = Link::to(vec![primary.port]).await.map_err(fail)?;
         let (servers, database) = tokio::task::block_in_place(|| {
-            let primary = Server::start(&options)?;
-            let standby = primary.standby(STANDBY);
+            let standby = primary.standby_through(replication.address.port(), STANDBY);
             let database = primary.database();
-            Ok::<_, String>(([primary, standby], database))
-        })?;
+            ([primary, standby], database)
+        });
         let settings = Settings::new(servers[0].url(&database)).failover(Failover::Keeps);
         migrate(settings).await.map_err(|error| error.to_string())?;
-        let fail = |error: std::io::Error| format!("cannot link the cluster: {error}");
         let key = directory.join("cluster.key");
         std::fs::write(&key, "the key of the gateways that a soak run starts").map_err(fail)?;
         let (mut processes, mut engine, mut gateways) = (Vec::new(), Vec::new(), Vec::new());
@@ -133,7 +142,7 @@ impl Cluster {
         }
         let ports = processes.iter().map(|gateway| gateway.address.port()).collect();
         let clients = Link::to(ports).await.map_err(fail)?;
-        let cluster = Self { servers, primary: 0, database, engine, gateways, clients };
+        let cluster = Self { servers, primary: 0, replication, database, engine, gateways, clients };
         Ok(System { gateways: processes, cluster: Some(cluster) })
     }
 
@@ -163,30 +172,42 @@ impl Cluster {
             }
             Fault::CutGateways(number, line, time) => cut(&[&self.gateways[number]], line, time).await,
             Fault::CrashEngine => tokio::task::block_in_place(|| self.servers[self.primary].crash()),
-            Fault::Failover => self.failover(),
+            Fault::Failover => self.failover().await?,
             Fault::PausedFailover(number) => {
                 processes[number].signal("-STOP");
                 let began = Instant::now();
-                self.failover();
+                let failed = self.failover().await;
                 lasts((LEASE + Duration::from_secs(1)).saturating_sub(began.elapsed())).await;
                 processes[number].signal("-CONT");
+                failed?;
+            }
+            Fault::LosingFailover => {
+                self.replication.set(Line::Silent);
+                lasts(COMMITS).await;
+                tokio::task::block_in_place(|| self.servers[self.primary].crash());
+                lasts(RETRIES).await;
+                self.failover().await?;
             }
         }
         Ok(())
     }
 
     /// The primary is killed, its standby promoted, and given a new standby.
-    fn failover(&mut self) {
+    async fn failover(&mut self) -> Result<(), String> {
         let (old, new) = (self.primary, 1 - self.primary);
+        let replication = Link::to(vec![self.servers[new].port]).await;
+        let replication = replication.map_err(|error| format!("the standby cannot be linked: {error}"))?;
         tokio::task::block_in_place(|| {
             self.servers[old].kill();
             self.servers[new].promote();
-            self.servers[old] = self.servers[new].standby(STANDBY);
+            self.servers[old] = self.servers[new].standby_through(replication.address.port(), STANDBY);
         });
+        self.replication = replication;
         self.primary = new;
         for links in &self.engine {
             links[old].lead_to(vec![self.servers[old].port]);
         }
+        Ok(())
     }
 
     /// The settings of a log that reads what the cluster holds.

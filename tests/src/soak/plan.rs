@@ -192,6 +192,9 @@ pub enum Fault {
     Failover,
     /// The same, while a gateway is stopped until its lease has ended.
     PausedFailover(usize),
+    /// The standby is cut off, so that commits wait for it. The engine is killed and started again: now they are
+    /// visible. Then the standby, which does not have them, is promoted.
+    LosingFailover,
 }
 
 /// The gateways of a cluster.
@@ -239,7 +242,7 @@ impl Plan {
         let (mut random, mut plan) = Self::of_users(seed, users, time);
         // Another gateway might be told to leave that mode.
         plan.steps.retain(|(_, act)| !matches!(act, Act::Degrade(_)));
-        let mut weights = vec![0, 45, 59, 67, 76, 85, 90, 95];
+        let mut weights = vec![0, 45, 58, 65, 73, 81, 86, 90, 94];
         while !weights.is_empty() {
             let weight = weights.swap_remove(random.below(weights.len()));
             let fault = random.fault(weight);
@@ -324,13 +327,14 @@ impl Random {
         let (line, time) = ([Line::Silent, Line::Broken][self.below(2)], 500 + self.number(4_500));
         match weight {
             0..45 => Fault::Kill(node),
-            45..59 => Fault::Pause(node, 500 + self.number(2_500)),
-            59..67 => Fault::Leave(node),
-            67..76 => Fault::CutEngine(node, line, time),
-            76..85 => Fault::CutGateways(node, line, time),
-            85..90 => Fault::CrashEngine,
-            90..95 => Fault::Failover,
-            _ => Fault::PausedFailover(node),
+            45..58 => Fault::Pause(node, 500 + self.number(2_500)),
+            58..65 => Fault::Leave(node),
+            65..73 => Fault::CutEngine(node, line, time),
+            73..81 => Fault::CutGateways(node, line, time),
+            81..86 => Fault::CrashEngine,
+            86..90 => Fault::Failover,
+            90..94 => Fault::PausedFailover(node),
+            _ => Fault::LosingFailover,
         }
     }
 

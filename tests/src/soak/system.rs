@@ -35,6 +35,7 @@ impl Disturbance {
             Self::Strike(Fault::CrashEngine) => &["crashes of the engine"],
             Self::Strike(Fault::Failover) => &["failovers"],
             Self::Strike(Fault::PausedFailover(_)) => &["failovers", "pauses past the lease"],
+            Self::Strike(Fault::LosingFailover) => &["failovers", "commits that only the primary had"],
         }
     }
 }
