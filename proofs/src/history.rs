@@ -14,8 +14,8 @@
 //!
 //! Facts of one socket are in the order in which they happened. Between sockets the only assumption is that a frame
 //! read on a socket was sent after the `open` before it. Unknown facts are not checked: a history may begin late and
-//! end early. Frames that clients sent are for people, except an older client's `session_restore`. Checking takes time
-//! and memory linear in the history's length.
+//! end early. Frames that clients sent are for people, except the `resume` of an `auth` and an older client's
+//! `session_restore`. Checking takes time and memory linear in the history's length.
 //!
 //! The checker uses no machine, and of this crate only the observers of [`properties`](crate::properties): it is
 //! independent of what it checks.
@@ -32,6 +32,8 @@
 //! | RUN-2 | a message with two runs |
 //! | RUN-4 | a run that begins while an earlier one in its thread is open, unless `limits.concurrency` is `parallel` |
 //! | RUN-3 | an event that was acknowledged to the agent and is missing from a fully observed part of the stream |
+//! | OWN-2 | a `head` below what a socket of the user had read, in the same epoch, before this one was opened |
+//! | OWN-3 | `resumed: false` for a position that the epoch retains, or from an older epoch than the position's |
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead;
@@ -47,6 +49,7 @@ mod deletions;
 mod grammar;
 mod legacy;
 mod line;
+mod owners;
 mod parts;
 mod threads;
 
@@ -110,6 +113,8 @@ struct Socket {
     user: Option<First>,
     ready: Option<Reading>,
     closed: Option<u64>,
+    /// The position that the client named with its credential.
+    named: Option<owners::Named>,
     legacy: legacy::Socket,
 }
 
@@ -148,6 +153,7 @@ struct Checker {
     sockets: HashMap<(u64, u64), Socket, RandomState>,
     parts: parts::Parts,
     deletions: deletions::Deletions,
+    shown: owners::Shown,
     streams: HashMap<(usize, u64), BTreeMap<u64, Seen>, RandomState>,
     runs: HashMap<u64, First, RandomState>,
     started: HashMap<(usize, u64), (u64, u64), RandomState>,
@@ -199,6 +205,7 @@ impl Checker {
             sockets: HashMap::with_hasher(hasher.clone()),
             parts: parts::Parts::default(),
             deletions: deletions::Deletions::new(&hasher),
+            shown: owners::Shown::new(&hasher),
             streams: HashMap::with_hasher(hasher.clone()),
             runs: HashMap::with_hasher(hasher.clone()),
             started: HashMap::with_hasher(hasher.clone()),
@@ -273,10 +280,11 @@ impl Checker {
             let _ = reader.ready(Offset(offset), frame.resumed != Some(false));
             socket.ready = Some(Reading { epoch, reader, line: number });
             let queues = threads::queues(frame.limits).unwrap_or(false);
-            return match (socket.user, frame.user_id) {
+            return match (socket.user, &frame.user_id) {
                 (None, None) => Err(missing("user_id")),
                 (Some(First { user, .. }), None) => {
                     *self.queues.entry(user).or_insert(true) &= queues;
+                    self.owned(number, user, place, &frame);
                     Ok(())
                 }
                 (before, Some(named)) => {
@@ -288,6 +296,8 @@ impl Checker {
                     *self.queues.entry(user).or_insert(true) &= queues;
                     if first.user != user {
                         self.refuse("ISO-1", first.line, number, format!("the connection is ready for {}", named.0));
+                    } else {
+                        self.owned(number, user, place, &frame);
                     }
                     Ok(())
                 }
@@ -347,6 +357,7 @@ impl Checker {
     ) -> Result<(), NotAHistory> {
         let missing = |what: &str| NotAHistory::NotAFact(number, format!("`frame.{what}` is missing"));
         self.findings.events += 1;
+        self.shown.take((user, epoch), offset, number);
         let name = &*frame.run_id.as_ref().ok_or_else(|| missing("run_id"))?.0;
         let run = self.hasher.hash_one(name);
         let thread = self.hasher.hash_one(frame.thread_id.as_ref().map(|thread| &*thread.0));

@@ -10,6 +10,7 @@ mod fixture;
 mod guard;
 mod history;
 mod history_legacy;
+mod history_owners;
 mod liveness;
 mod pictures;
 mod races;

@@ -89,7 +89,7 @@ fn folder() -> PathBuf {
     std::env::temp_dir().join(format!("lockstep-postgres-{}-{number}", std::process::id()))
 }
 
-fn free_port() -> Result<u16, String> {
+pub(crate) fn free_port() -> Result<u16, String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
     Ok(listener.local_addr().map_err(|error| error.to_string())?.port())
 }
@@ -220,8 +220,18 @@ impl Server {
     /// If it does not start.
     #[must_use]
     pub fn standby(&self, name: &str) -> Self {
+        self.standby_through(self.port, name)
+    }
+
+    /// Starts a standby that reaches this server at another port.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use]
+    pub fn standby_through(&self, port: u16, name: &str) -> Self {
         let data = folder();
-        let from = format!("host=127.0.0.1 port={} user=postgres application_name={name}", self.port);
+        let from = format!("host=127.0.0.1 port={port} user=postgres application_name={name}");
         let copied = command(&self.binaries.join("pg_basebackup"))
             .args(["--no-sync", "-R", "-c", "fast", "-d", &from, "-D"])
             .arg(&data)

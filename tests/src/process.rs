@@ -184,8 +184,13 @@ impl Gateway {
 
     /// Asks the process to end.
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends the process a signal, as `kill` names it.
+    pub fn signal(&self, name: &str) {
         if let Some(process) = &self.process {
-            let _ = Command::new("kill").args(["-TERM", &process.id().to_string()]).status();
+            let _ = Command::new("kill").args([name, &process.id().to_string()]).status();
         }
     }
 

@@ -2,36 +2,46 @@
 //!
 //! | checked | by |
 //! | --- | --- |
-//! | AUTH-1, ISO-1, STR-1, STR-2, RUN-1, RUN-2 | the recorded history ([`lockstep_proofs::history`]) |
+//! | AUTH-1, ISO-1, STR-1, STR-2, RUN-1, RUN-2, OWN-2, OWN-3 | the recorded history ([`lockstep_proofs::history`]) |
 //! | each step of each machine is the model's | the gateway's trace ([`lockstep_proofs::replay`]) |
 //! | what any tab has read is in its user's conversation | what the gateway has stored, read page by page |
 //! | every message is answered, every run ends, a user's tabs have read the same | the state after the faults |
 //! | no user's run is ended by another user; no bad credential is admitted; a revoked one is closed | the clients |
 //! | the gateway has no internal fault | close code 1011, `gateway.log` |
 //! | nothing leaks | open files, memory, sessions and timers after all clients have left |
+//! | OWN-1, OWN-2: owners that were replaced append nothing, and no entry is missing | the tables of a [`cluster`] |
 //!
-//! The process restarts only in the middle part of the run, so that any leak has time to show.
+//! One gateway restarts only in the middle part of the run, so that any leak has time to show. In a cluster something
+//! fails all the time.
 
 use std::fs::File;
 use std::io::{BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use lockstep::log::KeptLog;
+use lockstep::log::LogError;
+use lockstep::log::disk::{Durability, Options as DiskOptions};
+use lockstep::log::postgres::PostgresLog;
 use lockstep_proofs::history::check;
 use lockstep_proofs::replay::{self, DamageKind};
 
 use crate::history::History;
 use crate::process::Gateway;
 
+pub mod cluster;
 pub mod hostile;
 pub mod kept;
 pub mod ledger;
 pub mod plan;
 pub mod replies;
+pub mod system;
 pub mod watch;
 pub mod workload;
 
+use cluster::Cluster;
 use plan::{Chats, Plan};
+use system::{Disturbance, System};
 use workload::Workload;
 
 /// How often the observations are read.
@@ -42,12 +52,13 @@ const QUIET: Duration = Duration::from_millis(1_500);
 const CALM: Duration = Duration::from_secs(30);
 /// How long the gateway may take to release everything of its clients.
 const FORGETS: Duration = Duration::from_secs(20);
-/// How long the last drain may take.
-const DRAIN: Duration = Duration::from_secs(15);
 /// Files that a process may open for itself meanwhile.
 const MAX_FILES: usize = 8;
 /// KiB that the process may hold beyond twice its memory after the first tenth.
 const MAX_MEMORY: u64 = 32 * 1024;
+/// What a process holds for its clients.
+const HELD: [&str; 5] =
+    ["lockstep_connections", "lockstep_sessions", "lockstep_runs", "lockstep_relays", "lockstep_timers"];
 /// Timers that an idle process has.
 const MAX_TIMERS: f64 = 2.0;
 /// Contradictions and findings that are shown.
@@ -70,9 +81,20 @@ breaker_ms = 2000
 probe_ms = 500
 ";
 
+/// What a run soaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One gateway with its log on disk.
+    One,
+    /// Three gateways on a PostgreSQL with a synchronous standby.
+    Cluster,
+}
+
 /// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What is soaked.
+    pub shape: Shape,
     /// The gateway's binary.
     pub gateway: PathBuf,
     /// How long there are faults.
@@ -106,26 +128,23 @@ pub struct Report {
 ///
 /// If the run could not be made.
 pub async fn run(options: &Options) -> Result<Report, String> {
-    let plan = Plan::new(options.seed, options.users, options.time);
+    let plan = match options.shape {
+        Shape::One => Plan::new(options.seed, options.users, options.time),
+        Shape::Cluster => Plan::cluster(options.seed, options.users, options.time),
+    };
     std::fs::create_dir_all(&options.directory).map_err(|error| format!("cannot make the directory: {error}"))?;
     let path = options.directory.join("history.jsonl");
     let history = History::create(&path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    let traces = options.directory.join("traces");
-    let sync = &options.sync;
-    let retained = options.chats.retained();
-    let settings = format!(
-        "{SETTINGS}retained = {retained}\n\n[log]\nsync = {sync:?}\n\n[trace]\ndirectory = {:?}\n",
-        traces.display()
-    );
-    let mut gateway = Gateway::prepare(&options.gateway, &options.directory, &settings)?;
-    gateway.start().await?;
-    // The gateway listens before it has opened its log. Once it answers, every file of an idle gateway is open.
-    watch::metrics(gateway.address).await?;
-    let files_before = gateway.id().and_then(watch::files);
-    let operator = options.directory.join("data").join("operator.token");
+    let system = start(options).await?;
+    // A gateway listens before it has opened its log. Once it answers, every file of an idle gateway is open.
+    for (address, _) in system.processes() {
+        watch::metrics(address).await?;
+    }
+    let files_before = system.files();
+    let operator = system.gateways[0].directory.join("data").join("operator.token");
     let operator = std::fs::read_to_string(&operator).map_err(|error| format!("no operator's token: {error}"))?;
     let mut workload =
-        Workload::new(gateway, operator.trim().to_owned(), history.clone(), options.chats, &plan.tabs).await;
+        Workload::new(system, operator.trim().to_owned(), history.clone(), options.chats, &plan.tabs).await;
 
     let mut progress = Progress::new(options);
     let memory_before = faults(options, &plan, &mut workload, &mut progress).await;
@@ -137,23 +156,20 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     workload.disconnect_all().await;
     progress.end();
     let rest = forgotten(&mut workload, files_before, memory_before).await;
-    let ended = workload.gateway.lock().await.drain(DRAIN).await;
-    if let Err(what) = ended {
+    let system = std::sync::Arc::clone(&workload.system);
+    let mut system = system.lock().await;
+    for what in system.end().await {
         workload.ledger.find(what);
-    }
-    for line in watch::bugs(&options.directory.join("gateway.log")) {
-        workload.ledger.find(line);
     }
     history.flush().map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     let judged = judged(&path, &mut workload)?;
-    let replayed = replayed(traces, &mut workload);
-    let names: Vec<String> = (0..plan.tabs.len()).map(workload::user_name).collect();
-    let kept = kept::compare(&options.directory, &names, &mut workload.ledger).await;
+    let replayed = replayed(&system.traces(), &mut workload);
+    let stored = stored(options, &system, &mut workload).await;
 
     let mut rows = vec![
         ("seed".to_owned(), options.seed.to_string()),
         ("plan".to_owned(), format!("{} steps, digest {:016x}", plan.steps.len(), plan.digest())),
-        ("log.sync".to_owned(), sync.clone()),
+        ("log.sync".to_owned(), options.sync.clone()),
         ("users, tabs".to_owned(), format!("{}, {}", plan.tabs.len(), plan.tabs.iter().sum::<usize>())),
     ];
     rows.extend(workload.ledger.counts.iter().map(|(name, count)| (name.clone(), count.to_string())));
@@ -162,9 +178,24 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     rows.push(("calm after".to_owned(), format!("{:.1} s", calm.as_secs_f64())));
     rows.extend(judged);
     rows.push(replayed);
-    rows.push(kept);
+    rows.extend(stored);
     rows.extend(rest);
     Ok(Report { rows, findings: workload.ledger.findings, wrong: workload.ledger.wrong })
+}
+
+/// Starts the processes.
+async fn start(options: &Options) -> Result<System, String> {
+    let bounds = format!("{SETTINGS}retained = {}\n", options.chats.retained());
+    match options.shape {
+        Shape::One => {
+            let (sync, traces) = (&options.sync, options.directory.join("traces"));
+            let settings = format!("{bounds}\n[log]\nsync = {sync:?}\n\n[trace]\ndirectory = {:?}\n", traces.display());
+            let mut gateway = Gateway::prepare(&options.gateway, &options.directory, &settings)?;
+            gateway.start().await?;
+            Ok(System::one(gateway))
+        }
+        Shape::Cluster => Cluster::start(&options.gateway, &options.directory, &bounds).await,
+    }
 }
 
 /// Executes the plan. Returns the process's memory in KiB after the first tenth.
@@ -172,6 +203,7 @@ async fn faults(options: &Options, plan: &Plan, workload: &mut Workload, progres
     let began = Instant::now();
     let mut tick = tokio::time::interval(TURN);
     let mut steps = plan.steps.iter().peekable();
+    let mut faults = plan.faults.iter().peekable();
     let mut memory = None;
     while began.elapsed() < options.time {
         tick.tick().await;
@@ -179,9 +211,12 @@ async fn faults(options: &Options, plan: &Plan, workload: &mut Workload, progres
         while let Some((_, act)) = steps.next_if(|(at, _)| *at <= began.elapsed()) {
             workload.act(*act).await;
         }
-        if memory.is_none() && began.elapsed() >= options.time / 10 {
+        if let Some((_, fault)) = faults.next_if(|(gap, _)| *gap <= workload.calm_for()) {
+            workload.disturb(Disturbance::Strike(*fault));
+        }
+        if options.shape == Shape::One && memory.is_none() && began.elapsed() >= options.time / 10 {
             // No restart is planned before this.
-            memory = workload.gateway.lock().await.id().and_then(watch::resident);
+            memory = workload.system.lock().await.gateways[0].id().and_then(watch::resident);
         }
         progress.show(workload);
     }
@@ -193,7 +228,7 @@ async fn faults(options: &Options, plan: &Plan, workload: &mut Workload, progres
 async fn calm(workload: &mut Workload, progress: &mut Progress) -> Duration {
     let began = Instant::now();
     let mut tick = tokio::time::interval(TURN);
-    while workload.restarts() {
+    while workload.is_disturbed() && began.elapsed() < CALM {
         tick.tick().await;
         workload.turn();
     }
@@ -215,21 +250,28 @@ async fn calm(workload: &mut Workload, progress: &mut Progress) -> Duration {
     }
 }
 
-/// Waits until the gateway holds nothing for its clients. Adds a finding for whatever it still holds.
+/// Waits until the gateways hold nothing for their clients. Adds a finding for whatever they still hold.
 async fn forgotten(workload: &mut Workload, files: Option<usize>, memory: Option<u64>) -> Vec<(String, String)> {
-    let gateway = workload.gateway.lock().await;
-    let (address, process) = (gateway.address, gateway.id());
-    drop(gateway);
+    let system = std::sync::Arc::clone(&workload.system);
+    let system = system.lock().await;
+    let processes = system.processes();
     let began = Instant::now();
     let mut tick = tokio::time::interval(Duration::from_millis(250));
-    let most_files = files.unwrap_or_default() + MAX_FILES;
+    let most_files = files.unwrap_or_default() + MAX_FILES * processes.len();
+    let most_timers = MAX_TIMERS * processes.len() as f64;
     loop {
         tick.tick().await;
-        let metrics = watch::metrics(address).await.unwrap_or_default();
-        let of = |name: &str| if metrics.is_empty() { f64::NAN } else { watch::sum(&metrics, name) };
-        let held = ["lockstep_connections", "lockstep_sessions", "lockstep_runs", "lockstep_timers"]
-            .map(|name| (name, of(name), if name == "lockstep_timers" { MAX_TIMERS } else { 0.0 }));
-        let open = process.and_then(watch::files).unwrap_or(usize::MAX);
+        let mut metrics = Vec::new();
+        let mut silent = 0;
+        for (address, _) in &processes {
+            match watch::metrics(*address).await {
+                Ok(of_process) => metrics.extend(of_process),
+                Err(_) => silent += 1,
+            }
+        }
+        let of = |name: &str| if silent > 0 { f64::NAN } else { watch::sum(&metrics, name) };
+        let held = HELD.map(|name| (name, of(name), if name == "lockstep_timers" { most_timers } else { 0.0 }));
+        let open = system.files().unwrap_or(usize::MAX);
         let forgot = held.iter().all(|(_, value, most)| value <= most) && open <= most_files;
         if !forgot && began.elapsed() < FORGETS {
             continue;
@@ -238,9 +280,9 @@ async fn forgotten(workload: &mut Workload, files: Option<usize>, memory: Option
             workload.ledger.find(format!("{name} is {value} {} s after all left, not {most}", FORGETS.as_secs()));
         }
         if open > most_files {
-            workload.ledger.find(format!("the gateway has {open} files open, {files:?} before anybody came"));
+            workload.ledger.find(format!("{open} files are open, {files:?} before any client came"));
         }
-        let resident = process.and_then(watch::resident);
+        let resident = processes[0].1.and_then(watch::resident);
         if let (Some(before), Some(after)) = (memory, resident)
             && after > before * 2 + MAX_MEMORY
         {
@@ -280,9 +322,32 @@ fn judged(path: &Path, workload: &mut Workload) -> Result<Vec<(String, String)>,
     }
 }
 
-/// Replays the steps of the gateway's processes against the model.
-fn replayed(traces: PathBuf, workload: &mut Workload) -> (String, String) {
-    let (chains, damages) = match replay::gather(&[traces]) {
+/// Compares what is stored with what was seen, and judges the tables of a cluster.
+async fn stored(options: &Options, system: &System, workload: &mut Workload) -> Vec<(String, String)> {
+    let names: Vec<String> = (0..workload.users()).map(workload::user_name).collect();
+    let ledger = &mut workload.ledger;
+    let Some(cluster) = &system.cluster else {
+        let disk = options.directory.join("data").join("log");
+        let log = KeptLog::open(&disk, &DiskOptions::new(Durability::Always));
+        return vec![
+            kept::compare(log.map_err(|error| LogError::Unavailable(error.to_string())), &names, ledger).await,
+        ];
+    };
+    let log = PostgresLog::connect(cluster.log()).await.map_err(|error| LogError::Unavailable(error.to_string()));
+    let (mut rows, wrong) = cluster.judge();
+    rows.push(kept::compare(log, &names, ledger).await);
+    wrong.into_iter().for_each(|what| ledger.find(what));
+    for what in ["crashes", "pauses past the lease", "failovers"] {
+        if ledger.counted(what) == 0 {
+            ledger.find(format!("there were no {what}: the run shows nothing of them"));
+        }
+    }
+    rows
+}
+
+/// Replays the steps of the gateways' processes against the model.
+fn replayed(traces: &[PathBuf], workload: &mut Workload) -> (String, String) {
+    let (chains, damages) = match replay::gather(traces) {
         Ok(gathered) => gathered,
         Err(error) => {
             workload.ledger.find(error);

@@ -41,7 +41,7 @@ A history is JSON Lines, one fact per line, with the facts of a socket in order:
 A recording proxy in front of any gateway writes a history, and any client can do so:
   cargo run --release -p lockstep-tests --bin proxy -- --help
 
-AUTH-1, ISO-1, STR-1, STR-2, STR-3, RET-1, RUN-1, RUN-2, RUN-3 and RUN-4 are checked. A
+AUTH-1, ISO-1, STR-1 to STR-3, RET-1, RUN-1 to RUN-4, OWN-2 and OWN-3 are checked. A
 contradiction names the two lines that cannot both be right. Facts that were not recorded
 are not checked. Events of a gateway that this one replaces have no place in a stream: of
 these, the grammar of runs, repetitions and users are checked, for each socket.

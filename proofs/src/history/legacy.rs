@@ -66,8 +66,11 @@ struct Named<'a> {
 }
 
 impl super::Socket {
-    /// The client sent a frame. Only a place that it names is of interest.
+    /// The client sent a frame. Only a position that it names is of interest.
     pub(super) fn sent(&mut self, line: u64, frame: Option<&RawValue>) {
+        if self.ready.is_none() && self.named.is_none() {
+            self.named = super::owners::Named::of(line, frame);
+        }
         let restore = frame.and_then(|frame| serde_json::from_str::<Restore<'_>>(frame.get()).ok());
         let Some(restore) = restore.filter(|restore| restore.r#type.0 == "session_restore") else { return };
         let last = restore.payload.and_then(|payload| payload.last).or(restore.last);
@@ -181,6 +184,7 @@ impl<'a> Translated<'a> {
         Frame {
             r#type: Text(self.name.into()),
             offset: if is_ready { number("offset") } else { at.map(|at| at.1) },
+            head: self.read("head"),
             previous: previous.map(|previous| previous.1),
             epoch: number("epoch"),
             from: self.read("from"),

@@ -43,6 +43,8 @@ pub(super) struct Frame<'a> {
     #[serde(default)]
     pub(super) offset: Option<u64>,
     #[serde(default)]
+    pub(super) head: Option<u64>,
+    #[serde(default)]
     pub(super) previous: Option<u64>,
     #[serde(default)]
     pub(super) epoch: Option<u64>,

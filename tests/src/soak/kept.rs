@@ -2,10 +2,8 @@
 //! different.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use lockstep::log::disk::{Durability, Options};
-use lockstep::log::{Conversations, KeptLog, Log, LogError, Written};
+use lockstep::log::{Conversations, Log, LogError, Written};
 use lockstep::wire::event_type;
 use lockstep_model::{Offset, UserId};
 
@@ -15,9 +13,13 @@ use super::ledger::{Ledger, Read, digest};
 const PAGE: usize = 7;
 
 /// Reads all conversations of these users after the gateway has ended, and compares them with what was seen.
-pub async fn compare(directory: &Path, names: &[String], ledger: &mut Ledger) -> (String, String) {
+pub async fn compare<L: Log + Conversations>(
+    log: Result<L, LogError>,
+    names: &[String],
+    ledger: &mut Ledger,
+) -> (String, String) {
     let row = |text: String| ("conversations".to_owned(), text);
-    let log = match KeptLog::open(&directory.join("data").join("log"), &Options::new(Durability::Always)) {
+    let log = match log {
         Ok(log) => log,
         Err(error) => {
             ledger.find(error.to_string());
@@ -50,7 +52,7 @@ pub async fn compare(directory: &Path, names: &[String], ledger: &mut Ledger) ->
 }
 
 /// Everything that is stored for a user except pieces, which are joined.
-async fn conversations(log: &KeptLog, name: &str) -> Result<BTreeMap<Offset, Read>, LogError> {
+async fn conversations<L: Log + Conversations>(log: &L, name: &str) -> Result<BTreeMap<Offset, Read>, LogError> {
     let user = log.user(name).await?;
     let (mut kept, mut before) = (BTreeMap::new(), None);
     loop {
@@ -65,8 +67,8 @@ async fn conversations(log: &KeptLog, name: &str) -> Result<BTreeMap<Offset, Rea
     }
 }
 
-async fn turns(
-    log: &KeptLog,
+async fn turns<L: Log + Conversations>(
+    log: &L,
     user: UserId,
     thread: Option<&str>,
     kept: &mut BTreeMap<Offset, Read>,

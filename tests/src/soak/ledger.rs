@@ -285,7 +285,7 @@ impl Ledger {
     }
 
     /// What was read of a user in the newest epoch, except pieces of answers and deletions, and whether it was deleted
-    /// later.
+    /// later. Notices from before a deletion are left out: they stay in the stream, and are in no conversation then.
     #[must_use]
     pub fn newest_epoch(&self, user: usize) -> Vec<(Offset, Read, bool)> {
         let entries = &self.users[user].entries;
@@ -293,8 +293,9 @@ impl Ledger {
         let of_newest = entries.iter().filter(|(position, _)| Some(position.epoch) == newest);
         let whole = of_newest.filter(|(_, read)| !["agent_delta", "thread_deleted"].contains(&read.kind));
         let deleted = self.users[user].deleted;
-        let gone = |at: &Position, read: &Read| read.kind != "notice" && Some(*at) < deleted;
-        whole.map(|(position, read)| (position.offset, *read, gone(position, read))).collect()
+        let gone = |at: &Position| Some(*at) < deleted;
+        let judged = whole.filter(|(position, read)| read.kind != "notice" || !gone(position));
+        judged.map(|(position, read)| (position.offset, *read, gone(position))).collect()
     }
 
     /// The runs whose end some tab should have seen, and none did.

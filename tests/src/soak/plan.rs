@@ -3,6 +3,8 @@
 use core::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use crate::link::Line;
+
 /// Tabs of one user.
 pub const MAX_TABS: usize = 3;
 
@@ -171,6 +173,39 @@ pub enum Act {
     Handover,
 }
 
+/// What fails in a cluster. Gateways are named by their number, times are milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// A gateway is killed, and started again.
+    Kill(usize),
+    /// A gateway is stopped until that long after its lease has ended, and then goes on.
+    Pause(usize, u64),
+    /// A gateway is told to end, and started again.
+    Leave(usize),
+    /// A gateway does not reach the engine.
+    CutEngine(usize, Line, u64),
+    /// A gateway is not reached by the others.
+    CutGateways(usize, Line, u64),
+    /// The engine is killed, and started again.
+    CrashEngine,
+    /// The engine is killed, and its synchronous standby is promoted.
+    Failover,
+    /// The same, while a gateway is stopped until its lease has ended.
+    PausedFailover(usize),
+    /// The standby is cut off, so that commits wait for it. The engine is killed and started again: now they are
+    /// visible. Then the standby, which does not have them, is promoted.
+    LosingFailover,
+}
+
+/// The gateways of a cluster.
+pub const GATEWAYS: usize = 3;
+
+/// How long nothing fails between two faults of a cluster, in milliseconds.
+const GAP: core::ops::Range<u64> = 200..2_000;
+
+/// How much longer it is sometimes: the operator's requests must succeed then.
+const LULL: Duration = Duration::from_secs(11);
+
 /// A run's steps and their times.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Plan {
@@ -178,12 +213,50 @@ pub struct Plan {
     pub tabs: Vec<usize>,
     /// The steps, ordered by their time since the beginning.
     pub steps: Vec<(Duration, Act)>,
+    /// For a cluster, what fails, one after another: each after a pause. A run gets as far as its time allows.
+    pub faults: Vec<(Duration, Fault)>,
 }
 
 impl Plan {
-    /// The plan for a seed.
+    /// The plan for a seed and one gateway.
     #[must_use]
     pub fn new(seed: u64, users: usize, time: Duration) -> Self {
+        let (mut random, mut plan) = Self::of_users(seed, users, time);
+        let total = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (from, to) = (total * RESTARTS.start / 100, total * RESTARTS.end / 100);
+        let (mut at, mut next) = (from, random.below(ENDS.len()));
+        // Short runs have some too.
+        let gap = (total / 8).clamp(2_000, 6_000);
+        while at < to {
+            plan.steps.push((Duration::from_millis(at), ENDS[next % ENDS.len()]));
+            next += 1;
+            at += gap + random.number(gap);
+        }
+        plan.steps.sort_by_key(|(at, _)| *at);
+        plan
+    }
+
+    /// The plan for a seed and a cluster: each kind of fault once, and then at random.
+    #[must_use]
+    pub fn cluster(seed: u64, users: usize, time: Duration) -> Self {
+        let (mut random, mut plan) = Self::of_users(seed, users, time);
+        // Another gateway might be told to leave that mode.
+        plan.steps.retain(|(_, act)| !matches!(act, Act::Degrade(_)));
+        let mut weights = vec![0, 45, 58, 65, 73, 81, 86, 90, 94];
+        while !weights.is_empty() {
+            let weight = weights.swap_remove(random.below(weights.len()));
+            let fault = random.fault(weight);
+            plan.faults.push((random.gap(), fault));
+        }
+        for _ in 0..time.as_secs() {
+            let weight = random.number(100);
+            plan.faults.push((random.gap(), random.fault(weight)));
+        }
+        plan
+    }
+
+    /// What the users do.
+    fn of_users(seed: u64, users: usize, time: Duration) -> (Random, Self) {
         let mut random = Random(seed);
         let tabs: Vec<usize> = (0..users).map(|_| 1 + random.below(MAX_TABS)).collect();
         let total = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -197,17 +270,7 @@ impl Plan {
             }
             steps.push((Duration::from_millis(at), random.act(&tabs)));
         }
-        let (from, to) = (total * RESTARTS.start / 100, total * RESTARTS.end / 100);
-        let (mut at, mut next) = (from, random.below(ENDS.len()));
-        // Short runs have some too.
-        let gap = (total / 8).clamp(2_000, 6_000);
-        while at < to {
-            steps.push((Duration::from_millis(at), ENDS[next % ENDS.len()]));
-            next += 1;
-            at += gap + random.number(gap);
-        }
-        steps.sort_by_key(|(at, _)| *at);
-        Self { tabs, steps }
+        (random, Self { tabs, steps, faults: Vec::new() })
     }
 
     /// A digest: equal for equal plans.
@@ -252,6 +315,27 @@ impl Random {
 
     fn below(&mut self, below: usize) -> usize {
         usize::try_from(self.number(u64::try_from(below).unwrap_or(u64::MAX))).unwrap_or_default()
+    }
+
+    fn gap(&mut self) -> Duration {
+        let most = if self.below(16) == 0 { LULL } else { Duration::ZERO };
+        most + Duration::from_millis(GAP.start + self.number(GAP.end - GAP.start))
+    }
+
+    fn fault(&mut self, weight: u64) -> Fault {
+        let node = self.below(GATEWAYS);
+        let (line, time) = ([Line::Silent, Line::Broken][self.below(2)], 500 + self.number(4_500));
+        match weight {
+            0..45 => Fault::Kill(node),
+            45..58 => Fault::Pause(node, 500 + self.number(2_500)),
+            58..65 => Fault::Leave(node),
+            65..73 => Fault::CutEngine(node, line, time),
+            73..81 => Fault::CutGateways(node, line, time),
+            81..86 => Fault::CrashEngine,
+            86..90 => Fault::Failover,
+            90..94 => Fault::PausedFailover(node),
+            _ => Fault::LosingFailover,
+        }
     }
 
     fn act(&mut self, tabs: &[usize]) -> Act {

@@ -13,14 +13,14 @@ use super::hostile::{self, Target};
 use super::ledger::{Ledger, Reader};
 use super::plan::{Act, Begin, Chats, Place};
 use super::replies::{Replies, Waiting};
-use super::watch;
+use super::system::{Disturbance, System};
 use crate::frames::message_id;
 use crate::history::History;
 use crate::process::{Gateway, Way, lazy_tokens, token};
 use crate::simulated_client::{self, Command, Seen, Who};
 
-/// How long a drain may take.
-const DRAIN: Duration = Duration::from_secs(15);
+mod operator;
+
 /// How long closing a revoked user's tab may take.
 const CLOSES: Duration = Duration::from_secs(5);
 /// The lifetime of a credential that must be refreshed often.
@@ -52,8 +52,8 @@ struct Tab {
 enum Later {
     Connect(Place),
     LetHealthDecide,
-    /// The tab's socket with that load and close count must be closed.
-    Closed(Place, u32, u64),
+    /// The tab's socket with that load and close count must be closed, if nothing was disturbed meanwhile.
+    Closed(Place, u32, u64, Option<u64>),
 }
 
 /// The result of a background task.
@@ -61,7 +61,7 @@ enum Done {
     Attacked(Result<(), String>),
     Revoked {
         user: usize,
-        restart_sequence: u64,
+        sequence: Option<u64>,
         live: Vec<(Place, u32, u64)>,
         old: String,
         answer: Result<(u16, String), String>,
@@ -69,22 +69,22 @@ enum Done {
     Told {
         user: usize,
         number: u64,
-        restart_sequence: u64,
+        sequence: Option<u64>,
         answer: Result<(u16, String), String>,
     },
     Pinned {
-        restart_sequence: u64,
+        sequence: Option<u64>,
         answer: Result<(u16, String), String>,
     },
-    Restarted(Result<(), String>),
+    Disturbed(Result<(), String>),
 }
 
 /// All simulated clients of a run.
 pub struct Workload {
     /// What is known of the run.
     pub ledger: Ledger,
-    /// The process; locked while it restarts.
-    pub gateway: Arc<tokio::sync::Mutex<Gateway>>,
+    /// The processes; locked while they are disturbed.
+    pub system: Arc<tokio::sync::Mutex<System>>,
     address: std::net::SocketAddr,
     operator: String,
     history: History,
@@ -92,8 +92,11 @@ pub struct Workload {
     tabs: Vec<Vec<Tab>>,
     later: Vec<(Instant, Later)>,
     done: JoinSet<Done>,
-    /// Incremented when a restart begins and when it ends: odd while the process restarts.
-    restart_sequence: u64,
+    /// Incremented when a disturbance begins and when it ends: odd meanwhile.
+    disturbances: u64,
+    /// When the newest disturbance ended, and how long it may be felt.
+    calm_since: Instant,
+    settles: Duration,
     /// Each user's token that is not revoked yet.
     tokens: Vec<String>,
     revoked: Vec<(String, String)>,
@@ -116,18 +119,20 @@ pub(super) fn user_name(user: usize) -> String {
 
 impl Workload {
     /// Starts all clients.
-    pub async fn new(gateway: Gateway, operator: String, history: History, chats: Chats, tabs: &[usize]) -> Self {
+    pub async fn new(system: System, operator: String, history: History, chats: Chats, tabs: &[usize]) -> Self {
         let mut workload = Self {
             ledger: Ledger::new(tabs.len()),
-            address: gateway.address,
-            gateway: Arc::new(tokio::sync::Mutex::new(gateway)),
+            address: system.address(),
+            settles: system.settles(),
+            system: Arc::new(tokio::sync::Mutex::new(system)),
             operator,
             history,
             chats,
             tabs: Vec::new(),
             later: Vec::new(),
             done: JoinSet::new(),
-            restart_sequence: 0,
+            disturbances: 0,
+            calm_since: Instant::now(),
             tokens: (0..tabs.len()).map(|user| token(&user_name(user), LONG)).collect(),
             revoked: Vec::new(),
             replies: Replies::default(),
@@ -231,9 +236,9 @@ impl Workload {
                 };
                 self.done.spawn(async move { Done::Attacked(hostile::attack(attack, target).await) });
             }
-            Act::Restart => self.restart(Way::Restart),
-            Act::Crash => self.restart(Way::Crash),
-            Act::Handover => self.restart(Way::Handover),
+            Act::Restart => self.disturb(Disturbance::Replace(Way::Restart)),
+            Act::Crash => self.disturb(Disturbance::Replace(Way::Crash)),
+            Act::Handover => self.disturb(Disturbance::Replace(Way::Handover)),
         }
     }
 
@@ -282,64 +287,27 @@ impl Workload {
         }
     }
 
-    fn revoke(&mut self, user: usize) {
-        self.ledger.count("revocations");
-        let name = user_name(user);
-        let now = Instant::now();
-        let tabs = self.tabs[user].iter().enumerate().filter(|(_, tab)| tab.reader.live && tab.paused_until < now);
-        let live = tabs.map(|(number, tab)| (Place { user, tab: number }, tab.loads, tab.reader.closes)).collect();
-        let old = core::mem::replace(&mut self.tokens[user], token(&name, LONG));
-        let (address, operator, restart_sequence) = (self.address, self.operator.clone(), self.restart_sequence);
-        self.done.spawn(async move {
-            let body = json!({ "subject": name }).to_string();
-            let answer = watch::ask(address, "POST", "/operator/revoke", &operator, &body).await;
-            Done::Revoked { user, restart_sequence, live, old, answer }
-        });
-    }
-
-    fn notice(&mut self, user: usize) {
-        self.ledger.count("notices");
-        let number = self.ledger.counted("notices");
-        let (address, operator, restart_sequence) = (self.address, self.operator.clone(), self.restart_sequence);
-        self.done.spawn(async move {
-            let body = json!({ "subject": user_name(user), "data": { "number": number } }).to_string();
-            let answer = watch::ask(address, "POST", "/operator/notice", &operator, &body).await;
-            Done::Told { user, number, restart_sequence, answer }
-        });
-    }
-
-    fn pin(&mut self, mode: &'static str) {
-        let (address, operator, restart_sequence) = (self.address, self.operator.clone(), self.restart_sequence);
-        self.done.spawn(async move {
-            let body = format!("{{\"mode\":{mode}}}");
-            Done::Pinned {
-                restart_sequence,
-                answer: watch::ask(address, "POST", "/operator/mode", &operator, &body).await,
-            }
-        });
-    }
-
-    fn restart(&mut self, way: Way) {
-        if self.restart_sequence % 2 == 1 {
+    /// Begins a disturbance, unless there is one already.
+    pub fn disturb(&mut self, disturbance: Disturbance) {
+        if self.is_disturbed() {
             return self.ledger.count("restarts left out");
         }
-        self.restart_sequence += 1;
-        self.ledger.count(match way {
-            Way::Crash => "crashes",
-            Way::Restart => "drains",
-            Way::Handover => "hand-overs",
-        });
-        let gateway = Arc::clone(&self.gateway);
-        self.done.spawn(async move {
-            let mut gateway = gateway.lock_owned().await;
-            Done::Restarted(gateway.replace(way, DRAIN).await)
-        });
+        self.disturbances += 1;
+        disturbance.names().iter().for_each(|name| self.ledger.count(name));
+        let system = Arc::clone(&self.system);
+        self.done.spawn(async move { Done::Disturbed(system.lock_owned().await.disturb(disturbance).await) });
     }
 
-    /// Whether the process is restarting.
+    /// Whether a disturbance has begun and not ended.
     #[must_use]
-    pub const fn restarts(&self) -> bool {
-        self.restart_sequence % 2 == 1
+    pub const fn is_disturbed(&self) -> bool {
+        self.disturbances % 2 == 1
+    }
+
+    /// How long nothing has been disturbed.
+    #[must_use]
+    pub fn calm_for(&self) -> Duration {
+        if self.is_disturbed() { Duration::ZERO } else { self.calm_since.elapsed() }
     }
 
     /// Processes everything that has happened.
@@ -361,9 +329,10 @@ impl Workload {
             match late {
                 Later::Connect(place) => self.tell(place, Command::Connect),
                 Later::LetHealthDecide => self.pin("null"),
-                Later::Closed(place, loads, closes) => {
+                Later::Closed(place, loads, closes, sequence) => {
+                    let undisturbed = self.undisturbed_since(sequence);
                     let tab = self.tab(place);
-                    if tab.loads == loads && tab.reader.closes == closes && tab.paused_until < now {
+                    if undisturbed && tab.loads == loads && tab.reader.closes == closes && tab.paused_until < now {
                         let name = tab.reader.name.clone();
                         self.ledger.find(format!("{name}: revoked, and not closed within {} s", CLOSES.as_secs()));
                     }
@@ -390,42 +359,54 @@ impl Workload {
         match done {
             Done::Attacked(Ok(())) => {}
             Done::Attacked(Err(what)) => self.ledger.find(what),
-            Done::Restarted(ended) => {
-                self.restart_sequence += 1;
+            Done::Disturbed(ended) => {
+                self.disturbances += 1;
+                self.calm_since = Instant::now();
                 if let Err(what) = ended {
                     self.ledger.find(what);
                 }
             }
             // A process that received the notice and died before it answered may have written it.
             Done::Told { user, number, answer: Ok((200, _)), .. } => self.ledger.told(user, number),
-            Done::Told { user, restart_sequence, answer, .. } => {
-                if self.no_restart_since(restart_sequence) {
+            // On a machine with too much to do, a lease of a cluster may end without a fault of the plan.
+            Done::Told { answer: Ok((503, why)), .. } if !self.settles.is_zero() && why.contains("\"not_sent\"") => {
+                self.ledger.count("notices whose owner was lost");
+            }
+            Done::Told { user, sequence, answer, .. } => {
+                if self.undisturbed_since(sequence) {
                     self.ledger.find(format!("the operator could not tell {}: {answer:?}", user_name(user)));
                 }
             }
-            Done::Pinned { restart_sequence, answer } => {
-                if !matches!(answer, Ok((200, _))) && self.no_restart_since(restart_sequence) {
+            Done::Pinned { sequence, answer } => {
+                if !matches!(answer, Ok((200, _))) && self.undisturbed_since(sequence) {
                     self.ledger.find(format!("the operator could not pin a mode: {answer:?}"));
                 }
             }
-            Done::Revoked { user, restart_sequence, live, old, answer } => {
+            Done::Revoked { user, sequence, live, old, answer } => {
                 if matches!(answer, Ok((204, _))) {
                     self.revoked.push((user_name(user), old));
-                    if self.no_restart_since(restart_sequence) {
+                    if self.undisturbed_since(sequence) {
                         let due = Instant::now() + CLOSES;
-                        let checks = live.into_iter().map(|(place, loads, closes)| Later::Closed(place, loads, closes));
+                        let checks = live.into_iter();
+                        let checks = checks.map(|(place, loads, closes)| Later::Closed(place, loads, closes, sequence));
                         self.later.extend(checks.map(|check| (due, check)));
                     }
-                } else if self.no_restart_since(restart_sequence) {
+                } else if self.undisturbed_since(sequence) {
                     self.ledger.find(format!("the operator could not revoke {}: {answer:?}", user_name(user)));
                 }
             }
         }
     }
 
-    /// Whether the process has been up all the time since `restart_sequence`.
-    const fn no_restart_since(&self, restart_sequence: u64) -> bool {
-        restart_sequence == self.restart_sequence && restart_sequence.is_multiple_of(2)
+    /// The number of disturbances, if none is felt now.
+    fn undisturbed(&self) -> Option<u64> {
+        let settled = !self.is_disturbed() && self.calm_since.elapsed() >= self.settles;
+        settled.then_some(self.disturbances)
+    }
+
+    /// Whether no disturbance was felt all the time since.
+    fn undisturbed_since(&self, sequence: Option<u64>) -> bool {
+        sequence.is_some() && self.undisturbed() == sequence
     }
 
     /// Ends all faults: all clients connect and read, and one tab of each user reads the whole stream.
@@ -444,7 +425,7 @@ impl Workload {
     #[must_use]
     pub fn unsettled(&self, quiet: Duration) -> Vec<String> {
         let mut left = Vec::new();
-        if self.restarts() || !self.done.is_empty() || self.changed.elapsed() < quiet {
+        if self.is_disturbed() || !self.done.is_empty() || self.changed.elapsed() < quiet {
             left.push("something still happens".to_owned());
         }
         for tabs in &self.tabs {
@@ -479,6 +460,12 @@ impl Workload {
     pub fn trimmed(&self) -> usize {
         let first = self.tabs.iter().filter_map(|tabs| tabs.first()?.reader.began);
         first.filter(|began| began.offset.0 > 0).count()
+    }
+
+    /// The number of users.
+    #[must_use]
+    pub const fn users(&self) -> usize {
+        self.tokens.len()
     }
 
     /// Disconnects all clients.

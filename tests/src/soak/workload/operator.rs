@@ -1,0 +1,46 @@
+//! The operator's requests, each in a task of its own.
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::super::plan::Place;
+use super::super::watch;
+use super::{Done, LONG, Workload, user_name};
+use crate::process::token;
+
+impl Workload {
+    pub(super) fn revoke(&mut self, user: usize) {
+        self.ledger.count("revocations");
+        let name = user_name(user);
+        let now = Instant::now();
+        let tabs = self.tabs[user].iter().enumerate().filter(|(_, tab)| tab.reader.live && tab.paused_until < now);
+        let live = tabs.map(|(number, tab)| (Place { user, tab: number }, tab.loads, tab.reader.closes)).collect();
+        let old = core::mem::replace(&mut self.tokens[user], token(&name, LONG));
+        let (address, operator, sequence) = (self.address, self.operator.clone(), self.undisturbed());
+        self.done.spawn(async move {
+            let body = json!({ "subject": name }).to_string();
+            let answer = watch::ask(address, "POST", "/operator/revoke", &operator, &body).await;
+            Done::Revoked { user, sequence, live, old, answer }
+        });
+    }
+
+    pub(super) fn notice(&mut self, user: usize) {
+        self.ledger.count("notices");
+        let number = self.ledger.counted("notices");
+        let (address, operator, sequence) = (self.address, self.operator.clone(), self.undisturbed());
+        self.done.spawn(async move {
+            let body = json!({ "subject": user_name(user), "data": { "number": number } }).to_string();
+            let answer = watch::ask(address, "POST", "/operator/notice", &operator, &body).await;
+            Done::Told { user, number, sequence, answer }
+        });
+    }
+
+    pub(super) fn pin(&mut self, mode: &'static str) {
+        let (address, operator, sequence) = (self.address, self.operator.clone(), self.undisturbed());
+        self.done.spawn(async move {
+            let body = format!("{{\"mode\":{mode}}}");
+            Done::Pinned { sequence, answer: watch::ask(address, "POST", "/operator/mode", &operator, &body).await }
+        });
+    }
+}
