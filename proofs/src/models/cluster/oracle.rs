@@ -66,10 +66,9 @@ impl State {
         }
         let messages: Vec<_> = entries
             .iter()
-            .filter_map(|(_, event)| match event.kind {
-                Kind::Received(received) => Some(received.message),
-                _ => None,
-            })
+            .filter_map(
+                |(_, event)| if let Kind::Received(received) = event.kind { Some(received.message) } else { None },
+            )
             .collect();
         let once = messages.iter().enumerate().all(|(index, message)| !messages[..index].contains(message));
         self.expect(rising, "OWN-1");

@@ -400,12 +400,12 @@ impl State {
             Output::Session { generation, output, .. } => self.session_output(pair, node, generation, output),
             Output::Stopped => self.nodes[node].ended = true,
             Output::Arm(place, timer, _) => {
-                let tracked = match (place, timer) {
+                let tracked = matches!(
+                    (place, timer),
                     (Place::Session(..), Timer::Restore | Timer::Retry | Timer::LogAnswer | Timer::Linger)
-                    | (Place::Connection(_), Timer::Grace | Timer::Close)
-                    | (Place::Node, Timer::Grace) => true,
-                    _ => false,
-                };
+                        | (Place::Connection(_), Timer::Grace | Timer::Close)
+                        | (Place::Node, Timer::Grace)
+                );
                 let timers = &mut self.nodes[node].timers;
                 if let (true, Err(at)) = (tracked, timers.binary_search(&(place, timer))) {
                     timers.insert(at, (place, timer));
