@@ -23,6 +23,7 @@ mod engine;
 mod oracle;
 mod setup;
 mod step;
+mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -9,30 +9,29 @@ use lockstep_model::session::Input as S;
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Bounds, Cause, Client, ConnectionId, CredentialId, Frame, Gateway, Generation, Incarnation, MessageId, Offset,
-    Request, Resume, RevocationGeneration, RunId, Successor, Tenure, ThreadId, Timer, TokenRequestId, VerificationId,
-    client, connection, node, run,
+    Bounds, Cause, Client, ConnectionId, CredentialId, Gateway, Generation, Incarnation, MessageId, Offset, Request,
+    RevocationGeneration, RunId, Successor, Tenure, ThreadId, Timer, TokenRequestId, VerificationId, client,
+    connection, node, run,
 };
 
 use super::engine::{Answer, Call, Engine};
-use super::{Action, Budget, Link, Mistake, Node, Observed, Pair, Payload, Relay, Side, State, USER};
+use super::{Action, Budget, Mistake, Node, Observed, Pair, Payload, Relay, Side, State, USER};
 use crate::models::harness::{lifetime, small};
 use crate::models::world::action::run_id;
-use crate::properties::stream::Reader;
 
 /// The client's credential.
-const TOKEN: Payload = 0;
+pub(super) const TOKEN: Payload = 0;
 
 /// What a step has still to do, in this order.
 #[derive(Default)]
-struct Work {
-    inputs: VecDeque<(usize, ConnectionId, connection::Input<Payload>)>,
-    up: VecDeque<Request<Payload>>,
-    verdicts: VecDeque<(usize, ConnectionId, VerificationId, RevocationGeneration)>,
-    pulls: VecDeque<(usize, ConnectionId)>,
+pub(super) struct Work {
+    pub(super) inputs: VecDeque<(usize, ConnectionId, connection::Input<Payload>)>,
+    pub(super) up: VecDeque<Request<Payload>>,
+    pub(super) verdicts: VecDeque<(usize, ConnectionId, VerificationId, RevocationGeneration)>,
+    pub(super) pulls: VecDeque<(usize, ConnectionId)>,
 }
 
-fn bounds() -> Bounds {
+pub(super) fn bounds() -> Bounds {
     let small = small();
     Bounds { connections: 2, retained: 16, retained_turns: 16, pending: 8, failures: 0, outbox: 8, ..small }
 }
@@ -305,51 +304,6 @@ impl State {
         self.feed(pair, node, input, work);
     }
 
-    fn connect(&mut self, pair: &Pair, node: usize, work: &mut Work) {
-        self.side.opening = false;
-        self.left.sockets -= 1;
-        let socket = self.side.client.socket();
-        let connection = ConnectionId(u64::from(socket.0));
-        self.side.link = Some(Link { node, connection, socket, reader: Reader::default() });
-        self.feed(pair, node, Input::Accept { connection }, work);
-        if self.side.link.is_some() {
-            self.feed(pair, node, Input::Connection { connection, input: connection::Input::Opened }, work);
-            self.client(client::Input::Opened { socket }, work);
-        }
-    }
-
-    /// The client's socket is gone: both sides learn of it.
-    fn unlink(&mut self, cause: Cause, work: &mut Work) {
-        let Some(link) = self.side.link.take() else { return };
-        work.inputs.push_back((link.node, link.connection, connection::Input::Gone(Cause::Lost)));
-        self.client(client::Input::Closed { socket: link.socket, code: cause.code() }, work);
-    }
-
-    /// The relaying process asks the owner's to take the connection.
-    fn open_relay(&mut self, pair: &Pair, work: &mut Work) {
-        let Some(relay) = self.relay.clone() else { return };
-        let owner = (0..2).find(|node| self.incarnation(*node) == relay.owner && !self.nodes[*node].stopped);
-        let moved = (relay.via, relay.near, connection::Input::Close(Cause::Moved));
-        let Some(node) = owner.filter(|node| *node != relay.via) else {
-            self.relay = None;
-            return work.inputs.push_back(moved);
-        };
-        let connection = ConnectionId(relay.near.0 + 64);
-        self.relay = Some(Relay { far: Some((node, connection)), ..relay });
-        self.feed(pair, node, Input::Accept { connection }, work);
-        if self.relay.is_none() {
-            return;
-        }
-        work.inputs.push_back((node, connection, connection::Input::OpenedByMember));
-        work.inputs.push_back((relay.via, relay.near, connection::Input::RelayOpened));
-        let mut auth = self.side.auth.clone();
-        if pair.mistake == Some(Mistake::ForgetsPosition) {
-            let resume = Resume { from: ReadFrom::Latest, ..Resume::default() };
-            auth = auth.map(|_| Request::Auth { token: TOKEN, resume });
-        }
-        work.inputs.extend(auth.map(|auth| (node, connection, connection::Input::Received(auth))));
-    }
-
     fn agent(&mut self, pair: &Pair, node: usize, run: RunId, work: &mut Work) {
         let Some(generation) = self.nodes[node].agents.get(&run).copied() else { return };
         let state =
@@ -366,7 +320,7 @@ impl State {
     }
 
     /// Takes one step of a gateway and dispatches its outputs.
-    fn feed(&mut self, pair: &Pair, node: usize, input: Input<Payload>, work: &mut Work) {
+    pub(super) fn feed(&mut self, pair: &Pair, node: usize, input: Input<Payload>, work: &mut Work) {
         let mut outputs = Outputs::new();
         let gateway = &mut self.nodes[node].gateway;
         let _ = gateway.step(&bounds(), input, &mut outputs);
@@ -416,38 +370,6 @@ impl State {
         }
     }
 
-    /// A gateway lets go of a connection.
-    fn closed(&mut self, node: usize, connection: ConnectionId, cause: Cause, work: &mut Work) {
-        if let Some(relay) = self.relay.clone() {
-            if relay.far == Some((node, connection)) {
-                self.relay = None;
-                return work.inputs.push_back((relay.via, relay.near, connection::Input::Close(cause)));
-            }
-            if (relay.via, relay.near) == (node, connection) {
-                self.relay = None;
-                work.inputs.extend(relay.far.map(|(far, id)| (far, id, connection::Input::Gone(Cause::Lost))));
-            }
-        }
-        if let Some(link) = self.side.link.take_if(|link| (link.node, link.connection) == (node, connection)) {
-            self.client(client::Input::Closed { socket: link.socket, code: cause.code() }, work);
-        }
-    }
-
-    /// A gateway sends a frame, to the client or to the process that relays.
-    fn frame(&mut self, node: usize, connection: ConnectionId, frame: Frame<Payload>, work: &mut Work) {
-        let relayed = self.relay.as_ref().is_some_and(|relay| relay.far == Some((node, connection)));
-        let near = self.side.link.as_ref().is_some_and(|link| (link.node, link.connection) == (node, connection));
-        // How the owner's process closes the relay becomes the cause of the client's close.
-        if !(near || (relayed && !matches!(frame, Frame::Close(_)))) {
-            return;
-        }
-        self.check_frame(&frame);
-        self.observed.relayed |= relayed && matches!(frame, Frame::Event(_));
-        let Some(link) = &self.side.link else { return };
-        let (socket, connection) = (link.socket, link.connection);
-        self.client(client::Input::Frame { socket, connection, frame }, work);
-    }
-
     fn session_output(&mut self, pair: &Pair, node: usize, generation: Generation, output: SessionOutput<Payload>) {
         let who = self.incarnation(node);
         match output {
@@ -489,38 +411,6 @@ impl State {
             | SessionOutput::Read { .. }
             | SessionOutput::Lose
             | SessionOutput::Room => {}
-        }
-    }
-
-    /// Feeds the client and dispatches its outputs.
-    fn client(&mut self, input: client::Input<Payload>, work: &mut Work) {
-        let mut outputs = Vec::new();
-        let _ = self.side.client.step(&bounds(), input, &mut outputs);
-        for output in outputs {
-            match output {
-                client::Output::Open { .. } => self.side.opening = true,
-                client::Output::Close { socket } => {
-                    self.side.opening = false;
-                    if let Some(link) = self.side.link.take_if(|link| link.socket == socket) {
-                        let gone = connection::Input::Gone(Cause::PeerClosed);
-                        work.inputs.push_back((link.node, link.connection, gone));
-                    }
-                }
-                client::Output::Write(request) => work.up.push_back(request),
-                client::Output::NeedToken { .. } => self.side.wants_token = true,
-                client::Output::Pause(_) | client::Output::Arm(Timer::Leave, _) => self.side.pausing = true,
-                client::Output::Disarm(Timer::Backoff | Timer::Leave) => self.side.pausing = false,
-                client::Output::Deliver(_)
-                | client::Output::Notice(_)
-                | client::Output::Reset { .. }
-                | client::Output::Accepted { .. }
-                | client::Output::Refused { .. }
-                | client::Output::TooLong { .. }
-                | client::Output::Unknown { .. }
-                | client::Output::Error(_)
-                | client::Output::Arm(..)
-                | client::Output::Disarm(_) => {}
-            }
         }
     }
 }
