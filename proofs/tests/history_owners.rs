@@ -22,7 +22,9 @@ fn open(client: &'static str, socket: u64) -> Line {
 
 /// The credential, with the position from which the client wants to read on.
 fn auth(client: &'static str, socket: u64, resume: Value) -> Line {
-    (client, socket, "sent", json!({ "type": "auth", "token": "***", "resume": resume }))
+    let mut frame = json!({ "type": "auth", "token": "***" });
+    frame["resume"] = resume;
+    (client, socket, "sent", frame)
 }
 
 fn at(epoch: u64, offset: u64) -> Value {
@@ -30,8 +32,8 @@ fn at(epoch: u64, offset: u64) -> Value {
 }
 
 fn ready(client: &'static str, socket: u64, epoch: u64, from: u64, head: u64, resumed: &Value) -> Line {
-    let frame = json!({ "type": "connection_ready", "user_id": "ada", "epoch": epoch, "offset": from, "head": head });
-    let mut frame = frame;
+    let mut frame =
+        json!({ "type": "connection_ready", "user_id": "ada", "epoch": epoch, "offset": from, "head": head });
     frame["resumed"] = resumed.clone();
     (client, socket, "received", frame)
 }

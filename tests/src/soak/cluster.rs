@@ -33,7 +33,7 @@ pub const SETTLES: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(15);
 
 /// How long commits wait for a standby that is cut off, until the engine is killed.
-const COMMITS: Duration = Duration::from_millis(400);
+const COMMITS: Duration = Duration::from_millis(150);
 
 /// How long gateways may repeat what was not answered, until the standby is promoted.
 const RETRIES: Duration = Duration::from_millis(1_200);
