@@ -33,16 +33,16 @@ use lockstep_model::login::{Holder, Holders, NotChanged};
 use format::Names;
 use passwords::Passwords;
 
-mod book;
 mod error;
 mod format;
 mod hash;
 mod passwords;
 mod shared;
+mod store;
 
-pub use book::Book;
 pub use error::{AccountError, FileError};
 pub use shared::SharedAccounts;
+pub use store::AccountStore;
 
 /// The file in the data directory.
 pub const FILE: &str = "accounts.json";

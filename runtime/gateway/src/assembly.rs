@@ -24,7 +24,7 @@ use lockstep::verify::{Revocation, Verifier};
 use serde_json::Number;
 
 use super::StartError;
-use super::accounts::{AccountError, Accounts, Book, SharedAccounts};
+use super::accounts::{AccountError, AccountStore, Accounts, SharedAccounts};
 use super::config::{self, AgentKind, Config, Issuer};
 use super::login::{Login, LoginConfig, RevokeError, Revoker, TicketDesk, routes, ticket_routes};
 use super::markdown::{Renderer, markdown_routes};
@@ -154,19 +154,19 @@ async fn own(config: &Config, shared: Option<Shared>) -> Result<Assembly, StartE
         path: format!("{}/auth", config.base_path.prefix()),
         ..config.login.settings()
     };
-    let book = match &shared {
-        None => Book::Directory(Arc::new(Accounts::open(directory)?)),
-        Some(shared) => Book::Cluster(Arc::new(SharedAccounts::new(shared.clone()))),
+    let store = match &shared {
+        None => AccountStore::Directory(Arc::new(Accounts::open(directory)?)),
+        Some(shared) => AccountStore::Cluster(Arc::new(SharedAccounts::new(shared.clone()))),
     };
-    let welcome = first_account(&book).await?;
+    let welcome = first_account(&store).await?;
     let (revocations, clock) = (revocations(directory, REMEMBERED)?, Clock::system());
     let known = Arc::clone(&revocations);
-    let login = match (book, &shared) {
-        (Book::Cluster(accounts), Some(shared)) => {
+    let login = match (store, &shared) {
+        (AccountStore::Cluster(accounts), Some(shared)) => {
             Login::shared(settings, shared.clone(), accounts, known, clock).await?
         }
-        (Book::Directory(accounts), _) => Login::open(Some(directory), settings, accounts, known, clock)?,
-        (Book::Cluster(_), None) => return Err(StartError::new("a cluster's accounts need its engine")),
+        (AccountStore::Directory(accounts), _) => Login::open(Some(directory), settings, accounts, known, clock)?,
+        (AccountStore::Cluster(_), None) => return Err(StartError::new("a cluster's accounts need its engine")),
     };
     let login = Arc::new(login);
     let verifier = login.judge();
@@ -183,7 +183,7 @@ async fn own(config: &Config, shared: Option<Shared>) -> Result<Assembly, StartE
 }
 
 /// Creates an account if there is none, with a password that is shown once and not stored.
-async fn first_account(accounts: &Book) -> Result<String, StartError> {
+async fn first_account(accounts: &AccountStore) -> Result<String, StartError> {
     if !accounts.list().await?.is_empty() {
         return Ok(String::new());
     }

@@ -20,7 +20,7 @@ use lockstep::log::postgres::{Failover, Settings, migrate};
 use tokio::net::TcpListener;
 
 use super::StartError;
-use super::accounts::{Accounts, Book, SharedAccounts};
+use super::accounts::{AccountStore, Accounts, SharedAccounts};
 use super::config::{self, Config, FailoverKind, LogKind};
 use super::{directory, serve};
 
@@ -80,13 +80,13 @@ pub(super) async fn log(config: &Config) -> Result<Arc<PostgresLog>, StartError>
 /// # Errors
 ///
 /// [`StartError`].
-pub async fn accounts(config: &Config) -> Result<Book, StartError> {
+pub async fn accounts(config: &Config) -> Result<AccountStore, StartError> {
     if config.log.kind != LogKind::Postgres {
         directory::prepare(&config.data_dir)?;
-        return Ok(Book::Directory(Arc::new(Accounts::open(&config.data_dir)?)));
+        return Ok(AccountStore::Directory(Arc::new(Accounts::open(&config.data_dir)?)));
     }
     let shared = Shared::connect(engine(config)?).await.map_err(failed)?;
-    Ok(Book::Cluster(Arc::new(SharedAccounts::new(shared))))
+    Ok(AccountStore::Cluster(Arc::new(SharedAccounts::new(shared))))
 }
 
 /// Creates the tables of the log, or migrates those of an earlier version. Returns the version before and after.

@@ -6,14 +6,14 @@ use super::{AccountError, Accounts, SharedAccounts};
 
 /// The accounts of a data directory, or of a cluster.
 #[derive(Clone, Debug)]
-pub enum Book {
+pub enum AccountStore {
     /// Those of one data directory.
     Directory(Arc<Accounts>),
     /// Those of a cluster.
     Cluster(Arc<SharedAccounts>),
 }
 
-impl Book {
+impl AccountStore {
     /// As [`Accounts::list`].
     ///
     /// # Errors
