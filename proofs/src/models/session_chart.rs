@@ -43,8 +43,7 @@ pub struct State {
 const CONNECTION: ConnectionId = ConnectionId(1);
 const RUN: RunId = RunId(1);
 const USER: UserId = UserId(1);
-/// Connections that join. One more is refused while this one is there.
-const JOINS: u8 = 1;
+const JOINS: u8 = 2;
 
 impl Alone {
     fn connection(&self, id: ConnectionId) -> Box<Connection<u8>> {
@@ -59,10 +58,9 @@ impl Alone {
     }
 
     fn step(&self, state: &mut State, input: Input<u8>) -> Result<Handled, Refusal> {
-        let join = matches!(input, Input::Join { .. });
+        state.joins += u8::from(matches!(input, Input::Join { .. }));
         let notice = matches!(input, Input::Notice { .. });
         let answer = state.session.step(&self.bounds, input, &mut Outputs::new());
-        state.joins += u8::from(join && answer.is_ok());
         state.notices += u8::from(notice && answer.is_ok());
         answer
     }
@@ -82,7 +80,7 @@ impl Model for Alone {
             let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
             actions.extend([Input::Restored { attempt, snapshot }, Input::NotRestored { attempt }]);
         }
-        if state.joins < JOINS || !state.session.members().is_empty() {
+        if state.joins < JOINS {
             let connection = self.connection(CONNECTION);
             actions.push(Input::Join { connection, mode: state.session.mode() });
         }
