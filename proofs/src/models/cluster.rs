@@ -1,5 +1,5 @@
-//! Two whole gateways on one shared log: the production [`Gateway`](lockstep_model::Gateway) twice, and a production
-//! [`Client`] that moves between them.
+//! Two whole gateways on one shared log: the production [`Gateway`] twice, and a production [`Client`] that moves
+//! between them.
 //!
 //! | actor | actions |
 //! | --- | --- |

@@ -199,7 +199,7 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
     ///
     /// # Errors
     ///
-    /// As [`gateway::Input::Notice`]; [`Refusal::Misuse`] for any other input.
+    /// As [`lockstep_model::gateway::Input::Notice`]; [`Refusal::Misuse`] for any other input.
     pub fn announce(
         &self,
         user: UserId,
