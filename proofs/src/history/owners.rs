@@ -9,7 +9,8 @@
 //! retained entry. In the same epoch a position from there up to the head is not gone, and no owner has an older epoch
 //! than the one that the client has seen (OWN-3).
 //!
-//! Gateways that do not tell their head are not judged.
+//! Gateways that do not tell their head are not judged. Who comes back under the name of an erased user is another user,
+//! which a history cannot know: what was recorded before the erasure and after it must be judged apart.
 
 use std::collections::HashMap;
 

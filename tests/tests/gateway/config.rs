@@ -181,10 +181,12 @@ fn what_is_printed_holds_everything_there_is_to_set_with_a_sentence_each_and_is_
         let printed = config.print().expect("TOML");
         assert_eq!(load(&printed).expect(&printed), config);
         let (mut table, mut sentence) = (String::new(), String::new());
+        let mut is_set = true;
         let mut fields = Vec::new();
         for line in printed.lines() {
             if let Some(name) = line.trim_start_matches("# ").strip_prefix('[') {
                 table = format!("{}.", name.trim_end_matches(']'));
+                is_set = !line.starts_with('#');
             } else if let Some((name, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
                 assert!(
                     sentence.ends_with('.') || sentence.ends_with('`'),
@@ -195,7 +197,8 @@ fn what_is_printed_holds_everything_there_is_to_set_with_a_sentence_each_and_is_
                 fields.push(format!("{table}{name}"));
                 let used = printed.replacen(line, line.trim_start_matches("# "), 1);
                 let said = Config::parse(&used).err().map(|error| error.to_string()).unwrap_or_default();
-                assert!(!said.contains("invalid type") && !said.contains("unknown field"), "{line}: {said}");
+                let is_right = !said.contains("invalid type") && !said.contains("unknown field");
+                assert!(is_right || !is_set, "{line}: {said}");
             }
             line.strip_prefix("# ").unwrap_or_default().clone_into(&mut sentence);
         }
