@@ -125,7 +125,7 @@ impl Cluster {
                 "{bounds}\n[log]\nkind = \"postgres\"\nfailover = \"keeps\"\n\
                  url = \"postgres://postgres@{},{}/{database}?sslmode=disable\"\n\n\
                  [cluster]\nlisten = \"127.0.0.1:{listens}\"\naddress = \"{}\"\nkey_file = {key:?}\n\
-                 lease_seconds = {}\n\n[trace]\ndirectory = {:?}\n",
+                 lease_seconds = {}\n\n[trace]\nfiles = 4096\ndirectory = {:?}\n",
                 links[0].address,
                 links[1].address,
                 peers.address,
