@@ -189,7 +189,10 @@ async fn start(options: &Options) -> Result<System, String> {
     match options.shape {
         Shape::One => {
             let (sync, traces) = (&options.sync, options.directory.join("traces"));
-            let settings = format!("{bounds}\n[log]\nsync = {sync:?}\n\n[trace]\ndirectory = {:?}\n", traces.display());
+            let settings = format!(
+                "{bounds}\n[log]\nsync = {sync:?}\n\n[trace]\nfiles = 4096\ndirectory = {:?}\n",
+                traces.display()
+            );
             let mut gateway = Gateway::prepare(&options.gateway, &options.directory, &settings)?;
             gateway.start().await?;
             Ok(System::one(gateway))
