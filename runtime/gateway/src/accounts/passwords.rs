@@ -15,7 +15,7 @@ use super::{
 pub(super) struct Passwords {
     cost: Cost,
     /// A hash that no password has. It is compared with if there is no account.
-    nobody: String,
+    unknown: String,
     queue: Arc<Semaphore>,
     hashing: Arc<Semaphore>,
     hasher: Arc<Hasher>,
@@ -26,7 +26,7 @@ impl Passwords {
     pub(super) fn new(cost: Cost) -> Self {
         Self {
             cost,
-            nobody: format!(
+            unknown: format!(
                 "$argon2id$v=19$m={},t={},p=1${}${}",
                 cost.memory,
                 cost.passes,
@@ -50,7 +50,7 @@ impl Passwords {
             return Ok(None);
         }
         let entry: Option<Entry<String>> = accounts.0.accounts().get(name).cloned();
-        let hash = entry.as_ref().map_or_else(|| self.nobody.clone(), |entry| entry.hash.clone());
+        let hash = entry.as_ref().map_or_else(|| self.unknown.clone(), |entry| entry.hash.clone());
         let password = password.to_owned();
         let right = self.work(move |hasher| {
             let hash = PasswordHash::new(&hash).map_err(|error| error.to_string())?;
