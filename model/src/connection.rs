@@ -15,8 +15,8 @@
 //! * **CONN-3** In every state but closed, one of the connection's own timers is armed, and each expiry brings it
 //!   closer to closed: see [`Connection::rank`]. So **LIVE-1** it becomes live or is closed, and **LIVE-4** a dead peer
 //!   is found after two idle deadlines without a sign of life.
-//! * **OWN-6** A connection whose user another process owns is relayed there, unless it was relayed here. It no
-//!   longer needs its credential, because the owner's process verifies it. The client and that process are probed in turn, so
+//! * **OWN-6** A connection whose user another process owns is relayed there, unless it was relayed here. It no longer
+//!   needs its credential, because the owner's process verifies it. The client and that process are probed in turn, so
 //!   **LIVE-4** covers both.
 //! * **AUTH-1** Frames leave by [`Connection::pull`] alone, and application frames only while the credential is valid.
 //!   An invalid frame can therefore not be answered with an error before a credential is presented, and its sender

@@ -19,8 +19,8 @@ pub trait Effects<P> {
     /// [`ConnectionHandle::accept`](super::ConnectionHandle::accept).
     fn apply(&self, output: gateway::Output<P>);
 
-    /// A session's runs have ended in a node that awaits them. The driver must call [`Core::settle_quiet`](super::Core::settle_quiet) soon, from
-    /// outside the core.
+    /// A session's runs have ended in a node that awaits them. The driver must call
+    /// [`Core::settle_quiet`](super::Core::settle_quiet) soon, from outside the core.
     fn quiet(&self);
 
     /// A session broke an invariant or panicked, which is our bug and must be reported. Its connections are closing

@@ -138,7 +138,7 @@ impl State {
                 (Place::Session(..), Timer::LogAnswer) => at.calls.is_empty(),
                 // A session without connections stays, unless its process is about to leave.
                 (Place::Session(..), Timer::Linger) => at.is_draining(),
-                // It repeats a confirmation that was not answered, too.
+                // It also repeats a confirmation, which needs it only if its call was lost.
                 (Place::Session(..), Timer::Restore) => {
                     !at.calls.iter().any(|(call, _)| matches!(call, Call::Confirm { .. }))
                 }
