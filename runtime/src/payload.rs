@@ -12,7 +12,13 @@ use serde_json::value::RawValue;
 use tungstenite::Utf8Bytes;
 
 use crate::support::digest64;
-use crate::wire::{self, Delta, Query};
+
+mod data;
+mod query;
+
+pub(crate) use data::{Delta, data_of_pause, data_of_queued, data_of_reply};
+pub use data::{data_of, data_of_abandoned, data_of_piece};
+pub use query::{Query, ThreadPlace, Wanted};
 
 /// The payload type of the production machines. Cloning increments a reference count. Each event that is retained holds
 /// one, so a variant is one pointer long.
@@ -91,8 +97,8 @@ impl fmt::Debug for Token {
 pub struct Record {
     /// The run's thread, as its client named it.
     pub thread: Option<Arc<str>>,
-    /// When the log accepted it, in milliseconds since the Unix epoch; zero before that.
-    pub at: u64,
+    /// See [`Record::at`].
+    at: AtomicU64,
     /// The `data` of the frame: a JSON object. It is kept as the text that readers get, never as parsed values.
     pub data: Box<RawValue>,
     /// When it was created in this process, to measure an event's latency to its readers.
@@ -115,12 +121,23 @@ impl Record {
     pub fn written(thread: Option<Arc<str>>, data: Box<RawValue>, at: u64) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let number = piece::number(NUMBERS.fetch_add(1, Ordering::Relaxed), data.get().len());
-        Self { thread, at, data, made: Instant::now(), frame: OnceLock::new(), number, size: None }
+        Self { thread, at: AtomicU64::new(at), data, made: Instant::now(), frame: OnceLock::new(), number, size: None }
     }
 
     /// A piece of a part that the log does not have yet.
     pub(crate) fn piece(thread: Option<Arc<str>>, part: PartId, kind: &str, text: &str) -> Self {
-        Self::new(thread, wire::data_of_piece(part, kind, text)).sized(text.len())
+        Self::new(thread, data_of_piece(part, kind, text)).sized(text.len())
+    }
+
+    /// When it was given to the log, in milliseconds since the Unix epoch; zero before that.
+    #[must_use]
+    pub fn at(&self) -> u64 {
+        self.at.load(Ordering::Relaxed)
+    }
+
+    /// Sets the time at which the record is given to the log, unless it is set.
+    pub(crate) fn stamp(&self, at: u64) {
+        let _ = self.at.compare_exchange(0, at, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     fn sized(mut self, size: usize) -> Self {
@@ -152,10 +169,10 @@ impl Record {
         let piece = Delta::of(&self.data);
         let text = text(piece.as_ref().map_or("", |piece| &*piece.text));
         let data = match piece {
-            Some(Delta { part, kind, .. }) => wire::data_of_piece(PartId(part), &kind, &text),
+            Some(Delta { part, kind, .. }) => data_of_piece(PartId(part), &kind, &text),
             None => self.data.clone(),
         };
-        let record = Self::written(self.thread.clone(), data, self.at);
+        let record = Self::written(self.thread.clone(), data, self.at());
         Self { size: Some(text.len()), number, made: self.made, ..record }
     }
 
@@ -175,7 +192,7 @@ impl Record {
 impl fmt::Debug for Record {
     /// Omits the content, which is the user's.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Record").field("at", &self.at).field("bytes", &self.data.get().len()).finish_non_exhaustive()
+        f.debug_struct("Record").field("at", &self.at()).field("bytes", &self.data.get().len()).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the other modules are built with, and what knows none of them.
 
 mod digest;
+pub(crate) mod hex;
 pub(crate) mod private_file;
 pub(crate) mod random;
 pub(crate) mod seam;

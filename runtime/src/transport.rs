@@ -34,6 +34,7 @@ use crate::wire::Codec;
 
 mod accept;
 mod connect;
+pub(crate) mod handshake;
 #[cfg(any(feature = "agui", feature = "testing"))]
 pub(crate) mod memory;
 mod stream;

@@ -31,18 +31,16 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
 use lockstep_model::{Bounds, Cause, Code, Concurrency, ConnectionId, Control, Entry, Epoch, Frame, Request, Resume};
 use serde::Serialize;
 use tungstenite::Utf8Bytes;
 
-use crate::payload::{Payload, Record};
+use crate::payload::{Payload, Record, data_of};
 
 mod conversation;
 mod event;
-mod hex;
 mod legacy;
 mod members;
 mod message;
@@ -51,14 +49,11 @@ mod query;
 pub mod schema;
 mod v1;
 
+pub use crate::support::hex::{Hex, hex};
 pub(crate) use conversation::Answer;
-pub use conversation::{MAX_PAGE, MAX_TITLE, Query, Wanted};
+pub use conversation::{MAX_PAGE, MAX_TITLE};
 #[doc(hidden)]
 pub use conversation::{limit, offset_of, place, title_of};
-pub(crate) use event::Delta;
-pub(crate) use event::data_of_pause;
-pub use event::{data_of, data_of_abandoned, data_of_piece};
-pub use hex::{Hex, hex};
 #[doc(hidden)]
 pub use legacy::{MAX_HEARTBEATS, MAX_OPEN, MAX_TEXT, MAX_TOOLS};
 pub use members::{MAX_DEPTH, MAX_INTEGER, MAX_MEMBERS};
@@ -328,15 +323,6 @@ type Decoded = Result<Request<Payload>, Code>;
 /// Serializes a frame to text.
 fn text(frame: &impl Serialize) -> Utf8Bytes {
     serde_json::to_string(frame).expect("frames have string keys, and writing to memory cannot fail").into()
-}
-
-/// Serializes a frame of at most about `bytes` to text. The frame of an event is kept as long as the event, so it takes
-/// no more than its size.
-fn sized_text(frame: &impl Serialize, bytes: usize) -> Utf8Bytes {
-    let mut text = Vec::with_capacity(bytes);
-    serde_json::to_writer(&mut text, frame).expect("frames have string keys, and writing to memory cannot fail");
-    text.shrink_to_fit();
-    Bytes::from(text).try_into().expect("JSON is text")
 }
 
 fn milliseconds(duration: core::time::Duration) -> u64 {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use lockstep::BoxFuture;
 use lockstep::agent::{Agent, Message, Paused, Run};
-use lockstep::wire::{data_of, event_type, hex};
+use lockstep::payload::data_of;
+use lockstep::wire::{event_type, hex};
 use serde_json::json;
 
 use crate::history::History;

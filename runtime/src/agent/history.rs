@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 
 use super::run::{Newest, SoFar};
 use crate::log::Written;
+use crate::payload::Delta;
 use crate::payload::{Received, Record};
-use crate::wire::Delta;
 
 /// One message of a thread and its run.
 #[derive(Clone, Debug)]

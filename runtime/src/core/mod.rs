@@ -145,6 +145,24 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
         }
     }
 
+    /// Takes several inputs as [`Core::session`] does, one after another, with no other step of the session between
+    /// them, and calls `answered` with each answer. `inputs` and `answered` are called under the session's lock, and are
+    /// restricted as [`Effects`] are.
+    pub fn session_each(
+        &self,
+        user: UserId,
+        generation: Generation,
+        inputs: impl Iterator<Item = session::Input<P>>,
+        mut answered: impl FnMut(Result<Handled, Refusal>),
+    ) {
+        let Some(slot) = self.sessions.find(user).filter(|slot| slot.generation() == generation) else { return };
+        self.with_session(&slot, |session| {
+            for input in inputs {
+                answered(if input.is_external() { session.step(input) } else { Err(Refusal::Misuse) });
+            }
+        });
+    }
+
     /// Assigns the generation of a revocation, for [`Core::revoke`]. Call it once every later verification knows the
     /// revocation.
     #[must_use]

@@ -260,14 +260,13 @@ impl Journal {
         self.queue(user, |queue| queue.answered(batch));
         match answer {
             Ok(offsets) => {
-                let mut known = 0;
-                for (offset, (kind, record)) in offsets.into_iter().zip(records) {
+                let inputs = offsets.into_iter().zip(records).map(|(offset, (kind, record))| {
                     last.offset = offset;
                     self.instruments.events.of(kind).increment(1);
                     let record = Some(Payload::Record(record));
-                    let input = session::Input::Persisted { batch: batch.number, offset, record };
-                    known += usize::from(self.tell(user, batch.session, input));
-                }
+                    session::Input::Persisted { batch: batch.number, offset, record }
+                });
+                let known = self.tell_all(user, batch.session, inputs);
                 self.queue(user, |queue| drop(queue.written.drain(..known.min(queue.written.len()))));
             }
             Err(error) => {
@@ -286,6 +285,20 @@ impl Journal {
     /// Accesses the user's queue, which exists as long as it is served.
     fn queue<R: Default>(&self, user: UserId, act: impl FnOnce(&mut Queue) -> R) -> R {
         self.queues.lock(&user).get_mut(&user).map(act).unwrap_or_default()
+    }
+
+    /// Returns how many of the inputs the session did not ignore.
+    fn tell_all(
+        &self,
+        user: UserId,
+        generation: Generation,
+        inputs: impl Iterator<Item = session::Input<Payload>>,
+    ) -> usize {
+        let mut known = 0;
+        if let Some(core) = self.core.upgrade() {
+            core.session_each(user, generation, inputs, |answer| known += usize::from(answer == Ok(Handled::Done)));
+        }
+        known
     }
 
     /// Returns false if the session ignores the input because it is over or has made a newer request.
@@ -321,7 +334,7 @@ fn final_input(user: UserId, error: &LogError) -> Option<session::Input<Payload>
 pub(super) fn entries(mut previous: Offset, found: Vec<(Offset, Written)>) -> impl Iterator<Item = Entry<Payload>> {
     found.into_iter().map(move |(offset, Written { run, kind, record })| {
         let record = if matches!(kind, Kind::Delta(_)) && !record.is_piece() {
-            Arc::new(Record::written(record.thread.clone(), record.data.clone(), record.at).into_piece())
+            Arc::new(Record::written(record.thread.clone(), record.data.clone(), record.at()).into_piece())
         } else {
             record
         };

@@ -12,7 +12,7 @@ use super::{Driver, journal};
 use crate::log::guarded::Guarded;
 use crate::log::{Log, LogError};
 use crate::payload::Payload;
-use crate::wire::{Query, Wanted};
+use crate::payload::{Query, Wanted};
 
 impl Driver {
     pub(super) fn look_up(

@@ -14,8 +14,9 @@ use lockstep_model::{Offset, RunId, UserId};
 use super::deletions::Deletions;
 use super::{Held, LogError, Written};
 use crate::BoxFuture;
-use crate::payload::{Received, Record, text_of};
-use crate::wire::{self, Delta};
+use crate::payload::{Delta, Received, Record, data_of_piece, text_of};
+
+pub use crate::payload::ThreadPlace;
 
 /// The most bytes of a title that is taken from a thread's first message.
 const MAX_TITLE: usize = 120;
@@ -152,15 +153,6 @@ pub struct Thread {
     pub open: bool,
 }
 
-/// Where a page of threads begins: after this thread.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ThreadPlace {
-    /// [`Thread::updated`].
-    pub updated: u64,
-    /// [`Thread::name`]; empty for the thread without one.
-    pub name: String,
-}
-
 /// A page of a user's threads, the one with the newest entry first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Threads {
@@ -187,7 +179,7 @@ impl Thread {
 
     /// Updates the thread with one of its entries.
     fn take(&mut self, kind: Kind, record: &Record) {
-        self.updated = self.updated.max(record.at);
+        self.updated = self.updated.max(record.at());
         if self.title.is_none() {
             self.title = title(kind, record);
         }
@@ -334,7 +326,7 @@ fn settle(whole: &mut [Joined], grown: Option<(String, String)>) {
     if let (Some((kind, text)), Some(Joined { entry: last, .. })) = (grown, whole.last_mut())
         && let Kind::Delta(part) = last.kind
     {
-        let data = wire::data_of_piece(part, &kind, &text);
-        last.record = Arc::new(Record::written(last.record.thread.clone(), data, last.record.at));
+        let data = data_of_piece(part, &kind, &text);
+        last.record = Arc::new(Record::written(last.record.thread.clone(), data, last.record.at()));
     }
 }

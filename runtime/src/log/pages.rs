@@ -11,8 +11,7 @@ use lockstep_model::run::Kind;
 
 use super::Written;
 use super::conversations::Page;
-use crate::payload::Record;
-use crate::wire::{Delta, data_of_piece};
+use crate::payload::{Delta, Record, data_of_piece};
 
 /// An entry as it is stored.
 pub(super) struct Stored {
@@ -114,7 +113,7 @@ impl Cut<'_> {
         let Written { run, kind, record } = &self.stored.entry;
         let (Kind::Delta(part), Some(delta)) = (*kind, &self.delta) else { return None };
         let data = data_of_piece(part, &delta.kind, delta.text.get(text)?);
-        let record = Arc::new(Record::written(record.thread.clone(), data, record.at));
+        let record = Arc::new(Record::written(record.thread.clone(), data, record.at()));
         Some(Written { run: *run, kind: *kind, record })
     }
 }

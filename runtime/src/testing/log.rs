@@ -32,9 +32,9 @@ pub fn written(run: u64, kind: Kind, text: &str) -> Written {
 /// Returns everything that distinguishes an event.
 #[must_use]
 pub fn content(entry: &Written) -> (RunId, Kind, Option<Arc<str>>, u64, String) {
-    let Record { thread, at, data, .. } = &*entry.record;
+    let Record { thread, data, .. } = &*entry.record;
     let data: &RawValue = data;
-    (entry.run, entry.kind, thread.clone(), *at, data.get().to_owned())
+    (entry.run, entry.kind, thread.clone(), entry.record.at(), data.get().to_owned())
 }
 
 /// Events of every kind that a run has.
@@ -59,8 +59,8 @@ fn run(number: u64) -> Vec<Written> {
 /// The events of a run, in the given thread whatever the run's number.
 fn run_in(thread: Option<&str>, number: u64) -> Vec<Written> {
     let in_it = |entry: Written| {
-        let Record { at, data, .. } = &*entry.record;
-        Written { record: Arc::new(Record::written(thread.map(Arc::from), data.clone(), *at)), ..entry }
+        let data = entry.record.data.clone();
+        Written { record: Arc::new(Record::written(thread.map(Arc::from), data, entry.record.at())), ..entry }
     };
     run(number).into_iter().map(in_it).collect()
 }

@@ -10,9 +10,9 @@ use http::{Method, Request, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tungstenite::protocol::Role;
 
+use super::handshake::{NotUpgraded, handshake};
 use super::stream::Stream;
 use super::{BufferLimits, WebSocket};
-use crate::upgrade::{NotUpgraded, handshake};
 
 /// The most bytes of a request's head.
 pub(super) const MAX_HEAD: usize = 16 * 1024;

@@ -1,8 +1,5 @@
 //! Conversation queries and the pages that answer them, the same on the socket and over HTTP.
 
-use core::fmt;
-use std::sync::Arc;
-
 use lockstep_model::{Code, Offset};
 use serde::Serialize;
 use tungstenite::Utf8Bytes;
@@ -10,7 +7,8 @@ use tungstenite::Utf8Bytes;
 use super::members::Members;
 use super::notice::sentence;
 use super::{Past, message, text};
-use crate::log::conversations::{Thread, ThreadPlace, Threads, Turns};
+use crate::log::conversations::{Thread, Threads, Turns};
+use crate::payload::{Query, ThreadPlace, Wanted};
 
 /// The most threads or turns of one page.
 pub const MAX_PAGE: usize = 200;
@@ -23,49 +21,6 @@ const MAX_REQUEST: usize = 128;
 /// The most digits of a number in `before`: no offset or time that JSON can represent has more.
 const MAX_DIGITS: usize = 16;
 
-/// `list_threads`, `read_turns` or `rename_thread`.
-pub struct Query {
-    /// The client's id of the query, which the answer repeats.
-    request: Box<str>,
-    /// The decoded query, or the code of its error.
-    pub wanted: Result<Wanted, Code>,
-}
-
-/// A decoded query.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// A page of the user's threads.
-    Threads {
-        /// The page begins after this thread; from the newest, if `None`.
-        before: Option<ThreadPlace>,
-        /// The most threads to return.
-        limit: usize,
-    },
-    /// A page of a thread's turns.
-    Turns {
-        /// The thread; `None` for the thread of messages without one.
-        thread: Option<Arc<str>>,
-        /// Only turns that begin before this offset; the newest, if `None`.
-        before: Option<Offset>,
-        /// The most turns to return.
-        limit: usize,
-    },
-    /// Sets another title for a thread; `None` restores its initial title.
-    Rename {
-        /// The thread; `None` for the thread of messages without one.
-        thread: Option<Arc<str>>,
-        /// The new title.
-        title: Option<String>,
-    },
-}
-
-impl fmt::Debug for Query {
-    /// Omits the content, which is the user's.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Query(..)")
-    }
-}
-
 impl Query {
     /// Decodes a frame of one of the three types.
     pub(super) fn decode(kind: &str, members: &Members<'_>) -> Result<Self, Code> {
@@ -74,15 +29,6 @@ impl Query {
             return Err(Code::InvalidField);
         }
         Ok(Self { request: request.into(), wanted: Wanted::decode(kind, members) })
-    }
-
-    /// The query's error, if it has one: then it is answered with the code instead of being looked up.
-    #[must_use]
-    pub const fn fault(&self) -> Option<Code> {
-        match &self.wanted {
-            Ok(_) => None,
-            Err(code) => Some(*code),
-        }
     }
 
     /// The frame that answers the query with a page of threads.

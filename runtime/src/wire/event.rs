@@ -1,14 +1,7 @@
-//! Events of the stream: their type names, and the data that the gateway itself writes.
+//! The type names of events.
 
-use std::borrow::Cow;
+use lockstep_model::run::Kind;
 
-use lockstep_model::run::{Ending, Kind, Reason, ToolEnd};
-use lockstep_model::{PartId, PauseId, ToolId};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-use serde_json::value::{RawValue, to_raw_value};
-
-use super::Hex;
 /// The `type` of an event's frame.
 pub(super) const fn name(kind: Kind) -> &'static str {
     match kind {
@@ -24,115 +17,5 @@ pub(super) const fn name(kind: Kind) -> &'static str {
         Kind::Error(_) => "agent_error",
         Kind::Notice => "notice",
         Kind::Deleted => "thread_deleted",
-    }
-}
-
-/// The `data` of an event without data of its own, which a machine emits when a run was cut short. Events of the other
-/// kinds come from the agent or the client with their own data; for them, the result says no more than the kind does.
-#[must_use]
-pub fn data_of(kind: Kind) -> Box<RawValue> {
-    let data = match kind {
-        Kind::Received(received) => {
-            json!({ "message_id": Hex(received.message.0).to_string(), "payload": null })
-        }
-        Kind::Started | Kind::Thinking | Kind::Completed | Kind::Notice | Kind::Deleted => json!({}),
-        Kind::Delta(part) => return data_of_piece(part, "text", ""),
-        Kind::Paused(pause) => json!({ "pause": pause.0, "request": {} }),
-        Kind::Resumed(pause) => json!({ "pause": pause.0, "reply": null }),
-        Kind::ToolExecuting(tool) => json!({ "tool_id": format!("t{}", tool.0), "name": "", "arguments": null }),
-        Kind::ToolCompleted(tool, end @ (ToolEnd::Success | ToolEnd::Failure)) => {
-            json!({ "tool_id": format!("t{}", tool.0), "status": end })
-        }
-        Kind::ToolCompleted(tool, ToolEnd::Abandoned(ending)) => {
-            return data_of_abandoned(tool, ending, None);
-        }
-        Kind::Error(reason) => json!({ "reason": reason, "message": sentence(reason) }),
-    };
-    to_raw_value(&data).expect("a JSON value can be written")
-}
-
-/// The `data` of `agent_paused`, with what the agent asks for.
-pub(crate) fn data_of_pause(pause: PauseId, request: &RawValue) -> Box<RawValue> {
-    #[derive(Serialize)]
-    struct Paused<'a> {
-        pause: u32,
-        request: &'a RawValue,
-    }
-    to_raw_value(&Paused { pause: pause.0, request }).expect("numbers and JSON can be written")
-}
-
-/// The `data` of `agent_resumed`, with the user's reply.
-pub(crate) fn data_of_reply(pause: PauseId, reply: &RawValue) -> Box<RawValue> {
-    #[derive(Serialize)]
-    struct Resumed<'a> {
-        pause: u32,
-        reply: &'a RawValue,
-    }
-    to_raw_value(&Resumed { pause: pause.0, reply }).expect("numbers and JSON can be written")
-}
-
-/// Adds `"queued":true` to the `data` of a message whose run is queued.
-pub(super) fn data_of_queued(data: &RawValue) -> Option<Box<RawValue>> {
-    let members = data.get().trim_end().strip_suffix('}')?;
-    RawValue::from_string(format!("{members},\"queued\":true}}")).ok()
-}
-
-/// The `data` of a piece of a part. `kind` is the agent's name for the part's kind.
-#[must_use]
-pub fn data_of_piece(part: PartId, kind: &str, text: &str) -> Box<RawValue> {
-    to_raw_value(&Delta { part: part.0, kind: kind.into(), text: text.into() }).expect("strings and numbers are JSON")
-}
-
-/// The `data` of `agent_delta`.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Delta<'a> {
-    pub(crate) part: u32,
-    #[serde(borrow)]
-    pub(crate) kind: Cow<'a, str>,
-    #[serde(borrow)]
-    pub(crate) text: Cow<'a, str>,
-}
-
-impl<'a> Delta<'a> {
-    /// Parses a piece; `None` if the data is something else.
-    pub(crate) fn of(data: &'a RawValue) -> Option<Self> {
-        serde_json::from_str(data.get()).ok()
-    }
-}
-
-/// The `data` of the end of a tool that its run did not wait for, with the tool's name if it is known.
-#[must_use]
-pub fn data_of_abandoned(tool: ToolId, ending: Ending, name: Option<&str>) -> Box<RawValue> {
-    let mut data = json!({ "tool_id": format!("t{}", tool.0), "status": "abandoned", "error": why(ending) });
-    if let Some(name) = name {
-        data["name"] = name.into();
-    }
-    to_raw_value(&data).expect("a JSON value can be written")
-}
-
-/// Why a tool has no result.
-const fn why(ending: Ending) -> &'static str {
-    match ending {
-        Ending::Completed => "the agent answered before the tool returned",
-        Ending::Error(Reason::Failed) => "the agent gave up before the tool returned",
-        Ending::Error(Reason::Abandoned) => "the agent ended before the tool returned",
-        Ending::Error(Reason::Silent) => "the agent and the tool were silent for too long",
-        Ending::Error(Reason::TimedOut) => "the run reached its deadline before the tool returned",
-        Ending::Error(Reason::Cancelled) => "the run was cancelled before the tool returned",
-        Ending::Error(Reason::NoReply) => "the run waited too long for a reply",
-        Ending::Error(Reason::Interrupted) => "the gateway was restarted before the tool returned",
-    }
-}
-
-/// The sentence that the user is shown.
-const fn sentence(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Failed => "The agent could not answer.",
-        Reason::Abandoned => "The agent stopped without an answer.",
-        Reason::Silent => "The agent was silent for too long and was stopped.",
-        Reason::TimedOut => "The answer took too long and was stopped.",
-        Reason::Cancelled => "The answer was cancelled.",
-        Reason::NoReply => "There was no reply in time, so the answer was stopped.",
-        Reason::Interrupted => "The gateway was restarted before the answer was complete.",
     }
 }

@@ -8,10 +8,9 @@ use lockstep_model::{Cause, Code, MessageId, Offset, PauseId, Request, Resume, R
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::event::{data_of, data_of_reply};
 use super::members::{Members, WordOrObject, message_id};
 use super::{CodecState, Decoded};
-use crate::payload::{Payload, Record, Token, thread_id};
+use crate::payload::{Payload, Record, Token, data_of, data_of_reply, thread_id};
 use crate::support::digest64;
 
 /// The longest `message_id` and `thread_id`, in characters.

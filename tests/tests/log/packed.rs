@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use lockstep::log::disk::{Durability, Options};
 use lockstep::log::{KeptLog, Log, Written};
+use lockstep::payload::data_of_piece;
 use lockstep::payload::{Record, now_ms};
 use lockstep::testing::log::{content, own};
-use lockstep::wire::data_of_piece;
 use lockstep_model::run::{Kind, Received, Schedule};
 use lockstep_model::{MessageId, Offset, PartId, RunId, ThreadId};
 use serde_json::json;

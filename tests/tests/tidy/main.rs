@@ -6,6 +6,7 @@
 //! | rules about | module |
 //! | --- | --- |
 //! | lengths, bans, layout | [`rules`] |
+//! | layers of modules | [`layers`] |
 //! | property ids and their table | [`properties`] |
 //! | who may hold users, connections and the core | [`owners`] |
 //! | names of members on the wire | [`members`] |
@@ -15,6 +16,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod layers;
 mod members;
 mod owners;
 mod packages;

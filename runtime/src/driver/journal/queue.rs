@@ -11,8 +11,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::log::Written;
-use crate::payload::{Payload, Record, now_ms};
-use crate::wire;
+use crate::payload::{self, Payload, Record, now_ms};
 
 /// The runs whose end is not written yet.
 type Open = HashMap<RunId, Followed>;
@@ -282,32 +281,29 @@ fn follow(open: &mut Open, run: RunId, kind: Kind, record: &Record) {
     }
 }
 
-/// Adds to the event what the machine does not know.
+/// Adds to the event what the machine does not know. A record that lacks nothing is not copied.
 fn complete(event: Event<Payload>, open: &mut Open) -> Written {
     let Event { run, kind, payload, .. } = event;
-    let given = match &payload {
-        Some(Payload::Record(record)) => Some(&**record),
-        Some(Payload::Token(_) | Payload::Query(_) | Payload::Answer(_)) | None => None,
+    let given = payload.as_ref().and_then(Payload::record);
+    let followed = open.get(&run);
+    let begins = matches!(kind, Kind::Received(_) | Kind::Notice | Kind::Deleted);
+    let thread = match given {
+        Some(given) if begins => &given.thread,
+        Some(_) | None => followed.map_or(&None, |followed| &followed.thread),
     };
-    let thread = if matches!(kind, Kind::Received(_) | Kind::Notice | Kind::Deleted) {
-        given.and_then(|record| record.thread.clone())
-    } else {
-        open.get(&run).and_then(|followed| followed.thread.clone())
-    };
-    let data = match (given, kind) {
-        (Some(record), Kind::Paused(pause)) => wire::data_of_pause(pause, &record.data),
-        (Some(record), _) => record.data.clone(),
-        (None, Kind::ToolCompleted(tool, ToolEnd::Abandoned(ending))) => {
-            let name = open.get(&run).and_then(|followed| followed.tools.get(&tool));
-            wire::data_of_abandoned(tool, ending, name.map(|name| &**name))
+    let record = match (given, kind) {
+        (Some(given), Kind::Paused(pause)) => {
+            Arc::new(Record::new(thread.clone(), payload::data_of_pause(pause, &given.data)).made_as(given))
         }
-        (None, _) => wire::data_of(kind),
+        (Some(given), _) if given.thread == *thread => Arc::clone(given),
+        (Some(given), _) => Arc::new(Record::new(thread.clone(), given.data.clone()).made_as(given)),
+        (None, Kind::ToolCompleted(tool, ToolEnd::Abandoned(ending))) => {
+            let name = followed.and_then(|followed| followed.tools.get(&tool));
+            Arc::new(Record::new(thread.clone(), payload::data_of_abandoned(tool, ending, name.map(|name| &**name))))
+        }
+        (None, _) => Arc::new(Record::new(thread.clone(), payload::data_of(kind))),
     };
-    let record = Record::written(thread, data, now_ms());
-    let record = match given {
-        Some(given) => record.made_as(given),
-        None => record,
-    };
+    record.stamp(now_ms());
     follow(open, run, kind, &record);
-    Written { run, kind, record: Arc::new(record) }
+    Written { run, kind, record }
 }

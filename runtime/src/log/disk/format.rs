@@ -356,9 +356,9 @@ struct About<'a> {
 
 /// Encodes the content of an entry.
 pub(in crate::log) fn content(entry: &Written) -> Result<Vec<u8>, String> {
-    let Content { thread, at, data, .. } = &*entry.record;
-    let about =
-        About { run: entry.run.0, at: *at, kind: Kept::of(entry.kind, thread.as_deref()), thread: thread.as_deref() };
+    let Content { thread, data, .. } = &*entry.record;
+    let (kind, at) = (Kept::of(entry.kind, thread.as_deref()), entry.record.at());
+    let about = About { run: entry.run.0, at, kind, thread: thread.as_deref() };
     let mut bytes = postcard::to_allocvec(&about).map_err(|error| error.to_string())?;
     bytes.extend_from_slice(data.get().as_bytes());
     Ok(bytes)

@@ -13,7 +13,7 @@ use super::entries::put_entry;
 use super::format::{content, put, take, take_bytes, written};
 use crate::log::Written;
 use crate::payload::Record;
-use crate::wire::{Delta, data_of_piece};
+use crate::payload::{Delta, data_of_piece};
 
 /// A piece: the fields that it shares with its neighbours, and its own.
 struct Piece {
@@ -66,7 +66,7 @@ impl Piece {
         let Written { run, kind: Kind::Delta(part), record } = written(bytes)? else { return None };
         let Delta { kind, text, .. } = Delta::of(&record.data)?;
         let shared = Shared { run, part, thread: record.thread.clone(), kind: kind.into_owned() };
-        let piece = Self { shared, at: record.at, text: text.into_owned() };
+        let piece = Self { shared, at: record.at(), text: text.into_owned() };
         (piece.shared.content(piece.at, &piece.text)? == bytes).then_some(piece)
     }
 }

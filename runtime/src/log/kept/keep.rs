@@ -212,7 +212,7 @@ fn keep_run(keep: &Transaction<'_>, user: i64, run: i64, entries: Vec<(Offset, W
             title = coalesce(title, ?3), updated = max(updated, ?4), turns = turns + ?5, bytes = bytes + ?6",
     )?;
     let title = title(first.kind, &first.record);
-    thread.execute(params![user, name, title, ordered(last.record.at), message.is_some(), bytes])?;
+    thread.execute(params![user, name, title, ordered(last.record.at()), message.is_some(), bytes])?;
     let mut of_user = keep.prepare_cached("UPDATE users SET turns = turns + ?2, bytes = bytes + ?3 WHERE user = ?1")?;
     of_user.execute(params![user, message.is_some(), bytes])?;
     Ok(())

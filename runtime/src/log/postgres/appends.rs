@@ -133,7 +133,7 @@ impl<'a> Entries<'a> {
             self.abouts.push(kind.about);
             self.messages.push(kind.message);
             self.threads.push(bytes_of(thread));
-            self.ats.push(ordered(record.at));
+            self.ats.push(ordered(record.at()));
             self.datas.push(record.data.get());
         }
     }
@@ -171,7 +171,7 @@ impl<'a> Runs<'a> {
             self.threads.push(bytes_of(entry.record.thread.as_deref()));
             self.messages.push(message.map(|message| signed(message.0)));
             self.titles.push(conversations::title(entry.kind, &entry.record).map(String::into_bytes));
-            self.ended.push(end.map(|(_, end)| ordered(end.record.at)));
+            self.ended.push(end.map(|(_, end)| ordered(end.record.at())));
         }
     }
 }

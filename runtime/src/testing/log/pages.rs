@@ -8,13 +8,13 @@ use lockstep_model::{MessageId, Offset, PartId, ThreadId, UserId};
 use super::{content, deletion, own, run_in, written};
 use crate::log::conversations::{Page, Retention};
 use crate::log::{Conversations, Log, LogError, Written};
-use crate::wire::{Delta, data_of_piece};
+use crate::payload::{Delta, data_of_piece};
 
 /// A piece of an answer.
 fn piece(run: u64, text: &str) -> Written {
     let data = data_of_piece(PartId(1), "text", text);
     let said = written(run, Kind::Delta(PartId(1)), "");
-    let record = crate::payload::Record::written(said.record.thread.clone(), data, said.record.at);
+    let record = crate::payload::Record::written(said.record.thread.clone(), data, said.record.at());
     Written { record: std::sync::Arc::new(record), ..said }
 }
 

@@ -35,8 +35,8 @@ use tungstenite::Utf8Bytes;
 use super::fields::Fields;
 use super::memory::Memory;
 use super::{CodecState, Hex, named, text};
+use crate::payload::Delta;
 use crate::payload::{Payload, Record};
-use crate::wire::Delta;
 
 #[derive(Serialize)]
 struct Envelope<'a> {
@@ -56,7 +56,7 @@ struct Envelope<'a> {
 pub(in crate::wire) fn event(peer: &mut CodecState, entry: &Entry<Payload>, record: &Record) -> Utf8Bytes {
     let given = Fields::of(&record.data).unwrap_or_default();
     let agent = given.text("agent_name").map_or_else(|| peer.agent_name.clone(), Into::into);
-    let about = About { run: entry.event.run, at: record.at, thread: record.thread.as_deref(), agent: &agent };
+    let about = About { run: entry.event.run, at: record.at(), thread: record.thread.as_deref(), agent: &agent };
     let (r#type, payload) = payload(&mut peer.legacy, entry.event.kind, &about, &record.data, given);
     text(&Envelope {
         r#type,

@@ -2,7 +2,8 @@
 
 use lockstep::log::Written;
 use lockstep::log::conversations::{Thread, ThreadPlace, Threads, Turns};
-use lockstep::wire::{MAX_PAGE, MAX_TITLE, Query, data_of};
+use lockstep::payload::{Query, data_of};
+use lockstep::wire::{MAX_PAGE, MAX_TITLE};
 use lockstep_model::{PartId, run};
 
 use super::*;

@@ -1,6 +1,6 @@
 //! Events: each frame has its entry's content, is encoded once, and is readable by every client.
 
-use lockstep::wire::data_of;
+use lockstep::payload::data_of;
 use lockstep_model::run::{Ending, Reason, Received, ToolEnd};
 use lockstep_model::{MessageId, PauseId, ThreadId, ToolId};
 

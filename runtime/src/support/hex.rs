@@ -38,7 +38,7 @@ impl fmt::Display for NotHex {
 impl core::error::Error for NotHex {}
 
 impl Hex {
-    const fn digits(self) -> [u8; 16] {
+    pub(crate) const fn digits(self) -> [u8; 16] {
         let (mut digits, mut rest) = ([0; 16], self.0);
         let mut place = digits.len();
         while place > 0 {
