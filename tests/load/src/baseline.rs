@@ -43,7 +43,11 @@ fn verdict(name: String, before: &[f64], now: &[f64], tolerance: f64) -> Compare
     let grown = is > was * (1.0 + tolerance);
     let outside = range(now).0 > range(before).1;
     let worse = (grown && outside).then(|| {
-        format!("{is:.2} x bare, {was:.2} in the baseline: {:+.0} %, allowed {:.0} %", (is / was - 1.0) * 100.0, tolerance * 100.0)
+        format!(
+            "{is:.2} x bare, {was:.2} in the baseline: {:+.0} %, allowed {:.0} %",
+            (is / was - 1.0) * 100.0,
+            tolerance * 100.0
+        )
     });
     Compared { name, before: was, now: is, worse }
 }

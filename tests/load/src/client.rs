@@ -134,6 +134,7 @@ impl Client {
         struct Connected {
             pid: String,
         }
+        let mut early = Vec::new();
         loop {
             let (start, end) = self.message().await?;
             let text = text(&self.buffer[start..end])?;
@@ -156,7 +157,15 @@ impl Client {
                             Some(_) | None => (0, String::new()),
                         };
                         self.place = Place { epoch: 1, offset, packet: (pid, last) };
+                        self.unread(&early);
                         return Ok(());
+                    }
+                    if text.starts_with("42") {
+                        // What was missed comes before the answer.
+                        early.push(0x81);
+                        early.push(127);
+                        early.extend((text.len() as u64).to_be_bytes());
+                        early.extend_from_slice(text.as_bytes());
                     }
                     if text.starts_with("44") {
                         return Err(broken("the server refuses the token"));
@@ -254,6 +263,12 @@ impl Client {
                 _ => {}
             }
         }
+    }
+
+    /// Puts frames before those that were not read yet.
+    fn unread(&mut self, frames: &[u8]) {
+        self.buffer.splice(..self.read, frames.iter().copied());
+        self.read = 0;
     }
 
     async fn fill(&mut self) -> io::Result<()> {

@@ -34,9 +34,8 @@ pub(crate) fn read(path: &Path) -> Result<Report, String> {
 pub(crate) fn write(page: &Page) -> Result<(), String> {
     let report = read(&page.run)?;
     let plots = page.directory.join("plots");
-    let save = |path: PathBuf, text: &str| {
-        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
-    };
+    let save =
+        |path: PathBuf, text: &str| std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()));
     std::fs::create_dir_all(&plots).map_err(|error| format!("{}: {error}", plots.display()))?;
     for (name, svg) in pictures(&report) {
         save(plots.join(format!("{name}.svg")), &svg)?;
@@ -67,10 +66,16 @@ fn pictures(report: &Report) -> Vec<(&'static str, String)> {
         ("cpu", bars("Processor time of the server", &all("cpu_us", "µs"))),
         (
             "latency",
-            bars("Latency, 99th percentile", &latencies.filter_map(|s| group(report, s, "p99_ms", "ms")).collect::<Vec<_>>()),
+            bars(
+                "Latency, 99th percentile",
+                &latencies.filter_map(|s| group(report, s, "p99_ms", "ms")).collect::<Vec<_>>(),
+            ),
         ),
         ("last", bars("Time to the last of all users", &all("last_ms", "ms"))),
-        ("memory", bars("Resident memory per connection (idle), per user with 1,000 events (history)", &all("kib", "KiB"))),
+        (
+            "memory",
+            bars("Resident memory per connection (idle), per user with 1,000 events (history)", &all("kib", "KiB")),
+        ),
     ]
 }
 

@@ -49,7 +49,8 @@ pub(crate) fn bars(title: &str, groups: &[Group]) -> String {
     let mut y = TITLE;
     for group in groups {
         y += TITLE;
-        let _ = writeln!(svg, "<text x=\"10\" y=\"{:.0}\" font-weight=\"600\">{}</text>", y - 8.0, escape(&group.title));
+        let _ =
+            writeln!(svg, "<text x=\"10\" y=\"{:.0}\" font-weight=\"600\">{}</text>", y - 8.0, escape(&group.title));
         let longest = group.bars.iter().map(|(_, length, _)| *length).fold(f64::MIN_POSITIVE, f64::max);
         for (name, length, label) in &group.bars {
             let width = (length / longest * (WIDTH - NAMES - LABELS)).max(1.0);

@@ -134,7 +134,7 @@ impl Report {
                 let value = row.figure(figure);
                 cells.push(value.map_or_else(String::new, |value| format!("{value:.decimals$}")));
                 if *figure == "cpu_us" {
-                    let wide = value.map(|_| spread(&row.values(figure)) * 100.0);
+                    let wide = value.map(|_| spread(&row.values(figure)) * 100.0).filter(|wide| wide.is_finite());
                     cells.push(wide.map_or_else(String::new, |wide| format!("{wide:.0} %")));
                     let ratio = value.zip(bare).map(|(value, bare)| value / bare);
                     cells.push(ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")));
@@ -182,9 +182,8 @@ impl Report {
 
 /// A JUnit report: what was looked at, each with what is wrong with it.
 pub(crate) fn junit(cases: &[(String, Option<String>)]) -> String {
-    let escape = |text: &str| {
-        text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-    };
+    let escape =
+        |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
     let failures = cases.iter().filter(|(_, wrong)| wrong.is_some()).count();
     let counts = format!("tests=\"{}\" failures=\"{failures}\" errors=\"0\"", cases.len());
     let mut xml = format!(

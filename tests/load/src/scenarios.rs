@@ -84,7 +84,8 @@ impl Scenario {
                 "event"
             }
             Self::Turns3 | Self::FanOut | Self::Jitter => "delivery",
-            Self::Connect | Self::Idle => "connection",
+            Self::Connect => "connect",
+            Self::Idle => "ping",
             Self::Storm | Self::Avalanche => "client",
         }
     }

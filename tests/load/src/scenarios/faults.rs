@@ -15,7 +15,7 @@ use crate::stats::Random;
 const AWAY: Duration = Duration::from_secs(2);
 
 /// The shortest run of *jitter*: each socket is cut at least once.
-const JITTER: f64 = 30.0;
+const JITTER: f64 = 22.0;
 
 pub(super) async fn jitter(server: &Server, sizes: Sizes) -> io::Result<Sample> {
     let (address, dialect, seen) = (server.address, server.kind.dialect(), Seen::new());

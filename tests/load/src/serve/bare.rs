@@ -14,9 +14,13 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::plan::{self, Kind, Plan, RETAINED, SECRET};
+
+/// Bytes of a socket's read buffer, as in Lockstep.
+const READ_BUFFER: usize = 4 * 1_024;
 
 type Socket = WebSocketStream<TcpStream>;
 
@@ -67,7 +71,10 @@ fn subprotocol(_: &Request, mut response: Response) -> Result<Response, ErrorRes
 }
 
 async fn talk(server: Arc<Server>, stream: TcpStream) {
-    let Ok(socket) = tokio_tungstenite::accept_hdr_async(stream, subprotocol).await else { return };
+    // The default of 128 KiB is for few connections.
+    let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER);
+    let accepted = tokio_tungstenite::accept_hdr_async_with_config(stream, subprotocol, Some(config)).await;
+    let Ok(socket) = accepted else { return };
     let (sink, mut stream) = socket.split();
     let Some(auth) = next(&mut stream).await else { return };
     let Some(name) = auth.token.and_then(|token| plan::verify(&token, &server.key, &server.rules)) else { return };
