@@ -28,7 +28,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 #[command(
     version,
     after_help = "Example: cargo build --release --bin lockstep && \
-    cargo run --release -p lockstep-tests --bin load -- --connections 1000 --runs 200 --seconds 20\n\n\
+    cargo run --release -p lockstep-tests --bin steady -- --connections 1000 --runs 200 --seconds 20\n\n\
     Exit codes: 0 every promise held, 1 a promise was broken or the run failed, 2 wrong usage"
 )]
 struct Options {
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("load: {error}");
+            eprintln!("steady: {error}");
             ExitCode::from(1)
         }
     }
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
 async fn measure(options: &Options) -> Result<bool, String> {
     let here = std::env::current_exe().map_err(|error| error.to_string())?;
     let binary = options.gateway.clone().unwrap_or_else(|| here.with_file_name("lockstep"));
-    let directory = std::env::temp_dir().join(format!("lockstep-load-{}", std::process::id()));
+    let directory = std::env::temp_dir().join(format!("lockstep-steady-{}", std::process::id()));
     let mut settings =
         format!("[agent]\npace_ms = 0\n[log]\nsync = {}\n[limits]\nper_address = 16000\n", !options.no_sync);
     if options.trace {
