@@ -18,6 +18,15 @@ pub trait Piece: Clone {
     #[must_use]
     fn join(&self, next: &Self) -> Self;
 
+    /// This piece followed by all of `more`, in order: what [`join`](Piece::join) makes of them one by one.
+    #[must_use]
+    fn join_all<'a>(&self, more: impl Iterator<Item = &'a Self>) -> Self
+    where
+        Self: 'a,
+    {
+        more.fold(self.clone(), |whole, next| whole.join(next))
+    }
+
     /// The content after the first `size` bytes, where two pieces were joined.
     #[must_use]
     fn behind(&self, size: usize) -> Self;

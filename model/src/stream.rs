@@ -49,6 +49,9 @@ pub use self::page::Page;
 use self::parts::Joint;
 pub use crate::event::{Entry, Event};
 
+/// How many of the newest entries are looked at before the others when a reader's place is looked for.
+const NEWEST: usize = 32;
+
 /// What the log restores after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -301,7 +304,7 @@ impl<P: Piece> Stream<P> {
         if cursor.passed < self.tail {
             return if self.keeps { Read::Missed } else { cursor.skip(self.tail) };
         }
-        let next = self.entries.partition_point(|entry| entry.offset <= cursor.passed);
+        let next = self.after(cursor.passed);
         let Some(entry) = self.entries.get(next) else { return Read::Head };
         let mut entry = self.behind(entry, cursor.passed);
         let _ = Entry::fold(bounds, &mut entry, self.entries.range(next + 1..));
@@ -311,6 +314,16 @@ impl<P: Piece> Stream<P> {
         }
         cursor.pass(entry.offset);
         Read::Entry(entry)
+    }
+
+    /// The index of the first entry after an offset. Most readers have read nearly everything, so the newest entries are
+    /// looked at first.
+    fn after(&self, offset: Offset) -> usize {
+        let read = self.entries.iter().rev().take(NEWEST).position(|entry| entry.offset <= offset);
+        match read {
+            Some(unread) => self.entries.len() - unread,
+            None => self.entries.partition_point(|entry| entry.offset <= offset),
+        }
     }
 
     /// Whether there is anything to read after the cursor.

@@ -209,6 +209,12 @@ impl Piece for Payload {
         Self::Record(Arc::new(second.with_text(|text| [&before, text].concat(), number)))
     }
 
+    fn join_all<'a>(&self, more: impl Iterator<Item = &'a Self>) -> Self {
+        let more: Vec<&Self> = more.collect();
+        let one_by_one = || more.iter().fold(self.clone(), |whole, next| whole.join(next));
+        self.concatenated(&more).unwrap_or_else(one_by_one)
+    }
+
     fn behind(&self, size: usize) -> Self {
         let Self::Record(record) = self else { return self.clone() };
         let rest = |text: &str| text.get(size..).unwrap_or_default().to_owned();
@@ -217,6 +223,19 @@ impl Piece for Payload {
 }
 
 impl Payload {
+    /// This piece followed by others, if the text of each can be taken as it is written.
+    fn concatenated(&self, more: &[&Self]) -> Option<Self> {
+        let pieces: Option<Vec<&Record>> =
+            core::iter::once(&self).chain(more).map(|piece| piece.record().map(|record| &**record)).collect();
+        let pieces = pieces?;
+        let last = *pieces.last()?;
+        let size = pieces.iter().map(|piece| piece.size).sum::<Option<usize>>()?;
+        let data = data::concatenated(pieces.iter().map(|piece| &*piece.data))?;
+        let number = pieces.iter().map(|piece| piece.number).reduce(|whole, next| whole.join(&next))?;
+        let record = Record::written(last.thread.clone(), data, last.at());
+        Some(Self::Record(Arc::new(Record { size: Some(size), number, made: last.made, ..record })))
+    }
+
     /// Returns the record, if the payload is one.
     #[must_use]
     pub const fn record(&self) -> Option<&Arc<Record>> {

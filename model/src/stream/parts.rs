@@ -152,31 +152,27 @@ impl<P: Piece> Entry<P> {
 
     /// Appends `first`, for which there is room, and as many of `rest` as there is room for. All are of the same part.
     /// Calls `told` for each piece with its offset and the size appended so far. The pieces are short and this entry
-    /// may be long, so they are joined to each other first, and this entry is copied once.
+    /// may be long, so it is copied once.
     pub(super) fn extend<'a>(
         &mut self,
         bounds: &Bounds,
-        first: &Self,
+        first: &'a Self,
         rest: &mut Peekable<impl Iterator<Item = &'a Self>>,
         mut told: impl FnMut(Offset, usize),
     ) where
         P: 'a,
     {
-        let mut more = first.clone();
-        told(more.offset, more.size());
         let room = bounds.joined.saturating_sub(self.size());
-        while let Some(next) = rest.next_if(|next| more.size().saturating_add(next.size()) <= room) {
-            more.append(next);
-            told(more.offset, more.size());
+        let (mut more, mut size) = (vec![first], first.size());
+        told(first.offset, size);
+        while let Some(next) = rest.next_if(|next| size.saturating_add(next.size()) <= room) {
+            size = size.saturating_add(next.size());
+            told(next.offset, size);
+            more.push(next);
         }
-        self.append(&more);
-    }
-
-    /// Appends the next piece of the same part.
-    fn append(&mut self, next: &Self) {
-        if let (Some(payload), Some(more)) = (&mut self.event.payload, &next.event.payload) {
-            *payload = payload.join(more);
+        self.offset = more.last().map_or(self.offset, |last| last.offset);
+        if let Some(payload) = &mut self.event.payload {
+            *payload = payload.join_all(more.iter().filter_map(|piece| piece.event.payload.as_ref()));
         }
-        self.offset = next.offset;
     }
 }

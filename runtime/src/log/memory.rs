@@ -244,7 +244,11 @@ impl Log for MemoryLog {
         batch: Vec<Written>,
     ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
         self.owner(user, tenure, |stream| {
-            let behind = stream.entries.partition_point(|(offset, ..)| *offset <= after);
+            let is_newest = stream.entries.back().is_none_or(|(newest, ..)| *newest <= after);
+            let behind = match is_newest {
+                true => stream.entries.len(),
+                false => stream.entries.partition_point(|(offset, ..)| *offset <= after),
+            };
             let there = stream.entries.range(behind..).map(|(offset, token, _)| (*offset, *token));
             let mut offsets = already_there((stream.trimmed, stream.head), there, tenure, after, batch.len())?;
             for entry in batch.into_iter().skip(offsets.len()) {

@@ -83,6 +83,42 @@ impl<'a> Delta<'a> {
     }
 }
 
+/// The head of a piece's `data`, up to its text, and the text as it is escaped, if the data is as [`data_of_piece`]
+/// writes it.
+fn written(data: &RawValue) -> Option<(&str, &str)> {
+    const TEXT: &str = ",\"text\":\"";
+    let inner = data.get().strip_prefix("{\"part\":").and_then(|data| data.strip_suffix("\"}"))?;
+    let (head, text) = inner.split_at(inner.find(TEXT)? + TEXT.len());
+    is_whole(text.as_bytes()).then_some((head, text))
+}
+
+/// Whether escaped text is one string, without a part of a surrogate pair: that has no meaning of its own, and no writer
+/// of text needs one.
+const fn is_whole(mut text: &[u8]) -> bool {
+    loop {
+        text = match text {
+            [] => return true,
+            [b'"', ..] | [b'\\'] => return false,
+            [b'\\', b'u', digit, ..] if *digit != b'0' => return false,
+            [b'\\', _, rest @ ..] | [_, rest @ ..] => rest,
+        };
+    }
+}
+
+/// The `data` of consecutive pieces of a part as one piece: the texts one after another, as they are escaped, so that
+/// nothing is parsed. `None` if a text cannot be taken as it is.
+pub(super) fn concatenated<'a>(pieces: impl Iterator<Item = &'a RawValue> + Clone) -> Option<Box<RawValue>> {
+    let mut data = String::with_capacity(pieces.clone().map(|piece| piece.get().len()).sum());
+    let (head, _) = written(pieces.clone().last()?)?;
+    data.push_str("{\"part\":");
+    data.push_str(head);
+    for piece in pieces {
+        data.push_str(written(piece)?.1);
+    }
+    data.push_str("\"}");
+    RawValue::from_string(data).ok()
+}
+
 /// The `data` of the end of a tool that its run did not wait for, with the tool's name if it is known.
 #[must_use]
 pub fn data_of_abandoned(tool: ToolId, ending: Ending, name: Option<&str>) -> Box<RawValue> {

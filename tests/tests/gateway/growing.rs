@@ -18,8 +18,14 @@ fn asked(message: &Message) -> usize {
     message.text().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
+/// A kind that looks like the members around it.
+const REASONING: &str = r#"reasoning,"text":""#;
+
+/// Characters that are escaped, that have two to four bytes, or that are escaped by some.
+const CHARACTERS: [char; 9] = [' ', '"', '\\', '\n', '\u{1}', '/', '\u{e9}', '\u{2028}', '\u{1f600}'];
+
 fn piece(number: usize) -> String {
-    format!("t{number} ")
+    format!("t{number}{}", CHARACTERS[number % CHARACTERS.len()])
 }
 
 fn answer(pieces: usize) -> String {
@@ -33,8 +39,8 @@ impl Agent for Streams {
     fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
         let permits = Arc::clone(&self.0);
         Box::pin(async move {
-            run.delta("reasoning", "Let me ").await.expect("a piece");
-            run.delta("reasoning", "count.").await.expect("a piece");
+            run.delta(REASONING, "Let me ").await.expect("a piece");
+            run.delta(REASONING, "count.").await.expect("a piece");
             let most = asked(&message);
             for number in 0..most {
                 permits.acquire().await.expect("open").forget();
@@ -69,7 +75,7 @@ async fn an_answer_of_two_thousand_tokens_is_caught_up_with_in_few_frames() {
     let seen = live.until("agent_completed").await;
     let text = answer(2_000);
     let expected = BTreeMap::from([
-        ((1, "reasoning".to_owned()), "Let me count.".to_owned()),
+        ((1, REASONING.to_owned()), "Let me count.".to_owned()),
         ((2, "text".to_owned()), text.clone()),
     ]);
     assert_eq!(assembled(&seen), expected);
