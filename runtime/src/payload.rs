@@ -2,8 +2,8 @@
 
 use core::fmt;
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use lockstep_model::{Offset, PartId, Piece, ThreadId, piece};
@@ -14,6 +14,7 @@ use tungstenite::Utf8Bytes;
 use crate::support::digest64;
 
 mod data;
+mod frames;
 mod query;
 
 pub(crate) use data::{Delta, data_of_pause, data_of_queued, data_of_reply};
@@ -93,7 +94,7 @@ impl fmt::Debug for Token {
 }
 
 /// The content of one event: the part that the machines do not know. It does not change once the log has it, so its
-/// frame of v1 is kept here, and encoded once for all connections.
+/// frame of v1 is encoded once for all connections that read it at about the same time.
 pub struct Record {
     /// The run's thread, as its client named it.
     pub thread: Option<Arc<str>>,
@@ -103,7 +104,8 @@ pub struct Record {
     pub data: Box<RawValue>,
     /// When it was created in this process, to measure an event's latency to its readers.
     pub(crate) made: Instant,
-    frame: OnceLock<(Offset, Utf8Bytes)>,
+    /// Where its frame was among those that were encoded a short while ago; zero before it was.
+    frame: AtomicU64,
     number: u64,
     /// Bytes of its text, if it is a piece of a part.
     size: Option<usize>,
@@ -121,7 +123,15 @@ impl Record {
     pub fn written(thread: Option<Arc<str>>, data: Box<RawValue>, at: u64) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let number = piece::number(NUMBERS.fetch_add(1, Ordering::Relaxed), data.get().len());
-        Self { thread, at: AtomicU64::new(at), data, made: Instant::now(), frame: OnceLock::new(), number, size: None }
+        Self {
+            thread,
+            at: AtomicU64::new(at),
+            data,
+            made: Instant::now(),
+            frame: AtomicU64::new(0),
+            number,
+            size: None,
+        }
     }
 
     /// A piece of a part that the log does not have yet.
@@ -183,9 +193,10 @@ impl Record {
 
     /// The frame of v1, encoded by the first caller. The frame names the entry before it, which differs for a
     /// reader that has read an entry that was deleted since.
-    pub(crate) fn frame(&self, previous: Offset, encode: impl Fn() -> Utf8Bytes) -> Utf8Bytes {
-        let (of, frame) = self.frame.get_or_init(|| (previous, encode()));
-        if *of == previous { frame.clone() } else { encode() }
+    pub(crate) fn frame(&self, previous: Offset, encode: impl FnOnce() -> Utf8Bytes) -> Utf8Bytes {
+        let (place, frame) = frames::frame(self.number, self.frame.load(Ordering::Relaxed), previous, encode);
+        self.frame.store(place, Ordering::Relaxed);
+        frame
     }
 }
 
