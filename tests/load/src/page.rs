@@ -30,7 +30,7 @@ pub(crate) fn read(path: &Path) -> Result<Report, String> {
     serde_json::from_str(&text).map_err(|error| fail(&error))
 }
 
-/// Writes the page.
+/// Writes the page, and prints its summary.
 pub(crate) fn write(page: &Page) -> Result<(), String> {
     let report = read(&page.run)?;
     let plots = page.directory.join("plots");
@@ -40,7 +40,9 @@ pub(crate) fn write(page: &Page) -> Result<(), String> {
     for (name, svg) in pictures(&report) {
         save(plots.join(format!("{name}.svg")), &svg)?;
     }
-    save(page.directory.join("RESULTS.md"), &markdown(&report))
+    save(page.directory.join("RESULTS.md"), &markdown(&report))?;
+    println!("{}", summary(&report));
+    Ok(())
 }
 
 fn group(report: &Report, scenario: &str, figure: &str, unit: &str) -> Option<Group> {
