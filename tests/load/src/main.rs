@@ -89,7 +89,7 @@ struct Options {
     /// Users of scenarios with N users [default: 1000]
     #[arg(long, value_name = "N")]
     users: Option<usize>,
-    /// Half a minute: bare, memory and disk; stream, turns16 and connect; little of each
+    /// Half a minute: bare, memory and disk; paced, turns16 and connect; little of each
     #[arg(long)]
     short: bool,
     /// A stored run, from --format json

@@ -99,13 +99,14 @@ fn markdown(report: &Report) -> String {
         let _ = writeln!(text, "| {name} | {} |", value.replace('|', "\\|"));
     }
     text.push_str(
-        "\nThe machine was shared with other work while this ran. Processor time per event then holds within about 10 %; \
-         latency, throughput and time to the last do not, and are shown for their order of magnitude. `±` is half the range \
-         of the repeats. `bare` is tokio-tungstenite with a token check and the last 1,024 frames of each user: the limit, \
+        "\nWhere the machine was shared with other work while this ran, processor time per event holds within 10 to 20 %: \
+         `±`, half the range of the repeats, says how far. Latency, throughput and time to the last hold less, and are shown \
+         for their order of magnitude. In *stream*, the limit itself depends on how far the client keeps up: a socket whose \
+         reader is behind costs less to write to. `bare` is tokio-tungstenite with a token check and the last 1,024 frames of each user: the limit, \
          not an alternative. `memory` and `disk` are this library in a service of its own, with the log in memory or each \
          event on disk before it is shown. Peers run the same small service, written by hand, without Lockstep's grammar \
          of runs, bounds, timers, revocation or isolation of slow readers.\n\nA server that cannot do a scenario has \"–\". \
-         The client is the same for all; its own cost per event is shown.\n",
+         In *avalanche*, what is in memory only is gone with its process: 0 % whole. The client is the same for all; its own cost per event is shown.\n",
     );
     for (name, _) in pictures(report) {
         let _ = writeln!(text, "\n![{name}](plots/{name}.svg)");

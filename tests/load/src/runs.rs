@@ -21,7 +21,8 @@ struct Schedule {
     sizes: Sizes,
 }
 
-const SHORT: [Scenario; 3] = [Scenario::Stream, Scenario::Turns16, Scenario::Connect];
+/// A server that is never as fast as it can be costs the same whatever else the machine does; the limit of *stream* does not.
+const SHORT: [Scenario; 3] = [Scenario::Paced, Scenario::Turns16, Scenario::Connect];
 
 impl Schedule {
     fn of(options: &Options) -> Self {
