@@ -8,7 +8,7 @@ use clap::Args;
 use crate::plot::{Group, bars};
 use crate::report::{BARE, Report, Row};
 
-/// Writes one page of results, with plots beside it, from stored runs.
+/// Writes one page of results, with plots beside it, from a stored run
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
