@@ -8,9 +8,10 @@ use clap::Args;
 use crate::report::Report;
 use crate::stats::{interval, median};
 
-/// Compares two builds of this program, and thereby of the library in them: A and B run in turns, A first in one pair
-/// and B in the next, and the ratio of B's CPU per event to A's is printed with its 95 % interval (percentile bootstrap
-/// of the median over the pairs).
+/// Compares two builds of this program, and thereby of the library in them
+///
+/// A and B run in turns, A first in one pair and B in the next. The ratio of B's CPU per event to A's is printed with
+/// its 95 % interval: the percentile bootstrap of the median over the pairs.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:

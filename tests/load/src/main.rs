@@ -83,13 +83,13 @@ struct Options {
     /// Repeats of each run [default: 3]
     #[arg(long)]
     repeat: Option<u32>,
-    /// Seconds for which a steady load is measured [default: 4]
+    /// Seconds for which a steady load is measured [default: 3]
     #[arg(long)]
     seconds: Option<f64>,
-    /// Users of scenarios with N users [default: 2000]
+    /// Users of scenarios with N users [default: 1000]
     #[arg(long, value_name = "N")]
     users: Option<usize>,
-    /// Half a minute: bare, memory and disk; stream, turns16, connect and storm; little of each
+    /// Half a minute: bare, memory and disk; paced, turns16 and connect; little of each
     #[arg(long)]
     short: bool,
     /// A stored run, from --format json

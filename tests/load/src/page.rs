@@ -8,7 +8,7 @@ use clap::Args;
 use crate::plot::{Group, bars};
 use crate::report::{BARE, Report, Row};
 
-/// Writes one page of results, with plots beside it, from stored runs.
+/// Writes one page of results, with plots beside it, from a stored run
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
@@ -30,7 +30,7 @@ pub(crate) fn read(path: &Path) -> Result<Report, String> {
     serde_json::from_str(&text).map_err(|error| fail(&error))
 }
 
-/// Writes the page.
+/// Writes the page, and prints its summary.
 pub(crate) fn write(page: &Page) -> Result<(), String> {
     let report = read(&page.run)?;
     let plots = page.directory.join("plots");
@@ -40,7 +40,9 @@ pub(crate) fn write(page: &Page) -> Result<(), String> {
     for (name, svg) in pictures(&report) {
         save(plots.join(format!("{name}.svg")), &svg)?;
     }
-    save(page.directory.join("RESULTS.md"), &markdown(&report))
+    save(page.directory.join("RESULTS.md"), &markdown(&report))?;
+    println!("{}", summary(&report));
+    Ok(())
 }
 
 fn group(report: &Report, scenario: &str, figure: &str, unit: &str) -> Option<Group> {
@@ -97,13 +99,14 @@ fn markdown(report: &Report) -> String {
         let _ = writeln!(text, "| {name} | {} |", value.replace('|', "\\|"));
     }
     text.push_str(
-        "\nThe machine was shared with other work while this ran. Processor time per event then holds within about 10 %; \
-         latency, throughput and time to the last do not, and are shown for their order of magnitude. `±` is half the range \
-         of the repeats. `bare` is tokio-tungstenite with a token check and the last 1,024 frames of each user: the limit, \
+        "\nWhere the machine was shared with other work while this ran, processor time per event holds within 10 to 20 %: \
+         `±`, half the range of the repeats, says how far. Latency, throughput and time to the last hold less, and are shown \
+         for their order of magnitude. In *stream*, the limit itself depends on how far the client keeps up: a socket whose \
+         reader is behind costs less to write to. `bare` is tokio-tungstenite with a token check and the last 1,024 frames of each user: the limit, \
          not an alternative. `memory` and `disk` are this library in a service of its own, with the log in memory or each \
          event on disk before it is shown. Peers run the same small service, written by hand, without Lockstep's grammar \
          of runs, bounds, timers, revocation or isolation of slow readers.\n\nA server that cannot do a scenario has \"–\". \
-         The client is the same for all; its own cost per event is shown.\n",
+         In *avalanche*, what is in memory only is gone with its process: 0 % whole. The client is the same for all; its own cost per event is shown.\n",
     );
     for (name, _) in pictures(report) {
         let _ = writeln!(text, "\n![{name}](plots/{name}.svg)");

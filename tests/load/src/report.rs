@@ -10,7 +10,7 @@ use crate::stats::{median, spread};
 /// A run of this command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
-    /// When it began.
+    /// When it ended.
     pub(crate) date: String,
     /// Cores, model, memory, system.
     pub(crate) machine: String,

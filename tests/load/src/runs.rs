@@ -21,14 +21,15 @@ struct Schedule {
     sizes: Sizes,
 }
 
-const SHORT: [Scenario; 4] = [Scenario::Stream, Scenario::Turns16, Scenario::Connect, Scenario::Storm];
+/// A server that is never as fast as it can be costs the same whatever else the machine does; the limit of *stream* does not.
+const SHORT: [Scenario; 3] = [Scenario::Paced, Scenario::Turns16, Scenario::Connect];
 
 impl Schedule {
     fn of(options: &Options) -> Self {
         let (scenarios, servers, repeats, seconds, users) = if options.short {
-            (SHORT.to_vec(), vec![Kind::Bare, Kind::Memory, Kind::Disk], 2, 1.0, 300)
+            (SHORT.to_vec(), vec![Kind::Bare, Kind::Memory, Kind::Disk], 3, 0.8, 1_000)
         } else {
-            (Scenario::value_variants().to_vec(), Kind::value_variants().to_vec(), 3, 4.0, 2_000)
+            (Scenario::value_variants().to_vec(), Kind::value_variants().to_vec(), 3, 3.0, 1_000)
         };
         let chosen = |given: &Vec<_>, default| if given.is_empty() { default } else { given.clone() };
         Self {

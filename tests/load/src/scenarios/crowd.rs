@@ -15,6 +15,9 @@ const HEARTBEAT: Duration = Duration::from_secs(20);
 /// Clients that come back at the same moment, of the storm: as many as a listener's backlog takes.
 const RUSH: usize = 1_024;
 
+/// Connects before those that are measured.
+const WARM_UP: usize = 200;
+
 /// Connects one client for each user.
 async fn all(server: &Server, users: usize) -> io::Result<Vec<Client>> {
     let (address, dialect) = (server.address, server.kind.dialect());
@@ -26,6 +29,8 @@ pub(super) async fn connect(server: &Server, sizes: Sizes) -> io::Result<Sample>
     let (address, dialect, seen) = (server.address, server.kind.dialect(), Seen::new());
     // Signing is the issuer's work.
     let tokens: Arc<Vec<String>> = Arc::new((0..sizes.users).map(|number| plan::token(&user(number))).collect());
+    // The first ones find what must grow.
+    drop(all(server, WARM_UP).await?);
     let meter = Meter::start(server, &seen);
     let connect = |number: usize| {
         let (tokens, seen) = (Arc::clone(&tokens), Arc::clone(&seen));
