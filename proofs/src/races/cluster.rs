@@ -38,7 +38,7 @@ fn fences() -> Vec<Row> {
     vec![
         cluster!(
             "X200",
-            "append without a generation",
+            "append without a fencing token",
             "the log appends what any process sends, behind whatever is there",
             ["OWN-1"],
             TAKEN,
@@ -70,8 +70,8 @@ fn fences() -> Vec<Row> {
         ),
         cluster!(
             "X204",
-            "same process, same generation",
-            "a process that acquires a user again gets the generation that its earlier session had",
+            "same process, same fencing token",
+            "a process that acquires a user again gets the fencing token that its earlier session had",
             ["OWN-1"],
             Budget { crashes: 1, ..ONE },
             KeepsToken
