@@ -10,6 +10,7 @@
 //! | [`runs`] | agents, and the progress of their runs |
 //! | [`membership`] | the lease of a process that shares its log |
 //! | [`commands`] | notices and deletions for a user whom another process owns |
+//! | [`broadcasts`] | notices to everyone in a cluster |
 //! | [`relay`] | connections whose user another process owns |
 //! | [`notices`] | notices and deletions by the embedding service |
 //! | [`backpressure`] | commands that wait for room in a stream |
@@ -49,6 +50,7 @@ use crate::transport::BufferLimits;
 use crate::verify::Reports;
 
 mod backpressure;
+pub(crate) mod broadcasts;
 pub(crate) mod commands;
 pub(crate) mod connection;
 mod instruments;
@@ -212,7 +214,8 @@ impl Driver {
     pub(crate) fn start(&self) {
         if let Some(membership) = &self.membership {
             let log = Arc::clone(&self.log);
-            self.runtime.spawn(Arc::clone(membership).serve(Weak::clone(&self.core), log));
+            self.runtime.spawn(Arc::clone(membership).serve(Weak::clone(&self.core), Arc::clone(&log)));
+            self.runtime.spawn(broadcasts::serve(Weak::clone(&self.core), log, Arc::clone(membership)));
         }
         for shard in 0..self.timers.shards() {
             let core = Weak::clone(&self.core);

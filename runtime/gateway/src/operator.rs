@@ -11,7 +11,7 @@
 //! | `GET /operator/sessions` | the sessions, a line for each |
 //! | `GET /operator/sessions/{subject}` | the state of one session's machines |
 //! | `POST /operator/revoke` | `{"subject", "credential"?}`: one credential (16 hex digits), or all |
-//! | `POST /operator/notice` | `{"subject"?, "thread"?, "data"}`: tell one user, or all that have a session |
+//! | `POST /operator/notice` | `{"subject"?, "thread"?, "id"?, "data"}`: tell one user, or all that have a session |
 //! | `POST /operator/mode` | `{"mode": "ready" \| "degraded" \| "emergency" \| null}`: pin it, or let health decide |
 //! | `POST /operator/drain` | begin to drain; answers at once |
 //!
@@ -39,14 +39,14 @@ use futures_util::future::join_all;
 use lockstep::Manager;
 use lockstep::internal::private;
 use lockstep::log::LogError;
-use lockstep::manager::{NotRecorded, NotSent, Sent};
+use lockstep::manager::{Broadcast, NotRecorded, NotSent, Sent};
 use lockstep::payload::Payload;
 use lockstep::upgrade::bearer;
 use lockstep::verify::Revocation;
 use lockstep::verify::clock::Clock;
 use lockstep::wire::hex;
 use lockstep_model::node::Mode;
-use lockstep_model::{CredentialId, Generation, Session, UserId};
+use lockstep_model::{CredentialId, Generation, RunId, Session, UserId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -336,6 +336,8 @@ async fn revoke(
 struct Say {
     subject: Option<String>,
     thread: Option<String>,
+    /// The id of a notice to all: repeated, it is sent once.
+    id: Option<String>,
     data: Value,
 }
 
@@ -343,7 +345,12 @@ async fn notice(
     State(Parts { manager, subjects }): State<Parts>,
     Json(asked): Json<Say>,
 ) -> Result<(Extension<About>, Json<Value>), Problem> {
-    let Say { subject, thread, data } = asked;
+    let Say { subject, thread, id, data } = asked;
+    let wrong = |message: &'static str| Problem::new(StatusCode::BAD_REQUEST, "invalid_field", message);
+    let id = id.map(|id| u64::from_str_radix(&id, 16)).transpose().map_err(|_| wrong("`id` must be 16 hex digits"))?;
+    if (subject.is_some() || thread.is_some()) && id.is_some() {
+        return Err(wrong("an `id` is for a notice to all users"));
+    }
     let about = About(subject.clone().unwrap_or_else(|| "all users".to_owned()));
     let subject = match subject {
         Some(text) => {
@@ -356,17 +363,16 @@ async fn notice(
     let told = match (subject, thread) {
         (Some(subject), Some(thread)) => one(manager.user(&subject).send_to_thread(&thread, &data).await),
         (Some(subject), None) => one(manager.user(&subject).send(&data).await),
-        (None, None) => manager.broadcast(&data).await.map(|told| (told.sent, told.failed)),
-        (None, Some(_)) => {
-            let wrong = "a `thread` belongs to one user: name the `subject` too";
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_field", wrong));
-        }
+        (None, None) => all(match id {
+            Some(id) => manager.broadcast_as(RunId(id), &data).await,
+            None => manager.broadcast(&data).await,
+        }),
+        (None, Some(_)) => return Err(wrong("a `thread` belongs to one user: name the `subject` too")),
     };
     match told {
         Ok((sent, failed)) => Ok((Extension(about), Json(json!({ "sent": sent, "failed": failed })))),
-        Err(NotSent::NotJson) => {
-            Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_field", "`data` must be a JSON object"))
-        }
+        Err(NotSent::NotJson) => Err(wrong("`data` must be a JSON object")),
+        Err(NotSent::NotShared) => Err(wrong("an `id` needs a cluster: one gateway does not keep which ids were sent")),
         Err(why @ (NotSent::Unavailable(_) | NotSent::Draining | NotSent::Lost | _)) => {
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_sent", why.to_string()))
         }
@@ -376,6 +382,10 @@ async fn notice(
 /// How many users were told, and for how many it failed.
 fn one(sent: Result<Sent, NotSent>) -> Result<(usize, usize), NotSent> {
     sent.map(|_| (1, 0))
+}
+
+fn all(told: Result<Broadcast, NotSent>) -> Result<(usize, usize), NotSent> {
+    told.map(|told| (told.sent, told.failed))
 }
 
 #[derive(Deserialize)]

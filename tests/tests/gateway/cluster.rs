@@ -1,5 +1,6 @@
 //! Several processes that share a log: each user has one owner, and a connection that lands elsewhere is relayed there.
 
+mod broadcasts;
 mod logins;
 mod processes;
 

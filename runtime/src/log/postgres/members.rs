@@ -3,13 +3,14 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use lockstep_model::Incarnation;
+use lockstep_model::{Incarnation, RunId};
+use serde_json::value::RawValue;
 
 use super::entry::{signed, unsigned};
 use super::{PostgresLog, statements};
 use crate::BoxFuture;
 use crate::log::LogError;
-use crate::log::members::{Mark, Member, Members, Revoked};
+use crate::log::members::{Due, Mark, Member, Members, Progress, Revoked};
 use crate::verify::Revocation;
 
 impl Members for PostgresLog {
@@ -58,5 +59,17 @@ impl Members for PostgresLog {
 
     fn behind(&self, mark: Mark) -> BoxFuture<'_, Result<u64, LogError>> {
         Box::pin(self.members_behind(mark))
+    }
+
+    fn broadcast<'a>(&'a self, notice: RunId, data: &'a RawValue) -> BoxFuture<'a, Result<(), LogError>> {
+        Box::pin(self.store_broadcast(notice, data))
+    }
+
+    fn due(&self, who: Incarnation, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, LogError>> {
+        Box::pin(self.due_notices(who, limit))
+    }
+
+    fn progress(&self, notice: RunId) -> BoxFuture<'_, Result<Progress, LogError>> {
+        Box::pin(self.broadcast_progress(notice))
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Gateway {
     file: PathBuf,
     pub(super) address: SocketAddr,
     /// Removed after the process has ended.
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Gateway {
@@ -46,14 +46,14 @@ impl Gateway {
         let file = settings(&folder, "", &last);
         let mut process = Process::start(gateway(), &file);
         let address = process.address().await;
-        Self { _folder: folder, process, file, address }
+        Self { folder, process, file, address }
     }
 
     async fn again(self) -> Self {
-        let Self { _folder, process, file, .. } = self;
+        let Self { folder, process, file, .. } = self;
         let mut process = process.replaced(gateway(), &file).await;
         let address = process.address().await;
-        Self { _folder, process, file, address }
+        Self { folder, process, file, address }
     }
 }
 
@@ -145,6 +145,47 @@ async fn a_gateway_that_was_paused_shows_and_appends_nothing_more() {
     second.say(&json!({ "type": "user_message", "message_id": "m2", "payload": { "text": "2+2" } })).await;
     let next = second.until("message_received").await;
     assert_eq!(&next[0]["previous"], last, "the paused gateway appended nothing");
+}
+
+/// Sends a notice to everyone at this gateway. Returns how many users have it and how many do not have it yet.
+async fn tell_all(gateway: &Gateway, id: &str) -> Value {
+    let token = std::fs::read_to_string(gateway.folder.path("data/operator.token")).expect("a token");
+    let body = json!({ "id": id, "data": { "text": "to everyone" } }).to_string();
+    let request = format!(
+        "POST /operator/notice HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        token.trim(),
+        body.len()
+    );
+    let mut client = Client::connect(gateway.address).await;
+    client.send(request.as_bytes()).await;
+    let response = String::from_utf8(client.rest().await).expect("text");
+    let (head, body) = response.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{response}");
+    serde_json::from_str(body).expect("JSON")
+}
+
+#[tokio::test]
+async fn a_notice_to_everyone_reaches_each_user_once_while_a_gateway_is_paused() {
+    let [a, b] = two().await;
+    let (mut first, ready) = served(&a, &json!("latest")).await;
+    assert_eq!(tell_all(&b, "00000000000000a1").await, json!({ "sent": 1, "failed": 0 }));
+    let told = first.until("notice").await.pop().expect("a notice");
+    assert_eq!((&told["data"]["text"], &told["offset"]), (&json!("to everyone"), &json!(1)));
+    // Its owner does not deliver the next one. Another gateway does, after the lease.
+    a.process.signal("-STOP");
+    assert_eq!(tell_all(&b, "00000000000000a2").await, json!({ "sent": 1, "failed": 0 }));
+    let place = json!({ "epoch": ready["epoch"], "offset": 1 });
+    let (mut second, ready) = served(&b, &place).await;
+    assert_eq!((&ready["resumed"], &ready["head"]), (&json!(true), &json!(2)), "{ready}");
+    assert_eq!(second.until("notice").await.last().expect("a notice")["previous"], 1);
+    a.process.signal("-CONT");
+    for gateway in [&a, &b] {
+        assert_eq!(tell_all(gateway, "00000000000000a2").await, json!({ "sent": 1, "failed": 0 }), "it is known");
+    }
+    assert_eq!(tell_all(&a, "00000000000000a3").await, json!({ "sent": 1, "failed": 0 }));
+    let third = second.until("notice").await.pop().expect("a notice");
+    assert_eq!((&third["previous"], &third["offset"]), (&json!(2), &json!(3)), "each is there once");
 }
 
 #[tokio::test]
