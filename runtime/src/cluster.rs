@@ -14,10 +14,11 @@
 //! # Security
 //!
 //! Members know each other by a shared key, which each relayed connection presents, and what they exchange is not
-//! encrypted: credentials, messages and answers. Let the address be one of a private network. The key does not replace
+//! encrypted: credentials, messages and answers. A member believes what another one says of a client's address. Let the address be one of a private network. The key does not replace
 //! the client's credential: the owner verifies that, too.
 
 use core::fmt;
+use std::net::{AddrParseError, IpAddr};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -39,6 +40,9 @@ pub(crate) const KEY: HeaderName = HeaderName::from_static("lockstep-cluster-key
 
 /// The header with the client's credential, in base64url.
 pub(crate) const CREDENTIAL: HeaderName = HeaderName::from_static("lockstep-credential");
+
+/// The header with the address of a relayed connection's client. It counts only beside the cluster's key.
+pub(crate) const CLIENT: HeaderName = HeaderName::from_static("lockstep-client-address");
 
 /// The fewest bytes of a cluster's key.
 pub const MIN_KEY: usize = 32;
@@ -120,4 +124,9 @@ pub(crate) fn encoded(credential: &Token) -> String {
 pub(crate) fn credential(headers: &HeaderMap) -> Option<Token> {
     let bytes = URL_SAFE_NO_PAD.decode(headers.get(CREDENTIAL)?).ok()?;
     String::from_utf8(bytes).ok().map(|token| Token::new(&token))
+}
+
+/// The address of a relayed connection's client, if the member that accepted the connection knows it.
+pub(crate) fn client(headers: &HeaderMap) -> Result<Option<IpAddr>, AddrParseError> {
+    headers.get(CLIENT).map(|address| address.to_str().unwrap_or_default().parse()).transpose()
 }

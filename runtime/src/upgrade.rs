@@ -19,6 +19,8 @@
 //! §4.2.2), so nothing else keeps these clients connected. The token then goes back to the one who sent it, in the
 //! head of a response that no cache keeps.
 
+use std::net::IpAddr;
+
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::header::{
@@ -39,6 +41,11 @@ use crate::transport::WebSocket;
 use crate::wire::{Codec, resume_from_query};
 
 mod member;
+
+/// The address of a request's client: an extension of the request, which the server sets to what it knows. No header of
+/// a client does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
 
 /// Why a request is not upgraded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +155,8 @@ impl Manager {
         }
         let in_ticket = ticket.map(Token::ticket);
         let credential = in_header.or(in_protocol).or(in_ticket);
-        Ok(Opening { credential, resume, ..Opening::new(codec) })
+        let client = request.extensions().get::<ClientAddress>().map(|client| client.0);
+        Ok(Opening { credential, resume, client, ..Opening::new(codec) })
     }
 }
 

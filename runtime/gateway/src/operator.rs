@@ -40,13 +40,11 @@ use lockstep::Manager;
 use lockstep::internal::private;
 use lockstep::log::LogError;
 use lockstep::manager::{Broadcast, NotRecorded, NotSent, Sent};
-use lockstep::payload::Payload;
 use lockstep::upgrade::bearer;
 use lockstep::verify::Revocation;
 use lockstep::verify::clock::Clock;
-use lockstep::wire::hex;
 use lockstep_model::node::Mode;
-use lockstep_model::{CredentialId, Generation, RunId, Session, UserId};
+use lockstep_model::{CredentialId, RunId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -248,57 +246,11 @@ async fn session(State(parts): State<Parts>, UrlPath(subject): UrlPath<String>) 
         let unavailable =
             |why: LogError| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", why.to_string());
         let user = user.map_err(unavailable)?;
-        if let Some(state) = manager.inspect(user, |generation, session| describe(user, generation, session)) {
+        if let Some(state) = manager.describe(user) {
             return Ok(Json(state));
         }
     }
     Err(Problem::new(StatusCode::NOT_FOUND, "no_session", "this user has no session in this process"))
-}
-
-/// Describes a session's machines, without what users said.
-fn describe(user: UserId, generation: Generation, session: &Session<Payload>) -> Value {
-    let connections = session.members().iter().map(|(id, member)| {
-        json!({
-            "id": hex(id.0).to_string(),
-            "state": name_of(&format!("{:?}", member.connection.state())),
-            "credential": name_of(&format!("{:?}", member.connection.auth().state())),
-            "cursor": member.cursor.map(|cursor| cursor.at().0),
-            "parked": member.parked,
-        })
-    });
-    let connections: Vec<Value> = connections.collect();
-    let runs: Vec<Value> = session
-        .runs()
-        .iter()
-        .map(|(id, run)| json!({ "id": hex(id.0).to_string(), "state": format!("{:?}", run.state()) }))
-        .collect();
-    let stream = session.stream().map(|stream| {
-        json!({
-            "epoch": stream.epoch().0,
-            "tail": stream.tail().0,
-            "head": stream.head().0,
-            "retained": stream.entries().len(),
-            "pending": stream.pending().len(),
-            "writer": format!("{:?}", stream.writer()),
-        })
-    });
-    json!({
-        "user": user.0,
-        "generation": generation.0,
-        "state": format!("{:?}", session.state()),
-        "mode": session.mode(),
-        "connections": connections,
-        "runs": runs,
-        "stream": stream,
-        "messages_known": session.known().len(),
-        "breaker_open": session.breaker().is_open(),
-        "fence_up": session.fence().is_up(),
-    })
-}
-
-/// The name of a state, without its fields.
-fn name_of(debug: &str) -> &str {
-    debug.split([' ', '(', '{']).next().unwrap_or(debug)
 }
 
 #[derive(Deserialize)]

@@ -2,11 +2,14 @@
 //! the state of its sessions.
 
 use core::future::Future;
+use std::net::IpAddr;
 
-use lockstep_model::{Generation, Handled, Session, Successor, UserId, node};
+use lockstep_model::{ConnectionId, Generation, Handled, Session, Successor, UserId, node};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{Manager, Phase};
+use crate::driver::looks;
 use crate::log::Log;
 use crate::payload::Payload;
 
@@ -89,6 +92,21 @@ impl Manager {
     #[must_use]
     pub fn sessions(&self) -> Vec<UserId> {
         self.inner.core.users()
+    }
+
+    /// Describes the states of the machines of the user's session, for an operator: a JSON object whose members may
+    /// change from version to version, without what users said. Returns `None` if the user has no session here.
+    #[must_use]
+    pub fn describe(&self, user: UserId) -> Option<Value> {
+        looks::session(&self.inner.core, user)
+    }
+
+    /// Returns the address of a connection's client, if the server of its upgrade has told it
+    /// ([`ClientAddress`](crate::upgrade::ClientAddress)). For a relayed connection, this is what the process has told
+    /// that accepted it.
+    #[must_use]
+    pub fn client(&self, connection: ConnectionId) -> Option<IpAddr> {
+        self.inner.core.effects().client(connection)
     }
 
     /// Reads a user's session; returns `None` if the user has none here. `look` runs under the session's lock: it must

@@ -9,7 +9,7 @@ use lockstep_model::connection::Origin;
 
 use super::{NotUpgraded, bad, handshake, refuse, tokens};
 use crate::Manager;
-use crate::cluster::{COMMAND_PATH, PATH, credential};
+use crate::cluster::{COMMAND_PATH, PATH, client, credential};
 use crate::driver::commands::{self, MAX_COMMAND};
 use crate::manager::Opening;
 use crate::wire::{Codec, resume_from_query};
@@ -66,7 +66,10 @@ fn relayed<B>(request: &Request<B>) -> Result<(Opening, HeaderValue), NotUpgrade
     let codec = codec.ok_or(bad("the subprotocol of a relayed connection is missing or not known"))?;
     let resume = resume_from_query(request.uri().query().unwrap_or("")).map_err(|wrong| bad(wrong.reason()))?;
     let credential = credential(headers).ok_or(bad("the credential of a relayed connection is missing"))?;
-    Ok((Opening { credential: Some(credential), resume, origin: Origin::Member, ..Opening::new(codec) }, accept))
+    let client = client(headers).map_err(|_| bad("the client's address of a relayed connection is not one"))?;
+    let opening =
+        Opening { credential: Some(credential), resume, origin: Origin::Member, client, ..Opening::new(codec) };
+    Ok((opening, accept))
 }
 
 /// Reads a body of at most `most` bytes. `None` if it is longer or fails.

@@ -5,6 +5,7 @@ mod logins;
 mod processes;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,10 @@ use lockstep::Manager;
 use lockstep::agent::{Agent, Message, Run};
 use lockstep::cluster::Cluster;
 use lockstep::log::Log;
+use lockstep::manager::Opening;
+use lockstep::payload::Token;
 use lockstep::testing::{AnyToken, SharedLog, TestClient};
+use lockstep::wire::Codec;
 use lockstep_model::member::LeaseTimes;
 use lockstep_model::{Bounds, Incarnation};
 use serde_json::{Value, json};
@@ -328,6 +332,36 @@ async fn what_comes_without_the_key_is_refused() {
         tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut response).await.expect("a response");
         assert!(response.starts_with("HTTP/1.1 403 "), "{response}");
     }
+}
+
+/// What the process sees of the addresses of ada's clients.
+async fn clients(node: &Node) -> Vec<Option<IpAddr>> {
+    let connections = node.manager.user("ada").connection_ids().await;
+    connections.into_iter().map(|id| node.manager.client(id)).collect()
+}
+
+#[tokio::test]
+async fn the_address_of_a_relayed_client_is_known_to_the_owner() {
+    let cluster = two().await;
+    let addresses = ["2001:db8::7", "203.0.113.9"].map(|text| text.parse::<IpAddr>().expect("an address"));
+    let mut peers = Vec::new();
+    for (node, client) in [&cluster.a, &cluster.b].into_iter().zip(addresses) {
+        let mut opening = Opening::new(Codec::V1);
+        (opening.client, opening.credential) = (Some(client), Some(Token::new("ada")));
+        let mut peer = TestClient::open(&node.manager, opening);
+        assert_eq!(peer.next().await["type"], "connection_ready");
+        peers.push(peer);
+    }
+    let mut known = clients(&cluster.a).await;
+    known.sort_unstable();
+    assert_eq!(known, [Some(addresses[1]), Some(addresses[0])]);
+    let user = cluster.log.user("ada").await.expect("a number");
+    let state = cluster.a.manager.describe(user).expect("a session");
+    let shown: Vec<&Value> = state["connections"].as_array().expect("a list").iter().map(|of| &of["client"]).collect();
+    assert!(shown.contains(&&json!("203.0.113.9")) && shown.contains(&&json!("2001:db8::7")), "{state}");
+    // One whose address nothing has told is not the other process.
+    let (_peer, _) = ada(&cluster.b, json!("latest")).await;
+    assert!(clients(&cluster.a).await.contains(&None));
 }
 
 #[tokio::test]

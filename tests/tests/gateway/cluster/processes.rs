@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use crate::hostile::client::{Client, Heard};
 use crate::hostile::starts::{Folder, Process, gateway, settings, token};
 
+/// The key of these gateways, as they present it to each other.
+const KEY_IN_HEADER: &str = "dGhlIGtleSBvZiB0aGUgZ2F0ZXdheXMgdGhhdCB0aGVzZSB0ZXN0cyBzdGFydA";
+
 /// The lease of a gateway in these tests.
 const LEASE: Duration = Duration::from_secs(2);
 
@@ -147,12 +150,12 @@ async fn a_gateway_that_was_paused_shows_and_appends_nothing_more() {
     assert_eq!(&next[0]["previous"], last, "the paused gateway appended nothing");
 }
 
-/// Sends a notice to everyone at this gateway. Returns how many users have it and how many do not have it yet.
-async fn tell_all(gateway: &Gateway, id: &str) -> Value {
+/// The answer of the operator's routes to this request: its status, and its body.
+async fn operator(gateway: &Gateway, method: &str, path: &str, body: &Value) -> (u16, Value) {
     let token = std::fs::read_to_string(gateway.folder.path("data/operator.token")).expect("a token");
-    let body = json!({ "id": id, "data": { "text": "to everyone" } }).to_string();
+    let body = if body.is_null() { String::new() } else { body.to_string() };
     let request = format!(
-        "POST /operator/notice HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
+        "{method} /operator/{path} HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         token.trim(),
         body.len()
@@ -161,8 +164,44 @@ async fn tell_all(gateway: &Gateway, id: &str) -> Value {
     client.send(request.as_bytes()).await;
     let response = String::from_utf8(client.rest().await).expect("text");
     let (head, body) = response.split_once("\r\n\r\n").expect("a head");
-    assert!(head.starts_with("HTTP/1.1 200 "), "{response}");
-    serde_json::from_str(body).expect("JSON")
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, serde_json::from_str(body).unwrap_or_default())
+}
+
+/// Sends a notice to everyone at this gateway. Returns how many users have it and how many do not have it yet.
+async fn tell_all(gateway: &Gateway, id: &str) -> Value {
+    let body = json!({ "id": id, "data": { "text": "to everyone" } });
+    let (status, told) = operator(gateway, "POST", "notice", &body).await;
+    assert_eq!(status, 200, "{told}");
+    told
+}
+
+/// The addresses of ada's clients, as this gateway sees them.
+async fn clients(gateway: &Gateway) -> Vec<Value> {
+    let (status, state) = operator(gateway, "GET", "sessions/ada", &Value::Null).await;
+    assert_eq!(status, 200, "{state}");
+    state["connections"].as_array().expect("a list").iter().map(|of| of["client"].clone()).collect()
+}
+
+#[tokio::test]
+async fn a_client_cannot_choose_the_address_that_gateways_tell_each_other() {
+    let server = Server::shared();
+    let url = server.url(&server.database());
+    migrate(Settings::new(url.as_str())).await.expect("tables");
+    let proxies = "[proxies]\ntrusted = [\"127.0.0.1\"]\nheader = \"x-forwarded-for\"\n";
+    let [a, b] = [Gateway::start(&url).await, Gateway::with(&url, proxies).await];
+    let (_owned, _) = served(&a, &json!("latest")).await;
+    // It knows the cluster's key, and is no member all the same: this is the clients' port.
+    let key = format!("lockstep-cluster-key: {KEY_IN_HEADER}");
+    let mut forged = Client::upgraded(a.address, &["lockstep-client-address: 198.51.100.6", &key]).await;
+    forged.authenticate(&token("ada")).await;
+    assert_eq!(clients(&a).await, [json!("127.0.0.1"), json!("127.0.0.1")]);
+    let lines = ["lockstep-client-address: 198.51.100.6", "X-Forwarded-For: 203.0.113.9"];
+    let mut relayed = Client::upgraded(b.address, &lines).await;
+    relayed.authenticate(&token("ada")).await;
+    let mut known: Vec<String> = clients(&a).await.iter().map(ToString::to_string).collect();
+    known.sort_unstable();
+    assert_eq!(known, ["\"127.0.0.1\"", "\"127.0.0.1\"", "\"203.0.113.9\""]);
 }
 
 #[tokio::test]
