@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | [`Members`](crate::log::Members) | the log's side: leases, and where a member is reached |
 //! | [`Cluster`] | this process's side: its address, the cluster's key, the times of a lease |
-//! | [`Manager::serve_member`](crate::Manager::serve_member) | answers other members: connections that they relay, notices and deletions for this process's users |
+//! | [`Manager::serve_member`](crate::Manager::serve_member) | answers other members: connections that they relay, notices and deletions for this process's users, operators' questions |
 //!
 //! # Security
 //!
@@ -34,6 +34,9 @@ pub(crate) const PATH: &str = "/lockstep/member";
 
 /// The path of commands for users of the process.
 pub(crate) const COMMAND_PATH: &str = "/lockstep/member/command";
+
+/// The path of an operator's questions about users of the process.
+pub(crate) const OPERATOR_PATH: &str = "/lockstep/member/operator";
 
 /// The header with the cluster's key, in base64url.
 pub(crate) const KEY: HeaderName = HeaderName::from_static("lockstep-cluster-key");

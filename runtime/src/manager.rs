@@ -25,6 +25,7 @@ use crate::wire::{AGENT_NAME, Codec};
 
 pub use crate::driver::Phase;
 pub use crate::driver::connection::Opening;
+pub use crate::driver::looks::NotAnswered;
 pub use crate::driver::notices::NotSent;
 pub use crate::driver::revocations::NotRecorded;
 pub use process::Draining;

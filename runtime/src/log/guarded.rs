@@ -178,6 +178,10 @@ impl Members for Guarded {
         Box::pin(ask!(self.members.list()))
     }
 
+    fn owner(&self, user: UserId) -> BoxFuture<'_, Result<Option<Member>, LogError>> {
+        Box::pin(ask!(self.members.owner(user)))
+    }
+
     fn publish<'a>(&'a self, revocation: &'a Revocation, at: u64) -> BoxFuture<'a, Result<Mark, LogError>> {
         Box::pin(ask!(self.members.publish(revocation, at)))
     }

@@ -49,6 +49,13 @@ pub trait Members: Send + Sync {
     /// [`LogError::Unavailable`].
     fn list(&self) -> BoxFuture<'_, Result<Vec<Member>, LogError>>;
 
+    /// Returns the member that owns the user; `None` if there is no owner with a lease.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Unavailable`].
+    fn owner(&self, user: UserId) -> BoxFuture<'_, Result<Option<Member>, LogError>>;
+
     /// Stores a revocation for all members, and returns its mark. `at` is its instant, in milliseconds since the Unix
     /// epoch. A reader that has seen a mark has seen every lower one.
     ///

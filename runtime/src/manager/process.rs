@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{Manager, Phase};
-use crate::driver::looks;
+use crate::driver::looks::{self, NotAnswered};
 use crate::log::Log;
 use crate::payload::Payload;
 
@@ -94,11 +94,15 @@ impl Manager {
         self.inner.core.users()
     }
 
-    /// Describes the states of the machines of the user's session, for an operator: a JSON object whose members may
-    /// change from version to version, without what users said. Returns `None` if the user has no session here.
-    #[must_use]
-    pub fn describe(&self, user: UserId) -> Option<Value> {
-        looks::session(&self.inner.core, user)
+    /// Describes all sessions, for an operator: a JSON object for each, whose members may change from version to version,
+    /// without what users said. In a cluster, these are the sessions of all its processes; those that do not answer
+    /// within a few seconds are named beside.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAnswered::Unavailable`]: the log cannot tell which processes there are.
+    pub async fn describe_sessions(&self) -> Result<(Vec<Value>, Vec<NotAnswered>), NotAnswered> {
+        looks::everywhere(&self.inner.core).await
     }
 
     /// Returns the address of a connection's client, if the server of its upgrade has told it

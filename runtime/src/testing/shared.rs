@@ -241,6 +241,15 @@ impl Members for SharedLog {
         ready(Ok(members.collect()))
     }
 
+    fn owner(&self, user: UserId) -> BoxFuture<'_, Result<Option<Member>, LogError>> {
+        let owners = lock(&self.owners);
+        let member = owners.of.get(&user).and_then(|(owner, _)| {
+            let lease = owners.leases.get(owner)?;
+            Some(Member::new(*owner, Arc::clone(&lease.address), lease.left()?))
+        });
+        ready(Ok(member))
+    }
+
     fn publish<'a>(&'a self, revocation: &'a Revocation, at: u64) -> BoxFuture<'a, Result<Mark, LogError>> {
         let mut owners = lock(&self.owners);
         let mark = Mark(owners.revoked.len() as u64 + 1);

@@ -2,6 +2,7 @@
 
 mod broadcasts;
 mod logins;
+mod operator;
 mod processes;
 
 use std::convert::Infallible;
@@ -26,6 +27,10 @@ use lockstep_model::{Bounds, Incarnation};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::notices::Lines;
 
 const KEY: &[u8] = b"a key that all members of this cluster share";
 
@@ -324,7 +329,7 @@ async fn what_comes_without_the_key_is_refused() {
         }
         tokio::task::yield_now().await;
     };
-    for path in ["/lockstep/member", "/lockstep/member/command", "/"] {
+    for path in ["/lockstep/member", "/lockstep/member/command", "/lockstep/member/operator", "/"] {
         let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}");
         let mut stream = tokio::net::TcpStream::connect(&*members[0].address).await.expect("a listener");
         tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.expect("written");
@@ -343,6 +348,10 @@ async fn clients(node: &Node) -> Vec<Option<IpAddr>> {
 #[tokio::test]
 async fn the_address_of_a_relayed_client_is_known_to_the_owner() {
     let cluster = two().await;
+    let lines = Lines::default();
+    let pen = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(LevelFilter::DEBUG);
+    let reading = subscriber.with_writer(move || pen.clone()).finish().set_default();
     let addresses = ["2001:db8::7", "203.0.113.9"].map(|text| text.parse::<IpAddr>().expect("an address"));
     let mut peers = Vec::new();
     for (node, client) in [&cluster.a, &cluster.b].into_iter().zip(addresses) {
@@ -352,11 +361,14 @@ async fn the_address_of_a_relayed_client_is_known_to_the_owner() {
         assert_eq!(peer.next().await["type"], "connection_ready");
         peers.push(peer);
     }
+    drop(reading);
+    let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
+    let live = |address| text.lines().any(|line| line.contains("live") && line.contains(&format!("client={address}")));
+    assert!(addresses.iter().all(live), "the owner's lines name the clients: {text}");
     let mut known = clients(&cluster.a).await;
     known.sort_unstable();
     assert_eq!(known, [Some(addresses[1]), Some(addresses[0])]);
-    let user = cluster.log.user("ada").await.expect("a number");
-    let state = cluster.a.manager.describe(user).expect("a session");
+    let state = cluster.a.manager.user("ada").describe().await.expect("an answer").expect("a session");
     let shown: Vec<&Value> = state["connections"].as_array().expect("a list").iter().map(|of| &of["client"]).collect();
     assert!(shown.contains(&&json!("203.0.113.9")) && shown.contains(&&json!("2001:db8::7")), "{state}");
     // One whose address nothing has told is not the other process.

@@ -238,6 +238,12 @@ pub(super) const MEMBERS: &str = "
     select incarnation, address, extract(epoch from expires - now())::float8
     from lockstep.member where expires > now()";
 
+/// Returns the member that owns a user.
+pub(super) const OWNER: &str = "
+    select m.incarnation, m.address, extract(epoch from m.expires - now())::float8
+    from lockstep.stream s join lockstep.member m on m.incarnation = s.owner
+    where s.user_id = $1 and m.expires > now()";
+
 /// Forgets leases that ended long ago.
 pub(super) const FORGET: &str = "delete from lockstep.member where expires < now() - interval '7 days'";
 
@@ -409,6 +415,7 @@ pub(super) const ALL: &[&str] = &[
     DEPART,
     ADDRESS,
     MEMBERS,
+    OWNER,
     FORGET,
     STANDING,
     THREADS,

@@ -97,11 +97,14 @@ async fn owners(log: &dyn Log, members: &dyn Members) {
     let (one, two) = (joined(members, "one:1").await, joined(members, "two:2").await);
     let first = granted(log, user, one).await;
     assert_eq!(log.acquire(user, two).await, Ok(Acquired::Elsewhere(one)), "a user has one owner");
+    let owner = members.owner(user).await.expect("an answer").expect("an owner");
+    assert_eq!((owner.incarnation, &*owner.address), (one, "one:1"));
     let again = granted(log, user, one).await;
     assert!(again.token > first.token, "the owner itself gets another generation");
     is_over(log, user, first).await;
     let offsets = log.append(user, again, Offset(0), run(2)).await.expect("the owner appends");
     members.depart(one).await.expect("departed");
+    assert_eq!(members.owner(user).await, Ok(None), "an owner without a lease is none");
     let second = granted(log, user, two).await;
     assert!(second.token > again.token, "each generation is granted once");
     is_over(log, user, again).await;
@@ -112,6 +115,7 @@ async fn owners(log: &dyn Log, members: &dyn Members) {
     let three = joined(members, "three:3").await;
     assert_eq!(log.acquire(user, three).await, Ok(Acquired::Elsewhere(two)));
     log.release(user, second).await.expect("released");
+    assert_eq!(members.owner(user).await, Ok(None));
     let third = granted(log, user, three).await;
     assert!(third.token > second.token);
     is_over(log, user, second).await;

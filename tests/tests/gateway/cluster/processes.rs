@@ -184,6 +184,39 @@ async fn clients(gateway: &Gateway) -> Vec<Value> {
 }
 
 #[tokio::test]
+async fn an_operator_sees_and_closes_at_any_gateway_and_is_told_which_one_does_not_answer() {
+    let [mut a, b] = two().await;
+    let (mut client, _) = served(&a, &json!("latest")).await;
+    let none = Value::Null;
+    let (status, state) = operator(&b, "GET", "sessions/ada", &none).await;
+    assert_eq!((status, &state), (200, &operator(&a, "GET", "sessions/ada", &none).await.1));
+    let (status, list) = operator(&b, "GET", "sessions", &none).await;
+    assert_eq!((status, &list["sessions"][0]["subject"], &list["not_answered"]), (200, &json!("ada"), &none), "{list}");
+    let close = |connection: &Value| json!({ "subject": "ada", "connection": connection, "code": 4005 });
+    let wrong = operator(&b, "POST", "close", &close(&json!("0000000000000001"))).await;
+    assert_eq!((wrong.0, &wrong.1["error"]["code"]), (404, &json!("no_connection")));
+    let mut code = close(&state["connections"][0]["id"]);
+    code["code"] = json!(1000);
+    assert_eq!(operator(&b, "POST", "close", &code).await.0, 400);
+    assert_eq!(operator(&b, "POST", "close", &close(&state["connections"][0]["id"])).await.0, 204);
+    loop {
+        match client.hear().await {
+            Heard::Close(code) => break assert_eq!(code, 4005),
+            Heard::Text(_) | Heard::Ping | Heard::Pong(_) => {}
+            other @ (Heard::End | Heard::Reset) => panic!("{other:?}"),
+        }
+    }
+    let (_client, _) = served(&a, &json!("latest")).await;
+    a.process.kill().await;
+    let (status, problem) = operator(&b, "GET", "sessions/ada", &none).await;
+    assert_eq!((status, &problem["error"]["code"]), (503, &json!("gateway_unreachable")), "{problem}");
+    let gateway = state["gateway"].as_str().expect("an address");
+    assert!(problem["error"]["message"].as_str().is_some_and(|said| said.contains(gateway)), "{problem}");
+    let (status, list) = operator(&b, "GET", "sessions", &none).await;
+    assert!(status == 200 && list["not_answered"][0].as_str().is_some_and(|said| said.contains(gateway)), "{list}");
+}
+
+#[tokio::test]
 async fn a_client_cannot_choose_the_address_that_gateways_tell_each_other() {
     let server = Server::shared();
     let url = server.url(&server.database());
