@@ -65,11 +65,11 @@ pub(super) async fn serve(core: Weak<Core>, log: Arc<Guarded>, membership: Arc<M
             }
             None => return,
         };
-        for (user, notice, progress) in begun {
-            delivered.insert((user, notice));
+        for (user, run, progress) in begun {
+            delivered.insert((user, run));
             under_way.push(async move {
                 let _ = progress.wait(Until::Last).await;
-                (user, notice)
+                (user, run)
             });
         }
     }
@@ -103,14 +103,14 @@ async fn look(
     };
     let core = core.upgrade()?;
     let (mut begun, mut full) = (Vec::new(), BTreeSet::new());
-    for Due { user, notice, data } in due {
+    for Due { user, run, data, .. } in due {
         let Some(generation) = sessions.get(&user) else { continue };
         // After one that was refused, a later one must wait, too.
-        if delivered.contains(&(user, notice)) || full.contains(&user) {
+        if delivered.contains(&(user, run)) || full.contains(&user) {
             continue;
         }
-        match deliver(&core, user, *generation, notice, &data) {
-            Some(progress) => begun.push((user, notice, progress)),
+        match deliver(&core, (user, *generation), run, &data) {
+            Some(progress) => begun.push((user, run, progress)),
             None => drop(full.insert(user)),
         }
     }
@@ -136,13 +136,13 @@ fn owned(core: &Core, users: BTreeSet<UserId>) -> BTreeMap<UserId, Generation> {
 }
 
 /// Puts a notice into the stream of this session. `None` if the session does not take it now.
-fn deliver(core: &Core, user: UserId, generation: Generation, notice: RunId, data: &RawValue) -> Option<Reports> {
+fn deliver(core: &Core, (user, generation): (UserId, Generation), run: RunId, data: &RawValue) -> Option<Reports> {
     let payload = notices::record(None, &data).ok()?;
-    let progress = core.effects().notices.open(user, generation, notice);
-    if core.session(user, generation, Input::Notice { notice, thread: None, payload }).is_ok() {
+    let progress = core.effects().notices.open(user, generation, run);
+    if core.session(user, generation, Input::Notice { notice: run, thread: None, payload }).is_ok() {
         return Some(progress);
     }
-    core.effects().notices.close(user, notice);
+    core.effects().notices.close(user, run);
     None
 }
 

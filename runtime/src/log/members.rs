@@ -87,9 +87,10 @@ pub trait Members: Send + Sync {
     fn behind(&self, mark: Mark) -> BoxFuture<'_, Result<u64, LogError>>;
 
     /// Stores a notice for every user who has an owner with a lease. From then on it is *due* for each of these users,
-    /// until an append has put a [`Kind::Notice`](lockstep_model::run::Kind::Notice) of the run `notice` into the user's
-    /// stream: what makes that entry durable ends this, in the same step. So a process that has acquired a user and then
-    /// reads that a notice is due knows that the user's stream does not have it. If the log knows `notice`, nothing changes.
+    /// with a random run of its own ([`Due::run`]), until an append has put a
+    /// [`Kind::Notice`](lockstep_model::run::Kind::Notice) of that run into the user's stream: what makes that entry
+    /// durable ends this, in the same step. So a process that has acquired a user and then reads that a notice is due
+    /// knows that the user's stream does not have it. If the log knows the id `notice`, nothing changes.
     ///
     /// # Errors
     ///
@@ -117,8 +118,10 @@ pub trait Members: Send + Sync {
 pub struct Due {
     /// The user.
     pub user: UserId,
-    /// The notice's run.
+    /// The broadcast's id.
     pub notice: RunId,
+    /// The notice's run in the user's stream: no run is seen by two users (ISO-1).
+    pub run: RunId,
     /// Its data, a JSON object.
     pub data: Arc<RawValue>,
 }

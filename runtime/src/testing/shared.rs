@@ -1,6 +1,6 @@
 //! A log in memory that several managers of one process share, as processes share a log elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -40,8 +40,8 @@ struct Broadcast {
     data: Arc<RawValue>,
     /// The users for whom it was stored.
     users: u64,
-    /// Those whose streams do not have it yet.
-    due: BTreeSet<UserId>,
+    /// Those whose streams do not have it yet, with its run there.
+    due: BTreeMap<UserId, RunId>,
 }
 
 #[derive(Debug)]
@@ -152,15 +152,14 @@ impl Log for SharedLog {
         after: Offset,
         batch: Vec<Written>,
     ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
-        let notices: Vec<RunId> =
-            batch.iter().filter(|entry| entry.kind == Kind::Notice).map(|entry| entry.run).collect();
+        let runs: Vec<RunId> = batch.iter().filter(|entry| entry.kind == Kind::Notice).map(|entry| entry.run).collect();
         // Under the lock, so that no process reads that a notice is due which is in the stream.
         let mut owners = lock(&self.owners);
         let appended = self.log.append(user, tenure, after, batch).now_or_never();
         let appended = appended.unwrap_or_else(|| Err(LogError::Unavailable("the log in memory waits".to_owned())));
         if appended.is_ok() {
-            for broadcast in owners.broadcasts.iter_mut().filter(|broadcast| notices.contains(&broadcast.notice)) {
-                broadcast.due.remove(&user);
+            for broadcast in &mut owners.broadcasts {
+                broadcast.due.retain(|of, run| *of != user || !runs.contains(run));
             }
         }
         self.answer(appended)
@@ -279,7 +278,8 @@ impl Members for SharedLog {
         let mut owners = lock(&self.owners);
         if owners.broadcasts.iter().all(|known| known.notice != notice) {
             let owned = owners.of.iter().filter(|(_, (owner, _))| owners.lives(*owner)).map(|(user, _)| *user);
-            let due: BTreeSet<UserId> = owned.collect();
+            let random = |user: UserId| (user, RunId(crate::random().unwrap_or(notice.0 ^ user.0)));
+            let due: BTreeMap<UserId, RunId> = owned.map(random).collect();
             owners.broadcasts.push(Broadcast {
                 notice,
                 data: Arc::from(data.to_owned()),
@@ -296,7 +296,7 @@ impl Members for SharedLog {
             |user: &UserId| owners.of.get(user).is_none_or(|(owner, _)| *owner == who || !owners.lives(*owner));
         let due = owners.broadcasts.iter().flat_map(|broadcast| {
             let Broadcast { notice, data, due, .. } = broadcast;
-            due.iter().map(|user| Due { user: *user, notice: *notice, data: Arc::clone(data) })
+            due.iter().map(|(user, run)| Due { user: *user, notice: *notice, run: *run, data: Arc::clone(data) })
         });
         self.answer(Ok(due.filter(|due| is_named(&due.user)).take(limit).collect()))
     }

@@ -36,7 +36,12 @@ impl PostgresLog {
         }
         let with_data = |row: &tokio_postgres::Row| {
             let data = Arc::clone(said.get(&row.get(1))?);
-            Some(Due { user: UserId(unsigned(row, 0)), notice: RunId(unsigned(row, 1)), data })
+            Some(Due {
+                user: UserId(unsigned(row, 0)),
+                notice: RunId(unsigned(row, 1)),
+                run: RunId(unsigned(row, 2)),
+                data,
+            })
         };
         Ok(due.iter().filter_map(with_data).collect())
     }

@@ -170,7 +170,7 @@ const SECOND: &str = "
 /// Notices to everyone. A gateway of an earlier version does not deliver them: they stay due until their users have an
 /// owner that does.
 const THIRD: &str = "
-    -- A notice for all users who had an owner when it was stored. Its run is its id.
+    -- A notice for all users who had an owner when it was stored, and its id.
     create table lockstep.broadcast (
         place bigint generated always as identity primary key,
         notice bigint not null unique,
@@ -180,8 +180,14 @@ const THIRD: &str = "
         stored timestamptz not null default now()
     );
 
-    -- A user whose stream does not have that notice yet. The append that puts it there removes the row.
-    create table lockstep.due (user_id bigint not null, notice bigint not null, primary key (user_id, notice));
+    -- A user whose stream does not have that notice yet, and its run there. The append that puts it there removes the
+    -- row.
+    create table lockstep.due (
+        user_id bigint not null,
+        run bigint not null,
+        notice bigint not null,
+        primary key (user_id, run)
+    );
     create index due_by_notice on lockstep.due (notice);
 ";
 

@@ -131,7 +131,7 @@ pub const APPEND: &str = "
         select user_id, at_offset, run, generation, kind, about, message, thread, at, data from entries
     ), told as (
         delete from lockstep.due d using entries e
-        where d.user_id = e.user_id and d.notice = e.run and e.kind = 'notice'
+        where d.user_id = e.user_id and d.run = e.run and e.kind = 'notice'
     ), runs as (
         insert into lockstep.run as r (user_id, begin, run, thread, message, title, last, ended)
         select b.user_id, l.after + b.first, b.run, b.thread, b.message, b.title, l.after + b.last, b.ended

@@ -10,7 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::{content, fenced, held, run, written};
 use crate::log::members::{Mark, Progress};
-use crate::log::{Acquired, Log, LogError, Members};
+use crate::log::{Acquired, Log, LogError, Members, Written};
 use crate::verify::Revocation;
 
 /// A lease longer than the test.
@@ -197,9 +197,16 @@ fn said(text: &str) -> Box<RawValue> {
     to_raw_value(&serde_json::json!({ "text": text })).expect("an object is JSON")
 }
 
-/// The id of a broadcast. An even run is in no thread.
+/// The id of a broadcast.
 fn fresh() -> RunId {
-    RunId(crate::random().expect("random bytes") & !1)
+    RunId(crate::random().expect("random bytes"))
+}
+
+/// What the owner appends.
+async fn entry(members: &dyn Members, who: Incarnation, (user, notice): (UserId, RunId)) -> Vec<Written> {
+    let due = members.due(who, usize::MAX).await.expect("what is due");
+    let due = due.iter().find(|due| due.user == user && due.notice == notice).expect("it is due");
+    vec![written(due.run.0, Kind::Notice, "to everyone")]
 }
 
 /// The users for whom a process is told that the notice is due.
@@ -229,6 +236,9 @@ async fn broadcasts(log: &dyn Log, members: &dyn Members) {
     let read = members.due(two, usize::MAX).await.expect("what is due");
     let read = read.iter().find(|due| due.notice == notice).expect("the notice");
     assert_eq!(read.data.get(), text.get());
+    let to_told = entry(members, one, (told, notice)).await;
+    let to_elsewhere = entry(members, two, (elsewhere, notice)).await;
+    assert_ne!(to_told[0].run, to_elsewhere[0].run, "ISO-1: no run is seen by two users");
     log.erase(erased).await.expect("erased");
     let before = members.progress(notice).await.expect("how far it is");
     // A repetition changes nothing, although another user has an owner by now.
@@ -237,13 +247,12 @@ async fn broadcasts(log: &dyn Log, members: &dyn Members) {
     assert_eq!(due(members, one, notice).await, [told]);
     assert_eq!(members.progress(notice).await, Ok(before));
 
-    let entry = || vec![written(notice.0, Kind::Notice, "to everyone")];
     let fresher = granted(log, told, one).await;
-    fenced(log.append(told, tenure, Offset(0), entry()).await);
+    fenced(log.append(told, tenure, Offset(0), to_told.clone()).await);
     assert_eq!(due(members, one, notice).await, [told], "a fenced append delivers nothing");
-    log.append(told, fresher, Offset(0), entry()).await.expect("appended");
+    log.append(told, fresher, Offset(0), to_told.clone()).await.expect("appended");
     assert_eq!(due(members, one, notice).await, [], "it is in the stream");
-    log.append(told, fresher, Offset(0), entry()).await.expect("appended before");
+    log.append(told, fresher, Offset(0), to_told).await.expect("appended before");
     assert_eq!(members.progress(notice).await, Ok(Progress { due: before.due - 1, ..before }));
     members.broadcast(notice, &text).await.expect("known");
     assert_eq!(due(members, one, notice).await, [], "it is not due again");
@@ -252,8 +261,8 @@ async fn broadcasts(log: &dyn Log, members: &dyn Members) {
     members.depart(two).await.expect("departed");
     assert_eq!(due(members, one, notice).await, [elsewhere]);
     let next = granted(log, elsewhere, one).await;
-    fenced(log.append(elsewhere, of_elsewhere, Offset(0), entry()).await);
-    log.append(elsewhere, next, Offset(0), entry()).await.expect("appended");
+    fenced(log.append(elsewhere, of_elsewhere, Offset(0), to_elsewhere.clone()).await);
+    log.append(elsewhere, next, Offset(0), to_elsewhere).await.expect("appended");
     log.release(elsewhere, next).await.expect("released");
     assert_eq!(due(members, one, notice).await, []);
     assert_eq!(members.progress(notice).await, Ok(Progress { due: before.due - 2, ..before }));
@@ -272,7 +281,7 @@ async fn broadcasts_in_order(log: &dyn Log, members: &dyn Members) {
     for (place, notice) in notices.into_iter().enumerate() {
         let due = members.due(who, 1).await.expect("what is due");
         assert_eq!(due.iter().map(|due| (due.user, due.notice)).collect::<Vec<_>>(), [(user, notice)]);
-        let entry = vec![written(notice.0, Kind::Notice, "one of three")];
+        let entry = entry(members, who, (user, notice)).await;
         log.append(user, tenure, Offset(place as u64), entry).await.expect("appended");
     }
     members.depart(who).await.expect("departed");

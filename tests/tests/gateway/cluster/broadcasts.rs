@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep::log::{Acquired, Log};
+use lockstep::log::{Acquired, Log, Written};
 use lockstep::manager::NotSent;
+use lockstep::payload::Record;
 use lockstep::testing::log::written;
 use lockstep::testing::{SharedLog, TestClient};
 use lockstep_model::member::LeaseTimes;
@@ -130,28 +131,34 @@ async fn what_was_due_before_a_user_was_acquired_is_not_delivered() {
     let members = log.members().expect("members");
     members.renew(stale, "stale:1", LONG).await.expect("a lease");
     let Ok(Acquired::Owner(tenure)) = log.acquire(user, stale).await else { panic!("not the owner") };
-    let (id, data) = (RunId(0xBEE0), to_raw_value(&json!({})).expect("an object is JSON"));
-    members.broadcast(id, &data).await.expect("stored");
+    let data = to_raw_value(&json!({ "text": "everyone" })).expect("an object is JSON");
+    members.broadcast(RunId(0xBEE0), &data).await.expect("stored");
+    let run = members.due(stale, 1).await.expect("what is due")[0].run;
     log.delay(Duration::from_secs(1));
     log.expire(stale);
     // Within half a second the process asks what is due, and the answer is a second late.
     let mut later = tokio::time::interval_at(Instant::now() + Duration::from_millis(600), LONG);
     later.tick().await;
-    drop(log.append(user, tenure, Offset(0), vec![written(id.0, Kind::Notice, "everyone")]));
+    drop(log.append(
+        user,
+        tenure,
+        Offset(0),
+        vec![Written { record: Arc::new(Record::new(None, data)), ..written(run.0, Kind::Notice, "") }],
+    ));
     let (_ada, ready) = served(&b, "ada", &json!("latest")).await;
     assert_eq!(ready["head"], 1, "the owner delivered it: {ready}");
     log.delay(Duration::ZERO);
     b.manager.broadcast(&json!({})).await.expect("sent");
-    assert_eq!(notices(&log, user).await.get(&id), Some(&1));
+    assert_eq!(notices(&log, user).await.get("{\"text\":\"everyone\"}"), Some(&1));
 }
 
 /// How often a stream has each notice.
-async fn notices(log: &SharedLog, user: UserId) -> BTreeMap<RunId, usize> {
+async fn notices(log: &SharedLog, user: UserId) -> BTreeMap<String, usize> {
     let conversations = log.conversations().expect("conversations");
     let page = conversations.page(user, Offset(0), Offset(100_000), usize::MAX).await.expect("a page");
     let mut notices = BTreeMap::new();
     for (_, entry) in page.entries.iter().filter(|(_, entry)| entry.kind == Kind::Notice) {
-        *notices.entry(entry.run).or_insert(0) += 1;
+        *notices.entry(entry.record.data.get().to_owned()).or_insert(0) += 1;
     }
     notices
 }
@@ -219,8 +226,8 @@ async fn each_stream_has_each_notice_once_while_processes_lose_their_users() {
     let mut found = 0;
     for user in users {
         for (notice, times) in notices(&log, user).await {
-            assert_eq!(times, 1, "{user:?} has {notice:?} {times} times");
-            found += u64::from(ids.contains(&notice));
+            assert_eq!(times, 1, "{user:?} has {notice} {times} times");
+            found += u64::from(notice.contains("number"));
         }
     }
     assert_eq!(found, wanted, "each user who had a session has the notice");

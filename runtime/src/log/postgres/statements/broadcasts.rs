@@ -1,6 +1,7 @@
 //! The statements of notices to everyone. [`APPEND`](super::APPEND) removes what is due.
 
 /// Stores a notice for every user who has an owner with a lease, unless it is known. It writes in each case.
+/// Each user gets a random run.
 pub(in super::super) const STORE: &str = "
     with owned as (
         select s.user_id from lockstep.stream s join lockstep.member m on m.incarnation = s.owner
@@ -11,13 +12,14 @@ pub(in super::super) const STORE: &str = "
         on conflict (notice) do update set notice = excluded.notice
         returning b.notice, b.xmax = 0 as fresh
     )
-    insert into lockstep.due (user_id, notice)
-    select o.user_id, s.notice from owned o cross join stored s where s.fresh";
+    insert into lockstep.due (user_id, run, notice)
+    select o.user_id, ('x' || left(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint, s.notice
+    from owned o cross join stored s where s.fresh";
 
 /// The notices that are due for users of a process and for users without a living owner, which come
 /// last. Those of one user are in the order of broadcasts.
 pub(in super::super) const DUE: &str = "
-    select d.user_id, d.notice
+    select d.user_id, d.notice, d.run
     from lockstep.due d join lockstep.broadcast b using (notice) join lockstep.stream s using (user_id)
     where s.subject is not null and (
         s.owner is null or s.owner = $1
