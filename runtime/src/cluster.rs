@@ -9,15 +9,16 @@
 //! | --- | --- |
 //! | [`Members`](crate::log::Members) | the log's side: leases, and where a member is reached |
 //! | [`Cluster`] | this process's side: its address, the cluster's key, the times of a lease |
-//! | [`Manager::serve_member`](crate::Manager::serve_member) | answers other members: connections that they relay, notices and deletions for this process's users |
+//! | [`Manager::serve_member`](crate::Manager::serve_member) | answers other members: connections that they relay, notices and deletions for this process's users, operators' questions |
 //!
 //! # Security
 //!
 //! Members know each other by a shared key, which each relayed connection presents, and what they exchange is not
-//! encrypted: credentials, messages and answers. Let the address be one of a private network. The key does not replace
+//! encrypted: credentials, messages and answers. A member believes what another one says of a client's address. Let the address be one of a private network. The key does not replace
 //! the client's credential: the owner verifies that, too.
 
 use core::fmt;
+use std::net::{AddrParseError, IpAddr};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -34,11 +35,17 @@ pub(crate) const PATH: &str = "/lockstep/member";
 /// The path of commands for users of the process.
 pub(crate) const COMMAND_PATH: &str = "/lockstep/member/command";
 
+/// The path of an operator's questions about users of the process.
+pub(crate) const OPERATOR_PATH: &str = "/lockstep/member/operator";
+
 /// The header with the cluster's key, in base64url.
 pub(crate) const KEY: HeaderName = HeaderName::from_static("lockstep-cluster-key");
 
 /// The header with the client's credential, in base64url.
 pub(crate) const CREDENTIAL: HeaderName = HeaderName::from_static("lockstep-credential");
+
+/// The header with the address of a relayed connection's client. It counts only beside the cluster's key.
+pub(crate) const CLIENT: HeaderName = HeaderName::from_static("lockstep-client-address");
 
 /// The fewest bytes of a cluster's key.
 pub const MIN_KEY: usize = 32;
@@ -120,4 +127,9 @@ pub(crate) fn encoded(credential: &Token) -> String {
 pub(crate) fn credential(headers: &HeaderMap) -> Option<Token> {
     let bytes = URL_SAFE_NO_PAD.decode(headers.get(CREDENTIAL)?).ok()?;
     String::from_utf8(bytes).ok().map(|token| Token::new(&token))
+}
+
+/// The address of a relayed connection's client, if the member that accepted the connection knows it.
+pub(crate) fn client(headers: &HeaderMap) -> Result<Option<IpAddr>, AddrParseError> {
+    headers.get(CLIENT).map(|address| address.to_str().unwrap_or_default().parse()).transpose()
 }

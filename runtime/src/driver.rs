@@ -10,6 +10,8 @@
 //! | [`runs`] | agents, and the progress of their runs |
 //! | [`membership`] | the lease of a process that shares its log |
 //! | [`commands`] | notices and deletions for a user whom another process owns |
+//! | [`broadcasts`] | notices to everyone in a cluster |
+//! | [`looks`] | what an operator sees of a session |
 //! | [`relay`] | connections whose user another process owns |
 //! | [`notices`] | notices and deletions by the embedding service |
 //! | [`backpressure`] | commands that wait for room in a stream |
@@ -19,6 +21,7 @@
 //! This file has the rest: timers, probes. Outputs arrive under the core's locks, so nothing here blocks
 //! or calls the core. It spawns a task, or wakes one.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use lockstep_model::gateway::{Output, Place, SessionOutput};
@@ -49,10 +52,12 @@ use crate::transport::BufferLimits;
 use crate::verify::Reports;
 
 mod backpressure;
+pub(crate) mod broadcasts;
 pub(crate) mod commands;
 pub(crate) mod connection;
 mod instruments;
 mod journal;
+pub(crate) mod looks;
 mod lookups;
 mod measure;
 mod membership;
@@ -91,6 +96,8 @@ pub enum Phase {
 /// What a connection's task and its verifications share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
+    /// The client's address, if it is known.
+    client: Option<IpAddr>,
     names: Mutex<Names>,
     /// Why the connection was closed; unset while it is open.
     pub(crate) closed: OnceLock<Cause>,
@@ -212,7 +219,8 @@ impl Driver {
     pub(crate) fn start(&self) {
         if let Some(membership) = &self.membership {
             let log = Arc::clone(&self.log);
-            self.runtime.spawn(Arc::clone(membership).serve(Weak::clone(&self.core), log));
+            self.runtime.spawn(Arc::clone(membership).serve(Weak::clone(&self.core), Arc::clone(&log)));
+            self.runtime.spawn(broadcasts::serve(Weak::clone(&self.core), log, Arc::clone(membership)));
         }
         for shard in 0..self.timers.shards() {
             let core = Weak::clone(&self.core);
@@ -225,10 +233,15 @@ impl Driver {
     }
 
     /// Creates the entry of a connection that is about to ask for admission.
-    pub(crate) fn register(&self, connection: ConnectionId) -> Arc<Shared> {
-        let shared = Arc::new(Shared { arrivals: Arc::clone(&self.arrivals), ..Shared::default() });
+    pub(crate) fn register(&self, connection: ConnectionId, client: Option<IpAddr>) -> Arc<Shared> {
+        let shared = Arc::new(Shared { client, arrivals: Arc::clone(&self.arrivals), ..Shared::default() });
         self.connections.lock(&connection).insert(connection, Arc::clone(&shared));
         shared
+    }
+
+    /// The address of a connection's client, if it is known.
+    pub(crate) fn client(&self, connection: ConnectionId) -> Option<IpAddr> {
+        self.connections.lock(&connection).get(&connection)?.client
     }
 
     /// Removes the entry of a connection that was not admitted or is closed.

@@ -8,13 +8,13 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use lockstep_model::health::Trouble;
 use lockstep_model::node::{self, Mode};
-use lockstep_model::{Bounds, Cause, ConnectionId, Successor, UserId, connection};
+use lockstep_model::{Bounds, Cause, ConnectionId, RunId, Successor, UserId, connection};
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::agent::Agent;
 use crate::cluster::Cluster;
-use crate::driver::{Core, Credentials, Driver, notices, revocations};
+use crate::driver::{Core, Credentials, Driver, broadcasts, notices, revocations};
 use crate::log::conversations::Retention;
 use crate::log::{Log, MemoryLog};
 use crate::trace::Trace;
@@ -25,6 +25,7 @@ use crate::wire::{AGENT_NAME, Codec};
 
 pub use crate::driver::Phase;
 pub use crate::driver::connection::Opening;
+pub use crate::driver::looks::NotAnswered;
 pub use crate::driver::notices::NotSent;
 pub use crate::driver::revocations::NotRecorded;
 pub use process::Draining;
@@ -251,13 +252,14 @@ pub struct Health {
     pub timers: usize,
 }
 
-/// How many users a broadcast reached.
+/// How many users a broadcast reached. In a cluster: of all its processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Broadcast {
     /// Users whose streams have the notice.
     pub sent: usize,
-    /// Users for whom it failed: their session was lost, or the gateway is draining.
+    /// Users for whom it failed: their session was lost, or the gateway is draining. In a cluster: users whose streams
+    /// do not have the notice yet, such as those of a process that has just died. They get it all the same.
     pub failed: usize,
 }
 
@@ -371,16 +373,27 @@ impl Manager {
         done.await.unwrap_or_else(ends)
     }
 
-    /// Sends a notice to every user who has a session here, exactly once per user, as [`User::send`] does. Returns when
-    /// the last notice is durable. Dropping the future stops the broadcast: some users have received it then, and
-    /// others have not.
+    /// Sends a notice to every user who has a session, exactly once per user, as [`User::send`] does. Returns when the
+    /// last notice is durable.
+    ///
+    /// In a cluster, these are the users who are owned by any of its processes. Once the log has stored the broadcast,
+    /// each of them gets the notice once, even if the user moves, the owner or this process dies, or the future is
+    /// dropped. The call waits for twice the time of a lease; [`Broadcast::failed`] counts the users who are left.
+    ///
+    /// Without a cluster, dropping the future stops the broadcast: some users have received it then, and others have
+    /// not.
     ///
     /// # Errors
     ///
-    /// [`NotSent::NotJson`]. A failure for one user is counted in the [`Broadcast`].
+    /// [`NotSent::NotJson`]. [`NotSent::Unavailable`] in a cluster: the broadcast may have been stored. A failure for one
+    /// user is counted in the [`Broadcast`].
     pub async fn broadcast(&self, data: &impl Serialize) -> Result<Broadcast, NotSent> {
-        let payload = notices::record(None, data)?;
         let core = &self.inner.core;
+        if core.effects().membership.is_some() {
+            let id = crate::random().map_err(|error| NotSent::Unavailable(error.to_string()))?;
+            return self.broadcast_as(RunId(id), data).await;
+        }
+        let payload = notices::record(None, data)?;
         let sends = core.users().into_iter().map(|user| notices::send(core, user, &payload));
         let sends = futures_util::stream::iter(sends).buffer_unordered(AT_ONCE);
         let count = |told: Broadcast, sent: Result<(), NotSent>| {
@@ -390,6 +403,22 @@ impl Manager {
             })
         };
         Ok(sends.fold(Broadcast::default(), count).await)
+    }
+
+    /// Sends a notice to every user of the cluster who has a session, as [`Manager::broadcast`] does, under an id that
+    /// the caller has chosen at random. A call with an id that was sent before, at any process, sends nothing: it waits
+    /// for the users that are left and returns the same counts. The log keeps ids for some weeks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Manager::broadcast`], and [`NotSent::NotShared`] without a cluster.
+    pub async fn broadcast_as(&self, id: RunId, data: &impl Serialize) -> Result<Broadcast, NotSent> {
+        let (core, payload) = (&self.inner.core, notices::record(None, data)?);
+        let (membership, record) = (core.effects().membership.as_ref().ok_or(NotSent::NotShared)?, payload.record());
+        let data = &record.ok_or(NotSent::NotJson)?.data;
+        let progress = broadcasts::send(core, membership, id, data).await?;
+        let count = |users| usize::try_from(users).unwrap_or(usize::MAX);
+        Ok(Broadcast { sent: count(progress.users.saturating_sub(progress.due)), failed: count(progress.due) })
     }
 
     /// Sends `connection_notice` to one connection, best effort. The notice has no place in the stream, is not retried,

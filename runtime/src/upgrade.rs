@@ -19,6 +19,8 @@
 //! §4.2.2), so nothing else keeps these clients connected. The token then goes back to the one who sent it, in the
 //! head of a response that no cache keeps.
 
+use std::net::IpAddr;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{
@@ -40,6 +42,11 @@ use crate::transport::handshake::{bad, handshake, text, tokens};
 use crate::wire::{Codec, resume_from_query};
 
 mod member;
+
+/// The address of a request's client: an extension of the request, which the server sets to what it knows. No header of
+/// a client does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
 
 impl Manager {
     /// Answers a request for the socket's path and, if it can be upgraded, serves the connection on a task of its own.
@@ -124,7 +131,8 @@ impl Manager {
         }
         let in_ticket = ticket.map(Token::ticket);
         let credential = in_header.or(in_protocol).or(in_ticket);
-        Ok(Opening { credential, resume, ..Opening::new(codec) })
+        let client = request.extensions().get::<ClientAddress>().map(|client| client.0);
+        Ok(Opening { credential, resume, client, ..Opening::new(codec) })
     }
 }
 

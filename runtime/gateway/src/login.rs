@@ -64,16 +64,12 @@ mod watch;
 
 pub use issuer::{Issuer, KEY_FILE};
 pub use limit::Rate;
+pub use lockstep::upgrade::ClientAddress;
 pub use settings::LoginConfig;
 pub use ticket::{TicketDesk, ticket_routes};
 
 /// The most accounts, and the most addresses, whose attempts are counted.
 const MAX_TRIERS: usize = 16_384;
-
-/// The address of a request's client, as an extension of the request, for a server that knows it better than
-/// [`ConnectInfo`] does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientAddress(pub IpAddr);
 
 lockstep::internal::sentence! {
     /// Why the built-in login cannot be used: a sentence for the operator.

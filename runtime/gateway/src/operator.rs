@@ -10,10 +10,14 @@
 //! | `GET /operator/health` | counts and mode |
 //! | `GET /operator/sessions` | the sessions, a line for each |
 //! | `GET /operator/sessions/{subject}` | the state of one session's machines |
+//! | `POST /operator/close` | `{"subject", "connection", "code"?}`: close one connection; 4000 is the code of its close |
 //! | `POST /operator/revoke` | `{"subject", "credential"?}`: one credential (16 hex digits), or all |
-//! | `POST /operator/notice` | `{"subject"?, "thread"?, "data"}`: tell one user, or all that have a session |
+//! | `POST /operator/notice` | `{"subject"?, "thread"?, "id"?, "data"}`: tell one user, or all that have a session |
 //! | `POST /operator/mode` | `{"mode": "ready" \| "degraded" \| "emergency" \| null}`: pin it, or let health decide |
 //! | `POST /operator/drain` | begin to drain; answers at once |
+//!
+//! In a cluster, each gateway answers for all but `health`, `mode` and `drain`, which are about the gateway that is
+//! called. One that must be asked and does not answer makes it 503 with that gateway's address.
 //!
 //! With another issuer's tokens, a subject is that issuer's name for its user. With the built-in login it is an
 //! account's name, and refers to a person: a new account that reuses a name is another subject
@@ -38,15 +42,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
 use lockstep::Manager;
 use lockstep::internal::private;
-use lockstep::log::LogError;
-use lockstep::manager::{NotRecorded, NotSent, Sent};
-use lockstep::payload::Payload;
+use lockstep::manager::{Broadcast, NotAnswered, NotRecorded, NotSent, Sent};
 use lockstep::upgrade::bearer;
 use lockstep::verify::Revocation;
 use lockstep::verify::clock::Clock;
-use lockstep::wire::hex;
 use lockstep_model::node::Mode;
-use lockstep_model::{CredentialId, Generation, Session, UserId};
+use lockstep_model::{Cause, ConnectionId, CredentialId, RunId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -167,6 +168,7 @@ pub(super) fn routes(manager: Manager, subjects: SubjectSource, token: Token) ->
         .route("/health", get(health))
         .route("/sessions", get(sessions))
         .route("/sessions/{subject}", get(session))
+        .route("/close", post(close))
         .route("/revoke", post(revoke))
         .route("/notice", post(notice))
         .route("/mode", post(mode))
@@ -190,6 +192,7 @@ async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "this is not the operator's token"));
     }
     let action = match (request.method(), path(&request)) {
+        (&Method::POST, "/close") => Some("close"),
         (&Method::POST, "/revoke") => Some("revoke"),
         (&Method::POST, "/notice") => Some("notice"),
         (&Method::POST, "/mode") => Some("mode"),
@@ -222,83 +225,59 @@ async fn health(State(manager): State<Manager>) -> Json<Value> {
     }))
 }
 
-async fn sessions(State(manager): State<Manager>) -> Json<Value> {
-    let mut list = Vec::new();
-    for user in manager.sessions() {
-        let subject = manager.log().subject(user).await.ok();
-        let line = manager.inspect(user, |generation, session| {
-            json!({
-                "subject": subject.as_deref(),
-                "user": user.0,
-                "generation": generation.0,
-                "state": format!("{:?}", session.state()),
-                "connections": session.members().len(),
-                "runs": session.runs().len(),
-            })
-        });
-        list.extend(line);
+async fn sessions(State(manager): State<Manager>) -> Result<Json<Value>, Problem> {
+    let (sessions, missing) = manager.describe_sessions().await.map_err(|why| not_answered(&why))?;
+    let mut list = json!({ "sessions": sessions });
+    if !missing.is_empty() {
+        list["not_answered"] = missing.iter().map(ToString::to_string).collect();
     }
-    Json(json!({ "sessions": list }))
+    Ok(Json(list))
 }
 
 async fn session(State(parts): State<Parts>, UrlPath(subject): UrlPath<String>) -> Result<Json<Value>, Problem> {
-    let manager = &parts.manager;
     for subject in parts.subjects.meant(&subject).await?.all() {
-        let user = manager.log().user(subject).await;
-        let unavailable =
-            |why: LogError| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", why.to_string());
-        let user = user.map_err(unavailable)?;
-        if let Some(state) = manager.inspect(user, |generation, session| describe(user, generation, session)) {
+        if let Some(state) = parts.manager.user(subject).describe().await.map_err(|why| not_answered(&why))? {
             return Ok(Json(state));
         }
     }
-    Err(Problem::new(StatusCode::NOT_FOUND, "no_session", "this user has no session in this process"))
+    Err(Problem::new(StatusCode::NOT_FOUND, "no_session", "this user has no session"))
 }
 
-/// Describes a session's machines, without what users said.
-fn describe(user: UserId, generation: Generation, session: &Session<Payload>) -> Value {
-    let connections = session.members().iter().map(|(id, member)| {
-        json!({
-            "id": hex(id.0).to_string(),
-            "state": name_of(&format!("{:?}", member.connection.state())),
-            "credential": name_of(&format!("{:?}", member.connection.auth().state())),
-            "cursor": member.cursor.map(|cursor| cursor.at().0),
-            "parked": member.parked,
-        })
-    });
-    let connections: Vec<Value> = connections.collect();
-    let runs: Vec<Value> = session
-        .runs()
-        .iter()
-        .map(|(id, run)| json!({ "id": hex(id.0).to_string(), "state": format!("{:?}", run.state()) }))
-        .collect();
-    let stream = session.stream().map(|stream| {
-        json!({
-            "epoch": stream.epoch().0,
-            "tail": stream.tail().0,
-            "head": stream.head().0,
-            "retained": stream.entries().len(),
-            "pending": stream.pending().len(),
-            "writer": format!("{:?}", stream.writer()),
-        })
-    });
-    json!({
-        "user": user.0,
-        "generation": generation.0,
-        "state": format!("{:?}", session.state()),
-        "mode": session.mode(),
-        "connections": connections,
-        "runs": runs,
-        "stream": stream,
-        "messages_known": session.known().len(),
-        "breaker_open": session.breaker().is_open(),
-        "fence_up": session.fence().is_up(),
-    })
+/// 503 with the address of the gateway that does not answer.
+fn not_answered(why: &NotAnswered) -> Problem {
+    let code = match why {
+        NotAnswered::Member { .. } => "gateway_unreachable",
+        NotAnswered::Unavailable(_) | _ => "log_unavailable",
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, why.to_string())
 }
 
-/// The name of a state, without its fields.
-fn name_of(debug: &str) -> &str {
-    debug.split([' ', '(', '{']).next().unwrap_or(debug)
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CloseOne {
+    subject: String,
+    connection: String,
+    code: Option<u16>,
+}
+
+async fn close(
+    State(parts): State<Parts>,
+    Json(asked): Json<CloseOne>,
+) -> Result<(Extension<About>, StatusCode), Problem> {
+    let wrong = |message: &'static str| Problem::new(StatusCode::BAD_REQUEST, "invalid_field", message);
+    let id = u64::from_str_radix(&asked.connection, 16).map(ConnectionId);
+    let id =
+        id.map_err(|_| wrong("`connection` must be 16 hex digits, as GET /operator/sessions/{subject} shows it"))?;
+    let code = asked.code.unwrap_or(Cause::GoingAway.code());
+    let cause = Cause::ALL.iter().find(|cause| cause.code() == code && code >= 4000);
+    let cause = *cause.ok_or_else(|| wrong("`code` must be a close code of the protocol from 4000 on"))?;
+    for subject in parts.subjects.meant(&asked.subject).await?.all() {
+        if parts.manager.user(subject).close(id, cause).await.map_err(|why| not_answered(&why))? {
+            let about = About(format!("{} {}", asked.subject, asked.connection));
+            return Ok((Extension(about), StatusCode::NO_CONTENT));
+        }
+    }
+    Err(Problem::new(StatusCode::NOT_FOUND, "no_connection", "this user has no connection of this id"))
 }
 
 #[derive(Deserialize)]
@@ -336,6 +315,8 @@ async fn revoke(
 struct Say {
     subject: Option<String>,
     thread: Option<String>,
+    /// The id of a notice to all: repeated, it is sent once.
+    id: Option<String>,
     data: Value,
 }
 
@@ -343,7 +324,12 @@ async fn notice(
     State(Parts { manager, subjects }): State<Parts>,
     Json(asked): Json<Say>,
 ) -> Result<(Extension<About>, Json<Value>), Problem> {
-    let Say { subject, thread, data } = asked;
+    let Say { subject, thread, id, data } = asked;
+    let wrong = |message: &'static str| Problem::new(StatusCode::BAD_REQUEST, "invalid_field", message);
+    let id = id.map(|id| u64::from_str_radix(&id, 16)).transpose().map_err(|_| wrong("`id` must be 16 hex digits"))?;
+    if (subject.is_some() || thread.is_some()) && id.is_some() {
+        return Err(wrong("an `id` is for a notice to all users"));
+    }
     let about = About(subject.clone().unwrap_or_else(|| "all users".to_owned()));
     let subject = match subject {
         Some(text) => {
@@ -356,17 +342,16 @@ async fn notice(
     let told = match (subject, thread) {
         (Some(subject), Some(thread)) => one(manager.user(&subject).send_to_thread(&thread, &data).await),
         (Some(subject), None) => one(manager.user(&subject).send(&data).await),
-        (None, None) => manager.broadcast(&data).await.map(|told| (told.sent, told.failed)),
-        (None, Some(_)) => {
-            let wrong = "a `thread` belongs to one user: name the `subject` too";
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_field", wrong));
-        }
+        (None, None) => all(match id {
+            Some(id) => manager.broadcast_as(RunId(id), &data).await,
+            None => manager.broadcast(&data).await,
+        }),
+        (None, Some(_)) => return Err(wrong("a `thread` belongs to one user: name the `subject` too")),
     };
     match told {
         Ok((sent, failed)) => Ok((Extension(about), Json(json!({ "sent": sent, "failed": failed })))),
-        Err(NotSent::NotJson) => {
-            Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_field", "`data` must be a JSON object"))
-        }
+        Err(NotSent::NotJson) => Err(wrong("`data` must be a JSON object")),
+        Err(NotSent::NotShared) => Err(wrong("an `id` needs a cluster: one gateway does not keep which ids were sent")),
         Err(why @ (NotSent::Unavailable(_) | NotSent::Draining | NotSent::Lost | _)) => {
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_sent", why.to_string()))
         }
@@ -376,6 +361,10 @@ async fn notice(
 /// How many users were told, and for how many it failed.
 fn one(sent: Result<Sent, NotSent>) -> Result<(usize, usize), NotSent> {
     sent.map(|_| (1, 0))
+}
+
+fn all(told: Result<Broadcast, NotSent>) -> Result<(usize, usize), NotSent> {
+    told.map(|told| (told.sent, told.failed))
 }
 
 #[derive(Deserialize)]

@@ -238,6 +238,21 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
         answer
     }
 
+    /// Opens the user's session if there is none, for a notice that the log has for the user.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Retired`] in a draining node.
+    pub fn open(&self, user: UserId) -> Result<(), Refusal> {
+        if self.sessions.find(user).is_none() {
+            routing::announcement(self.shared.admission.mode())?;
+            self.with_opened(user, |session| {
+                let _ = self.bring_up_to_date(session);
+            });
+        }
+        Ok(())
+    }
+
     /// Takes an input of the node. When this returns, every session has been told the consequences.
     ///
     /// # Errors

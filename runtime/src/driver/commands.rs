@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 
 use super::notices::{self, Announced, NotSent};
 use super::{Core, Driver};
-use crate::cluster;
+use crate::cluster::{self, Cluster};
 use crate::log::Members;
 use crate::payload::Record;
 
@@ -89,16 +89,10 @@ impl Command {
         // Without a lease it owns the user no longer: the next attempt finds the one that does.
         let Some(address) = address else { return Ok(StatusCode::MISDIRECTED_REQUEST) };
         let body = serde_json::to_string(self).map_err(|error| failed(error.to_string()))?;
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{name}: {key}\r\n\r\n",
-            path = cluster::COMMAND_PATH,
-            length = body.len(),
-            name = cluster::KEY,
-            key = membership.cluster().key(),
-        );
-        let answered = tokio::time::timeout(PATIENCE, post(&address, &head, &body)).await;
-        let (status, why) = answered
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let request = Request { address: &address, path: cluster::COMMAND_PATH, body: &body };
+        let (status, why) = request
+            .send(membership.cluster(), PATIENCE, MAX_COMMAND)
+            .await
             .map_err(|error| failed(format!("{address}: {error}")))?;
         match status {
             StatusCode::NO_CONTENT | StatusCode::CONFLICT | StatusCode::MISDIRECTED_REQUEST => Ok(status),
@@ -120,17 +114,44 @@ pub(crate) async fn execute(core: &Arc<Core>, body: &[u8]) -> (StatusCode, Strin
     }
 }
 
-/// Sends a request over a connection of its own, and returns the status and the body of the response.
-async fn post(address: &str, head: &str, body: &str) -> io::Result<(StatusCode, String)> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    let mut response = Vec::new();
-    stream.take(MAX_COMMAND as u64).read_to_end(&mut response).await?;
-    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
-    let mut fields = [httparse::EMPTY_HEADER; 32];
-    let mut parsed = httparse::Response::new(&mut fields);
-    let Ok(httparse::Status::Complete(end)) = parsed.parse(&response) else { return Err(invalid()) };
-    let status = StatusCode::from_u16(parsed.code.ok_or_else(invalid)?).map_err(|_| invalid())?;
-    Ok((status, String::from_utf8_lossy(response.get(end..).unwrap_or_default()).into_owned()))
+/// A request to another member.
+pub(super) struct Request<'a> {
+    pub(super) address: &'a str,
+    pub(super) path: &'a str,
+    pub(super) body: &'a str,
+}
+
+impl Request<'_> {
+    /// Sends the request over a connection of its own. Returns the status and the body of the response, of at most
+    /// `most` bytes with its head.
+    pub(super) async fn send(
+        &self,
+        cluster: &Cluster,
+        patience: Duration,
+        most: usize,
+    ) -> io::Result<(StatusCode, String)> {
+        let answered = tokio::time::timeout(patience, self.exchange(cluster, most)).await;
+        answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    async fn exchange(&self, cluster: &Cluster, most: usize) -> io::Result<(StatusCode, String)> {
+        let Self { address, path, body } = self;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{name}: {key}\r\n\r\n",
+            length = body.len(),
+            name = cluster::KEY,
+            key = cluster.key(),
+        );
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body.as_bytes()).await?;
+        let mut response = Vec::new();
+        stream.take(most as u64).read_to_end(&mut response).await?;
+        let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+        let mut fields = [httparse::EMPTY_HEADER; 32];
+        let mut parsed = httparse::Response::new(&mut fields);
+        let Ok(httparse::Status::Complete(end)) = parsed.parse(&response) else { return Err(invalid()) };
+        let status = StatusCode::from_u16(parsed.code.ok_or_else(invalid)?).map_err(|_| invalid())?;
+        Ok((status, String::from_utf8_lossy(response.get(end..).unwrap_or_default()).into_owned()))
+    }
 }

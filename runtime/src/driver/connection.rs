@@ -8,6 +8,7 @@
 use core::future::Future;
 use core::pin::pin;
 use core::task::{Context, Poll};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,13 +49,22 @@ pub struct Opening {
     pub agent_name: Option<Arc<str>>,
     /// Whether a client has connected, or another process relays a client's connection.
     pub origin: Origin,
+    /// The client's address, if it is known.
+    pub client: Option<IpAddr>,
 }
 
 impl Opening {
     /// Frames of this codec, no credential, and the default place to start reading.
     #[must_use]
     pub fn new(codec: Codec) -> Self {
-        Self { codec, credential: None, resume: Resume::default(), agent_name: None, origin: Origin::Client }
+        Self {
+            codec,
+            credential: None,
+            resume: Resume::default(),
+            agent_name: None,
+            origin: Origin::Client,
+            client: None,
+        }
     }
 }
 
@@ -68,8 +78,9 @@ where
     F: Future<Output = Option<S>> + Send,
 {
     let Ok(id) = crate::random().map(ConnectionId) else { return };
-    let span = tracing::info_span!("connection", connection = %hex(id.0), user = tracing::field::Empty);
-    let forget = Forget { shared: core.effects().register(id), core, id };
+    let client = opening.client.map(tracing::field::display);
+    let span = tracing::info_span!("connection", connection = %hex(id.0), user = tracing::field::Empty, client);
+    let forget = Forget { shared: core.effects().register(id, opening.client), core, id };
     // What opening needs is freed before the connection is served, because most connections are idle most of the time.
     let opened = open(&forget, opening, socket).boxed().instrument(span.clone()).await;
     if let Some(mut task) = opened {
@@ -356,7 +367,13 @@ impl<S: Socket> ConnectionTask<S> {
         }
         if !relay.is_begun() {
             let (codec, resume) = (self.peer.codec(), self.peer.begins());
-            let target = Target { owner: *owner, codec, resume, credential: self.shared.take_credential() };
+            let target = Target {
+                owner: *owner,
+                codec,
+                resume,
+                credential: self.shared.take_credential(),
+                client: self.shared.client,
+            };
             let driver = self.core.effects();
             let Some(membership) = &driver.membership else { return false };
             let opening = relay::open(membership.cluster().clone(), Arc::clone(&driver.log), driver.limits, target);

@@ -38,6 +38,8 @@ pub(crate) struct Membership {
     changed: Notify,
     /// The newest revocation of the log that was applied here.
     applied: tokio::sync::Mutex<Mark>,
+    /// Notified when this process has sent a notice to everyone.
+    pub(super) announced: Notify,
 }
 
 /// The interval between polls for revocations of other processes.
@@ -76,6 +78,7 @@ impl Membership {
             began: Instant::now(),
             changed: Notify::new(),
             applied: tokio::sync::Mutex::default(),
+            announced: Notify::new(),
         }
     }
 
@@ -88,6 +91,11 @@ impl Membership {
     /// grants nothing.
     pub(super) fn incarnation(&self) -> Incarnation {
         Incarnation(self.incarnation.load(Ordering::Acquire))
+    }
+
+    /// The incarnation of this process, while it has a lease.
+    pub(super) fn member(&self) -> Option<Incarnation> {
+        Some(self.incarnation()).filter(|who| *who != Incarnation(NONE))
     }
 
     /// Ends the lease if its time is over. A process that was paused calls this before it shows anything to a client
@@ -127,7 +135,7 @@ impl Membership {
                 Some(answer) = calls.next() => answer,
                 () = at(renewal) => Some(Input::Expired(Deadline::Renewal)),
                 () = self.changed.notified() => None,
-                _ = looks.tick(), if self.incarnation() != Incarnation(NONE) => {
+                _ = looks.tick(), if self.member().is_some() => {
                     lock(&self.state).calls.push(Call::Look(self.incarnation()));
                     None
                 }

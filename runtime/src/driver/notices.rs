@@ -28,6 +28,8 @@ pub enum NotSent {
     /// The user is owned by another process of the cluster, which could not be reached or did not answer. Contains why. It
     /// is unknown whether the notice is in the stream.
     Elsewhere(String),
+    /// The notice to everyone has an id, and this process has its log to itself: no log keeps which ids were sent.
+    NotShared,
     /// The process lost the session while the notice was in flight. It is unknown whether the notice is in the stream.
     Lost,
 }
@@ -44,6 +46,7 @@ impl fmt::Display for NotSent {
                     "the process that owns the user did not answer; the notice may or may not be in the stream: {why}"
                 )
             }
+            Self::NotShared => f.write_str("a notice to everyone can have an id only in a cluster"),
             Self::Lost => f.write_str("the session was lost; the notice may or may not be in the stream"),
         }
     }

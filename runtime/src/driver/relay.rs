@@ -6,6 +6,7 @@
 //! the other.
 
 use core::task::{Context, Poll};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use lockstep_model::{Cause, Incarnation, Resume};
@@ -193,6 +194,8 @@ pub(super) struct Target {
     pub(super) codec: Codec,
     pub(super) resume: Resume,
     pub(super) credential: Option<Token>,
+    /// The client's address, if it is known.
+    pub(super) client: Option<IpAddr>,
 }
 
 /// Opens a WebSocket to the owner's process. The machine bounds how long that may take.
@@ -202,13 +205,14 @@ pub(super) async fn open(
     limits: BufferLimits,
     target: Target,
 ) -> Result<WebSocket<TcpStream>, NotRelayed> {
-    let Target { owner, codec, resume, credential } = target;
+    let Target { owner, codec, resume, credential, client } = target;
     let credential = credential.ok_or(NotRelayed::NoCredential)?;
     let address = log.address(owner).await.map_err(|error| NotRelayed::NoAddress(Some(error)))?;
     let address = address.ok_or(NotRelayed::NoAddress(None))?;
     let head = format!(
         "GET {path}?{query} HTTP/1.1\r\nHost: {address}\r\nSec-WebSocket-Protocol: {protocol}\r\n{key_name}: {key}\r\n\
-         {credential_name}: {credential}\r\n",
+         {credential_name}: {credential}\r\n{client}",
+        client = client.map_or_else(String::new, |client| format!("{}: {client}\r\n", cluster::CLIENT)),
         path = cluster::PATH,
         query = query_of(&resume),
         protocol = codec.subprotocol(),

@@ -6,11 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_model::{Incarnation, Offset, Tenure, UserId};
+use lockstep_model::{Incarnation, Offset, RunId, Tenure, UserId};
+use serde_json::value::RawValue;
 use tokio::sync::RwLock;
 
 use super::conversations::{Page, Retention, Stale, ThreadPlace, Threads, Turns};
-use super::members::{Mark, Member, Members, Revoked};
+use super::members::{Due, Mark, Member, Members, Progress, Revoked};
 use super::{Acquired, Conversations, Held, Log, LogError, Written};
 use crate::BoxFuture;
 use crate::support::seam::ask;
@@ -177,6 +178,10 @@ impl Members for Guarded {
         Box::pin(ask!(self.members.list()))
     }
 
+    fn owner(&self, user: UserId) -> BoxFuture<'_, Result<Option<Member>, LogError>> {
+        Box::pin(ask!(self.members.owner(user)))
+    }
+
     fn publish<'a>(&'a self, revocation: &'a Revocation, at: u64) -> BoxFuture<'a, Result<Mark, LogError>> {
         Box::pin(ask!(self.members.publish(revocation, at)))
     }
@@ -191,6 +196,18 @@ impl Members for Guarded {
 
     fn behind(&self, mark: Mark) -> BoxFuture<'_, Result<u64, LogError>> {
         Box::pin(ask!(self.members.behind(mark)))
+    }
+
+    fn broadcast<'a>(&'a self, notice: RunId, data: &'a RawValue) -> BoxFuture<'a, Result<(), LogError>> {
+        Box::pin(ask!(self.members.broadcast(notice, data)))
+    }
+
+    fn due(&self, who: Incarnation, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, LogError>> {
+        Box::pin(ask!(self.members.due(who, limit)))
+    }
+
+    fn progress(&self, notice: RunId) -> BoxFuture<'_, Result<Progress, LogError>> {
+        Box::pin(ask!(self.members.progress(notice)))
     }
 }
 

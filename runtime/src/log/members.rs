@@ -3,7 +3,8 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use lockstep_model::Incarnation;
+use lockstep_model::{Incarnation, RunId, UserId};
+use serde_json::value::RawValue;
 
 use super::LogError;
 use crate::BoxFuture;
@@ -48,6 +49,13 @@ pub trait Members: Send + Sync {
     /// [`LogError::Unavailable`].
     fn list(&self) -> BoxFuture<'_, Result<Vec<Member>, LogError>>;
 
+    /// Returns the member that owns the user; `None` if there is no owner with a lease.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Unavailable`].
+    fn owner(&self, user: UserId) -> BoxFuture<'_, Result<Option<Member>, LogError>>;
+
     /// Stores a revocation for all members, and returns its mark. `at` is its instant, in milliseconds since the Unix
     /// epoch. A reader that has seen a mark has seen every lower one.
     ///
@@ -77,6 +85,54 @@ pub trait Members: Send + Sync {
     ///
     /// [`LogError::Unavailable`].
     fn behind(&self, mark: Mark) -> BoxFuture<'_, Result<u64, LogError>>;
+
+    /// Stores a notice for every user who has an owner with a lease. From then on it is *due* for each of these users,
+    /// with a random run of its own ([`Due::run`]), until an append has put a
+    /// [`Kind::Notice`](lockstep_model::run::Kind::Notice) of that run into the user's stream: what makes that entry
+    /// durable ends this, in the same step. So a process that has acquired a user and then reads that a notice is due
+    /// knows that the user's stream does not have it. If the log knows the id `notice`, nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Unavailable`]. The notice may be stored.
+    fn broadcast<'a>(&'a self, notice: RunId, data: &'a RawValue) -> BoxFuture<'a, Result<(), LogError>>;
+
+    /// Returns at most `limit` of the notices that are due for users of `who` and for users without an owner that has a
+    /// lease. Those of one user are in the order of their broadcasts.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Unavailable`].
+    fn due(&self, who: Incarnation, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, LogError>>;
+
+    /// Returns how far a broadcast is. The log may forget one that is due for no user after some weeks.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Unavailable`]; the log may not know the broadcast.
+    fn progress(&self, notice: RunId) -> BoxFuture<'_, Result<Progress, LogError>>;
+}
+
+/// A notice that a user's stream does not have yet.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// The user.
+    pub user: UserId,
+    /// The broadcast's id.
+    pub notice: RunId,
+    /// The notice's run in the user's stream: no run is seen by two users (ISO-1).
+    pub run: RunId,
+    /// Its data, a JSON object.
+    pub data: Arc<RawValue>,
+}
+
+/// How far a broadcast is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The users for whom it was stored.
+    pub users: u64,
+    /// Those for whom it is due. An erased user is not among them.
+    pub due: u64,
 }
 
 /// The place of a revocation among all of a log.

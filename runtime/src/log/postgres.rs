@@ -34,6 +34,7 @@ use super::{Acquired, Conversations, Held, Log, LogError, Members, Written};
 use crate::BoxFuture;
 
 mod appends;
+mod broadcasts;
 mod connection;
 mod conversations;
 mod entry;

@@ -2,11 +2,14 @@
 //! the state of its sessions.
 
 use core::future::Future;
+use std::net::IpAddr;
 
-use lockstep_model::{Generation, Handled, Session, Successor, UserId, node};
+use lockstep_model::{ConnectionId, Generation, Handled, Session, Successor, UserId, node};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{Manager, Phase};
+use crate::driver::looks::{self, NotAnswered};
 use crate::log::Log;
 use crate::payload::Payload;
 
@@ -89,6 +92,25 @@ impl Manager {
     #[must_use]
     pub fn sessions(&self) -> Vec<UserId> {
         self.inner.core.users()
+    }
+
+    /// Describes all sessions, for an operator: a JSON object for each, whose members may change from version to version,
+    /// without what users said. In a cluster, these are the sessions of all its processes; those that do not answer
+    /// within a few seconds are named beside.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAnswered::Unavailable`]: the log cannot tell which processes there are.
+    pub async fn describe_sessions(&self) -> Result<(Vec<Value>, Vec<NotAnswered>), NotAnswered> {
+        looks::everywhere(&self.inner.core).await
+    }
+
+    /// Returns the address of a connection's client, if the server of its upgrade has told it
+    /// ([`ClientAddress`](crate::upgrade::ClientAddress)). For a relayed connection, this is what the process has told
+    /// that accepted it.
+    #[must_use]
+    pub fn client(&self, connection: ConnectionId) -> Option<IpAddr> {
+        self.inner.core.effects().client(connection)
     }
 
     /// Reads a user's session; returns `None` if the user has none here. `look` runs under the session's lock: it must

@@ -4,11 +4,12 @@ use core::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_model::{ConnectionId, UserId};
+use lockstep_model::{Cause, ConnectionId, UserId};
 use serde::Serialize;
+use serde_json::Value;
 
-use super::{Manager, NotRecorded, NotSent, Revocation};
-use crate::driver::notices;
+use super::{Manager, NotAnswered, NotRecorded, NotSent, Revocation};
+use crate::driver::{looks, notices};
 use crate::log::Log;
 use crate::payload::Payload;
 
@@ -114,6 +115,31 @@ impl User {
             }
         };
         tokio::time::timeout(within, arrived).await.is_ok()
+    }
+
+    /// Describes the states of the machines of the user's session, for an operator: a JSON object whose members may
+    /// change from version to version, without what users said. In a cluster, the user's owner is asked. Returns `None`
+    /// if the user has no session.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAnswered`].
+    pub async fn describe(&self) -> Result<Option<Value>, NotAnswered> {
+        looks::anywhere(&self.manager.inner.core, self.known().await?).await
+    }
+
+    /// Closes one connection of the user. In a cluster, the user's owner is asked. Returns false if the user has no such
+    /// connection.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAnswered`]. The connection may be closed.
+    pub async fn close(&self, connection: ConnectionId, cause: Cause) -> Result<bool, NotAnswered> {
+        looks::close_anywhere(&self.manager.inner.core, self.known().await?, connection, cause).await
+    }
+
+    async fn known(&self) -> Result<UserId, NotAnswered> {
+        Ok(self.manager.inner.core.effects().log.user(&self.subject).await?)
     }
 
     /// Closes every connection of the user and rejects every credential issued until now: logout everywhere.

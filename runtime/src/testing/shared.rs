@@ -1,14 +1,18 @@
 //! A log in memory that several managers of one process share, as processes share a log elsewhere.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lockstep_model::{Incarnation, Offset, Tenure, UserId};
+use futures_util::FutureExt;
+use lockstep_model::run::Kind;
+use lockstep_model::{Incarnation, Offset, RunId, Tenure, UserId};
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::BoxFuture;
-use crate::log::members::{Mark, Member, Revoked};
+use crate::log::members::{Due, Mark, Member, Progress, Revoked};
 use crate::log::{Acquired, Conversations, Held, Log, LogError, Members, MemoryLog, Written};
 use crate::sync::lock;
 use crate::verify::Revocation;
@@ -18,6 +22,8 @@ use crate::verify::Revocation;
 pub struct SharedLog {
     log: Arc<MemoryLog>,
     owners: Arc<Mutex<Owners>>,
+    /// Milliseconds by which answers are late.
+    late: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -25,6 +31,17 @@ struct Owners {
     of: BTreeMap<UserId, (Incarnation, Tenure)>,
     leases: BTreeMap<Incarnation, Lease>,
     revoked: Vec<Revoked>,
+    broadcasts: Vec<Broadcast>,
+}
+
+#[derive(Debug)]
+struct Broadcast {
+    notice: RunId,
+    data: Arc<RawValue>,
+    /// The users for whom it was stored.
+    users: u64,
+    /// Those whose streams do not have it yet, with its run there.
+    due: BTreeMap<UserId, RunId>,
 }
 
 #[derive(Debug)]
@@ -64,6 +81,21 @@ impl SharedLog {
         if let Some(lease) = lock(&self.owners).leases.get_mut(&who) {
             lease.ends = None;
         }
+    }
+
+    /// Lets answers to appends, and what is due, arrive this much later than they were true.
+    pub fn delay(&self, late: Duration) {
+        self.late.store(u64::try_from(late.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn answer<'a, T: Send + 'a>(&self, value: T) -> BoxFuture<'a, T> {
+        let late = Duration::from_millis(self.late.load(Ordering::Relaxed));
+        Box::pin(async move {
+            if !late.is_zero() {
+                tokio::time::sleep(late).await;
+            }
+            value
+        })
     }
 
     /// The user's owner, if it has one.
@@ -120,7 +152,17 @@ impl Log for SharedLog {
         after: Offset,
         batch: Vec<Written>,
     ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
-        self.log.append(user, tenure, after, batch)
+        let runs: Vec<RunId> = batch.iter().filter(|entry| entry.kind == Kind::Notice).map(|entry| entry.run).collect();
+        // Under the lock, so that no process reads that a notice is due which is in the stream.
+        let mut owners = lock(&self.owners);
+        let appended = self.log.append(user, tenure, after, batch).now_or_never();
+        let appended = appended.unwrap_or_else(|| Err(LogError::Unavailable("the log in memory waits".to_owned())));
+        if appended.is_ok() {
+            for broadcast in &mut owners.broadcasts {
+                broadcast.due.retain(|of, run| *of != user || !runs.contains(run));
+            }
+        }
+        self.answer(appended)
     }
 
     fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
@@ -143,7 +185,11 @@ impl Log for SharedLog {
     }
 
     fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>> {
-        lock(&self.owners).of.remove(&user);
+        let mut owners = lock(&self.owners);
+        owners.of.remove(&user);
+        for broadcast in &mut owners.broadcasts {
+            broadcast.due.remove(&user);
+        }
         self.log.erase(user)
     }
 
@@ -194,6 +240,15 @@ impl Members for SharedLog {
         ready(Ok(members.collect()))
     }
 
+    fn owner(&self, user: UserId) -> BoxFuture<'_, Result<Option<Member>, LogError>> {
+        let owners = lock(&self.owners);
+        let member = owners.of.get(&user).and_then(|(owner, _)| {
+            let lease = owners.leases.get(owner)?;
+            Some(Member::new(*owner, Arc::clone(&lease.address), lease.left()?))
+        });
+        ready(Ok(member))
+    }
+
     fn publish<'a>(&'a self, revocation: &'a Revocation, at: u64) -> BoxFuture<'a, Result<Mark, LogError>> {
         let mut owners = lock(&self.owners);
         let mark = Mark(owners.revoked.len() as u64 + 1);
@@ -217,5 +272,39 @@ impl Members for SharedLog {
         let owners = lock(&self.owners);
         let behind = owners.leases.values().filter(|lease| lease.left().is_some() && lease.applied < mark);
         ready(Ok(behind.count() as u64))
+    }
+
+    fn broadcast<'a>(&'a self, notice: RunId, data: &'a RawValue) -> BoxFuture<'a, Result<(), LogError>> {
+        let mut owners = lock(&self.owners);
+        if owners.broadcasts.iter().all(|known| known.notice != notice) {
+            let owned = owners.of.iter().filter(|(_, (owner, _))| owners.lives(*owner)).map(|(user, _)| *user);
+            let random = |user: UserId| (user, RunId(crate::random().unwrap_or(notice.0 ^ user.0)));
+            let due: BTreeMap<UserId, RunId> = owned.map(random).collect();
+            owners.broadcasts.push(Broadcast {
+                notice,
+                data: Arc::from(data.to_owned()),
+                users: due.len() as u64,
+                due,
+            });
+        }
+        ready(Ok(()))
+    }
+
+    fn due(&self, who: Incarnation, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, LogError>> {
+        let owners = lock(&self.owners);
+        let is_named =
+            |user: &UserId| owners.of.get(user).is_none_or(|(owner, _)| *owner == who || !owners.lives(*owner));
+        let due = owners.broadcasts.iter().flat_map(|broadcast| {
+            let Broadcast { notice, data, due, .. } = broadcast;
+            due.iter().map(|(user, run)| Due { user: *user, notice: *notice, run: *run, data: Arc::clone(data) })
+        });
+        self.answer(Ok(due.filter(|due| is_named(&due.user)).take(limit).collect()))
+    }
+
+    fn progress(&self, notice: RunId) -> BoxFuture<'_, Result<Progress, LogError>> {
+        let owners = lock(&self.owners);
+        let broadcast = owners.broadcasts.iter().find(|broadcast| broadcast.notice == notice);
+        let progress = broadcast.map(|of| Progress { users: of.users, due: of.due.len() as u64 });
+        ready(progress.ok_or_else(|| LogError::Unavailable("there is no such broadcast".to_owned())))
     }
 }

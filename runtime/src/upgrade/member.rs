@@ -9,15 +9,17 @@ use lockstep_model::connection::Origin;
 
 use super::{NotUpgraded, bad, handshake, refuse, tokens};
 use crate::Manager;
-use crate::cluster::{COMMAND_PATH, PATH, credential};
+use crate::cluster::{COMMAND_PATH, OPERATOR_PATH, PATH, client, credential};
 use crate::driver::commands::{self, MAX_COMMAND};
+use crate::driver::looks;
 use crate::manager::Opening;
 use crate::wire::{Codec, resume_from_query};
 
 impl Manager {
-    /// Answers a request of another member of the cluster: serves a connection that it relays, or executes a command for
-    /// a user of this process. If the request is wrong, the response's body says what is: 403 without the cluster's key,
-    /// 404 for an unknown path, or if this process is no member of a cluster.
+    /// Answers a request of another member of the cluster: serves a connection that it relays, executes a command for a
+    /// user of this process, or answers an operator's question about one. If the request is wrong, the response's body
+    /// says what is: 403 without the cluster's key, 404 for an unknown path, or if this process is no member of a
+    /// cluster.
     pub async fn serve_member<B>(&self, mut request: Request<B>) -> Response<String>
     where
         B: Body<Data: Buf> + Unpin,
@@ -25,6 +27,7 @@ impl Manager {
         if let Err(NotUpgraded { status, reason }) = self.is_member(request.headers()) {
             return refuse(status, reason);
         }
+        let is_command = request.uri().path() == COMMAND_PATH;
         match request.uri().path() {
             PATH => match relayed(&request) {
                 Ok((opening, accept)) => {
@@ -33,9 +36,14 @@ impl Manager {
                 }
                 Err(NotUpgraded { status, reason }) => refuse(status, reason),
             },
-            COMMAND_PATH => match content(request.body_mut(), MAX_COMMAND).await {
+            COMMAND_PATH | OPERATOR_PATH => match content(request.body_mut(), MAX_COMMAND).await {
                 Some(content) => {
-                    let (status, body) = commands::execute(&self.inner.core, &content).await;
+                    let core = &self.inner.core;
+                    let (status, body) = if is_command {
+                        commands::execute(core, &content).await
+                    } else {
+                        looks::answer(core, &content).await
+                    };
                     let mut response = Response::new(body);
                     *response.status_mut() = status;
                     response
@@ -66,7 +74,10 @@ fn relayed<B>(request: &Request<B>) -> Result<(Opening, HeaderValue), NotUpgrade
     let codec = codec.ok_or(bad("the subprotocol of a relayed connection is missing or not known"))?;
     let resume = resume_from_query(request.uri().query().unwrap_or("")).map_err(|wrong| bad(wrong.reason()))?;
     let credential = credential(headers).ok_or(bad("the credential of a relayed connection is missing"))?;
-    Ok((Opening { credential: Some(credential), resume, origin: Origin::Member, ..Opening::new(codec) }, accept))
+    let client = client(headers).map_err(|_| bad("the client's address of a relayed connection is not one"))?;
+    let opening =
+        Opening { credential: Some(credential), resume, origin: Origin::Member, client, ..Opening::new(codec) };
+    Ok((opening, accept))
 }
 
 /// Reads a body of at most `most` bytes. `None` if it is longer or fails.

@@ -61,7 +61,7 @@ pub struct Cluster {
 }
 
 /// The conditions that the tables meet when all has ended: what is wrong, and the query that counts it.
-const CONDITIONS: [(&str, &str); 5] = [
+const CONDITIONS: [(&str, &str); 7] = [
     (
         "OWN-1: entries of an owner that was replaced before",
         "select count(*) from (
@@ -84,6 +84,14 @@ const CONDITIONS: [(&str, &str); 5] = [
         "STR-2: streams with a hole behind their newest deletion",
         "select count(*) from lockstep.stream s where s.head - s.deleted <> (
              select count(*) from lockstep.entry e where e.user_id = s.user_id and e.at_offset > s.deleted
+         )",
+    ),
+    ("notices to everyone that are not delivered", "select count(*) from lockstep.due"),
+    (
+        "notices to everyone that are not once in the stream of each user they are for",
+        "select count(*) from lockstep.broadcast b where (b.users, b.users) <> (
+             select count(*), count(distinct e.user_id) from lockstep.entry e
+             where e.kind = 'notice' and e.data = b.data
          )",
     ),
     ("LIVE-2: runs without an end", "select count(*) from lockstep.run where last is null and message is not null"),
@@ -228,6 +236,7 @@ impl Cluster {
             let row = |name: &str, query: &str| (name.to_owned(), ask(query));
             let rows = vec![
                 row("entries in the engine", "select count(*) from lockstep.entry"),
+                row("notices to everyone, and their users", "select count(*), sum(users) from lockstep.broadcast"),
                 row("generations granted", "select sum(generation) from lockstep.stream"),
                 row("timeline of the engine", "select lockstep.timeline()"),
             ];

@@ -72,6 +72,10 @@ enum Done {
         sequence: Option<u64>,
         answer: Result<(u16, String), String>,
     },
+    ToldAll {
+        sequence: Option<u64>,
+        answer: Result<(u16, String), String>,
+    },
     Pinned {
         sequence: Option<u64>,
         answer: Result<(u16, String), String>,
@@ -375,6 +379,13 @@ impl Workload {
             Done::Told { user, sequence, answer, .. } => {
                 if self.undisturbed_since(sequence) {
                     self.ledger.find(format!("the operator could not tell {}: {answer:?}", user_name(user)));
+                }
+            }
+            Done::ToldAll { answer: Ok((200, _)), .. } => self.ledger.count("notices to everyone that were answered"),
+            // In a cluster, the tables are judged.
+            Done::ToldAll { sequence, answer } => {
+                if self.settles.is_zero() && self.undisturbed_since(sequence) {
+                    self.ledger.find(format!("the operator could not tell all: {answer:?}"));
                 }
             }
             Done::Pinned { sequence, answer } => {

@@ -1,9 +1,12 @@
 //! Several processes that share a log: each user has one owner, and a connection that lands elsewhere is relayed there.
 
+mod broadcasts;
 mod logins;
+mod operator;
 mod processes;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +18,19 @@ use lockstep::Manager;
 use lockstep::agent::{Agent, Message, Run};
 use lockstep::cluster::Cluster;
 use lockstep::log::Log;
+use lockstep::manager::Opening;
+use lockstep::payload::Token;
 use lockstep::testing::{AnyToken, SharedLog, TestClient};
+use lockstep::wire::Codec;
 use lockstep_model::member::LeaseTimes;
 use lockstep_model::{Bounds, Incarnation};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::notices::Lines;
 
 const KEY: &[u8] = b"a key that all members of this cluster share";
 
@@ -319,7 +329,7 @@ async fn what_comes_without_the_key_is_refused() {
         }
         tokio::task::yield_now().await;
     };
-    for path in ["/lockstep/member", "/lockstep/member/command", "/"] {
+    for path in ["/lockstep/member", "/lockstep/member/command", "/lockstep/member/operator", "/"] {
         let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}");
         let mut stream = tokio::net::TcpStream::connect(&*members[0].address).await.expect("a listener");
         tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.expect("written");
@@ -327,6 +337,43 @@ async fn what_comes_without_the_key_is_refused() {
         tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut response).await.expect("a response");
         assert!(response.starts_with("HTTP/1.1 403 "), "{response}");
     }
+}
+
+/// What the process sees of the addresses of ada's clients.
+async fn clients(node: &Node) -> Vec<Option<IpAddr>> {
+    let connections = node.manager.user("ada").connection_ids().await;
+    connections.into_iter().map(|id| node.manager.client(id)).collect()
+}
+
+#[tokio::test]
+async fn the_address_of_a_relayed_client_is_known_to_the_owner() {
+    let cluster = two().await;
+    let lines = Lines::default();
+    let pen = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(LevelFilter::DEBUG);
+    let reading = subscriber.with_writer(move || pen.clone()).finish().set_default();
+    let addresses = ["2001:db8::7", "203.0.113.9"].map(|text| text.parse::<IpAddr>().expect("an address"));
+    let mut peers = Vec::new();
+    for (node, client) in [&cluster.a, &cluster.b].into_iter().zip(addresses) {
+        let mut opening = Opening::new(Codec::V1);
+        (opening.client, opening.credential) = (Some(client), Some(Token::new("ada")));
+        let mut peer = TestClient::open(&node.manager, opening);
+        assert_eq!(peer.next().await["type"], "connection_ready");
+        peers.push(peer);
+    }
+    drop(reading);
+    let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
+    let live = |address| text.lines().any(|line| line.contains("live") && line.contains(&format!("client={address}")));
+    assert!(addresses.iter().all(live), "the owner's lines name the clients: {text}");
+    let mut known = clients(&cluster.a).await;
+    known.sort_unstable();
+    assert_eq!(known, [Some(addresses[1]), Some(addresses[0])]);
+    let state = cluster.a.manager.user("ada").describe().await.expect("an answer").expect("a session");
+    let shown: Vec<&Value> = state["connections"].as_array().expect("a list").iter().map(|of| &of["client"]).collect();
+    assert!(shown.contains(&&json!("203.0.113.9")) && shown.contains(&&json!("2001:db8::7")), "{state}");
+    // One whose address nothing has told is not the other process.
+    let (_peer, _) = ada(&cluster.b, json!("latest")).await;
+    assert!(clients(&cluster.a).await.contains(&None));
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ const HOLDERS: &[(&str, &str)] = &[
     ("runtime/src/core/registry.rs", "the one owner of sessions"),
     ("runtime/src/driver.rs", "sockets of connections that the core has admitted, for their timers"),
     ("runtime/src/driver/backpressure.rs", "commands that wait for a session, counted"),
+    ("runtime/src/driver/broadcasts.rs", "notices on their way into streams, until the log has them"),
     ("runtime/src/driver/journal.rs", "writes of each session on their way to the log"),
     ("runtime/src/driver/runs.rs", "agents of runs that a session has begun"),
     ("runtime/src/log/deletions.rs", "deleted threads of one user, by name"),

@@ -3,14 +3,20 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use lockstep_model::Incarnation;
+use lockstep_model::{Incarnation, RunId, UserId};
+use serde_json::value::RawValue;
 
 use super::entry::{signed, unsigned};
 use super::{PostgresLog, statements};
 use crate::BoxFuture;
 use crate::log::LogError;
-use crate::log::members::{Mark, Member, Members, Revoked};
+use crate::log::members::{Due, Mark, Member, Members, Progress, Revoked};
 use crate::verify::Revocation;
+
+fn member(row: &tokio_postgres::Row) -> Member {
+    let left = Duration::try_from_secs_f64(row.get(2)).unwrap_or_default();
+    Member::new(Incarnation(unsigned(row, 0)), row.get::<_, &str>(1).into(), left)
+}
 
 impl Members for PostgresLog {
     fn renew<'a>(&'a self, who: Incarnation, address: &'a str, lease: Duration) -> BoxFuture<'a, Result<(), LogError>> {
@@ -34,13 +40,16 @@ impl Members for PostgresLog {
     fn list(&self) -> BoxFuture<'_, Result<Vec<Member>, LogError>> {
         Box::pin(async move {
             let rows = self.execute(statements::MEMBERS, &[]).await?;
-            let member = |row: &tokio_postgres::Row| {
-                let left = Duration::try_from_secs_f64(row.get(2)).unwrap_or_default();
-                Member::new(Incarnation(unsigned(row, 0)), row.get::<_, &str>(1).into(), left)
-            };
             let mut members: Vec<Member> = rows.iter().map(member).collect();
             members.sort_unstable_by_key(|member| member.incarnation);
             Ok(members)
+        })
+    }
+
+    fn owner(&self, user: UserId) -> BoxFuture<'_, Result<Option<Member>, LogError>> {
+        Box::pin(async move {
+            let rows = self.execute(statements::OWNER, &[&signed(user.0)]).await?;
+            Ok(rows.first().map(member))
         })
     }
 
@@ -58,5 +67,17 @@ impl Members for PostgresLog {
 
     fn behind(&self, mark: Mark) -> BoxFuture<'_, Result<u64, LogError>> {
         Box::pin(self.members_behind(mark))
+    }
+
+    fn broadcast<'a>(&'a self, notice: RunId, data: &'a RawValue) -> BoxFuture<'a, Result<(), LogError>> {
+        Box::pin(self.store_broadcast(notice, data))
+    }
+
+    fn due(&self, who: Incarnation, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, LogError>> {
+        Box::pin(self.due_notices(who, limit))
+    }
+
+    fn progress(&self, notice: RunId) -> BoxFuture<'_, Result<Progress, LogError>> {
+        Box::pin(self.broadcast_progress(notice))
     }
 }

@@ -4,7 +4,7 @@ use super::connection::Connection;
 use super::{NotConnected, Settings, refused};
 
 /// The schema version that this gateway needs.
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 3;
 
 /// The newest format of a stream's content that this gateway reads.
 pub(super) const FORMAT: i16 = 1;
@@ -13,8 +13,11 @@ pub(super) const FORMAT: i16 = 1;
 const LOCK: i64 = 0x6c6f_636b_7374_6570;
 
 /// The migration to each version, from the first. A version is never changed once it was released.
-const MIGRATIONS: [Migration; 2] =
-    [Migration { to: 1, since: 1, tables: FIRST }, Migration { to: 2, since: 1, tables: SECOND }];
+const MIGRATIONS: [Migration; 3] = [
+    Migration { to: 1, since: 1, tables: FIRST },
+    Migration { to: 2, since: 1, tables: SECOND },
+    Migration { to: 3, since: 1, tables: THIRD },
+];
 
 struct Migration {
     to: i32,
@@ -162,6 +165,30 @@ const SECOND: &str = "
     -- A ticket's digest, and the token that it stands for, which only the ticket reveals.
     create table lockstep.ticket (digest bytea primary key, token bytea not null, expires timestamptz not null);
     create index ticket_expires on lockstep.ticket (expires);
+";
+
+/// Notices to everyone. A gateway of an earlier version does not deliver them: they stay due until their users have an
+/// owner that does.
+const THIRD: &str = "
+    -- A notice for all users who had an owner when it was stored, and its id.
+    create table lockstep.broadcast (
+        place bigint generated always as identity primary key,
+        notice bigint not null unique,
+        data text not null,
+        -- For how many users it was stored.
+        users bigint not null,
+        stored timestamptz not null default now()
+    );
+
+    -- A user whose stream does not have that notice yet, and its run there. The append that puts it there removes the
+    -- row.
+    create table lockstep.due (
+        user_id bigint not null,
+        run bigint not null,
+        notice bigint not null,
+        primary key (user_id, run)
+    );
+    create index due_by_notice on lockstep.due (notice);
 ";
 
 /// The versions of the tables: the newest migration, and the oldest version whose gateways can use them. `None` if

@@ -6,8 +6,10 @@
 //! | a repeated append writes | [`APPEND`] updates the row of each append that it takes, although its entries are there |
 //! | rows are locked in the order of users | [`APPEND`] |
 //! | what an earlier owner appended is restored | [`RESTORE`] begins after [`ACQUIRE`] was answered |
+//! | a notice to everyone is due until it is in the stream | [`APPEND`] removes what is due in the statement that stores the notice |
 //! | the engine's clock decides on leases | `now()` in [`ACQUIRE`] and in the statements of members |
 
+pub(super) mod broadcasts;
 pub(super) mod logins;
 
 /// The condition that a tenure is the newest: parameters 2 and 3 are its epoch and generation, 4 is true if a failover
@@ -127,6 +129,9 @@ pub const APPEND: &str = "
     ), stored as (
         insert into lockstep.entry (user_id, at_offset, run, generation, kind, about, message, thread, at, data)
         select user_id, at_offset, run, generation, kind, about, message, thread, at, data from entries
+    ), told as (
+        delete from lockstep.due d using entries e
+        where d.user_id = e.user_id and d.run = e.run and e.kind = 'notice'
     ), runs as (
         insert into lockstep.run as r (user_id, begin, run, thread, message, title, last, ended)
         select b.user_id, l.after + b.first, b.run, b.thread, b.message, b.title, l.after + b.last, b.ended
@@ -195,7 +200,8 @@ pub(super) const PURGE: &str = "
         update lockstep.stream set erasing = false where user_id = $1 and subject is null returning user_id
     ), entries as (delete from lockstep.entry e using erased where e.user_id = erased.user_id),
     runs as (delete from lockstep.run r using erased where r.user_id = erased.user_id),
-    titles as (delete from lockstep.title t using erased where t.user_id = erased.user_id)
+    titles as (delete from lockstep.title t using erased where t.user_id = erased.user_id),
+    due as (delete from lockstep.due d using erased where d.user_id = erased.user_id)
     delete from lockstep.past p using erased where p.user_id = erased.user_id";
 
 /// Returns users whose content is to go: erased, or with a deleted thread. A process may have stopped before.
@@ -231,6 +237,12 @@ pub(super) const ADDRESS: &str = "select address from lockstep.member where inca
 pub(super) const MEMBERS: &str = "
     select incarnation, address, extract(epoch from expires - now())::float8
     from lockstep.member where expires > now()";
+
+/// Returns the member that owns a user.
+pub(super) const OWNER: &str = "
+    select m.incarnation, m.address, extract(epoch from m.expires - now())::float8
+    from lockstep.stream s join lockstep.member m on m.incarnation = s.owner
+    where s.user_id = $1 and m.expires > now()";
 
 /// Forgets leases that ended long ago.
 pub(super) const FORGET: &str = "delete from lockstep.member where expires < now() - interval '7 days'";
@@ -380,6 +392,11 @@ pub(super) const ALL: &[&str] = &[
     APPLIED,
     BEHIND,
     FORGET_REVOCATIONS,
+    broadcasts::STORE,
+    broadcasts::DUE,
+    broadcasts::DATA,
+    broadcasts::PROGRESS,
+    broadcasts::FORGET,
     FIND,
     ENROL,
     SUBJECT,
@@ -398,6 +415,7 @@ pub(super) const ALL: &[&str] = &[
     DEPART,
     ADDRESS,
     MEMBERS,
+    OWNER,
     FORGET,
     STANDING,
     THREADS,

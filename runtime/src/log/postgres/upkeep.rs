@@ -34,6 +34,7 @@ async fn round(pool: &Pool) -> Result<(), LogError> {
     }
     pool.execute(statements::FORGET, &[], Some(SLOW)).await?;
     pool.execute(statements::FORGET_REVOCATIONS, &[], Some(SLOW)).await?;
+    pool.execute(statements::broadcasts::FORGET, &[], Some(SLOW)).await?;
     pool.execute(statements::logins::FORGET_TICKETS, &[], Some(SLOW)).await?;
     Ok(())
 }

@@ -1,14 +1,16 @@
-//! The contract of logs that several processes share: leases, and who acquires a user.
+//! The contract of logs that several processes share: leases, who acquires a user, revocations, and notices to everyone.
 
 use core::time::Duration;
 
 use std::sync::Arc;
 
-use lockstep_model::{CredentialId, Incarnation, Offset, Tenure, UserId};
+use lockstep_model::run::Kind;
+use lockstep_model::{CredentialId, Incarnation, Offset, RunId, Tenure, UserId};
+use serde_json::value::{RawValue, to_raw_value};
 
-use super::{content, fenced, held, run};
-use crate::log::members::Mark;
-use crate::log::{Acquired, Log, LogError, Members};
+use super::{content, fenced, held, run, written};
+use crate::log::members::{Mark, Progress};
+use crate::log::{Acquired, Log, LogError, Members, Written};
 use crate::verify::Revocation;
 
 /// A lease longer than the test.
@@ -30,6 +32,8 @@ pub async fn members(log: &dyn Log) {
     ended(log, members).await;
     raced(log, members).await;
     revocations(members).await;
+    broadcasts(log, members).await;
+    broadcasts_in_order(log, members).await;
 }
 
 /// An incarnation that the log does not know.
@@ -93,11 +97,14 @@ async fn owners(log: &dyn Log, members: &dyn Members) {
     let (one, two) = (joined(members, "one:1").await, joined(members, "two:2").await);
     let first = granted(log, user, one).await;
     assert_eq!(log.acquire(user, two).await, Ok(Acquired::Elsewhere(one)), "a user has one owner");
+    let owner = members.owner(user).await.expect("an answer").expect("an owner");
+    assert_eq!((owner.incarnation, &*owner.address), (one, "one:1"));
     let again = granted(log, user, one).await;
     assert!(again.token > first.token, "the owner itself gets another generation");
     is_over(log, user, first).await;
     let offsets = log.append(user, again, Offset(0), run(2)).await.expect("the owner appends");
     members.depart(one).await.expect("departed");
+    assert_eq!(members.owner(user).await, Ok(None), "an owner without a lease is none");
     let second = granted(log, user, two).await;
     assert!(second.token > again.token, "each generation is granted once");
     is_over(log, user, again).await;
@@ -108,6 +115,7 @@ async fn owners(log: &dyn Log, members: &dyn Members) {
     let three = joined(members, "three:3").await;
     assert_eq!(log.acquire(user, three).await, Ok(Acquired::Elsewhere(two)));
     log.release(user, second).await.expect("released");
+    assert_eq!(members.owner(user).await, Ok(None));
     let third = granted(log, user, three).await;
     assert!(third.token > second.token);
     is_over(log, user, second).await;
@@ -183,4 +191,98 @@ async fn revocations(members: &dyn Members) {
     members.depart(b).await.expect("it departs");
     assert_eq!(members.behind(mark).await.expect("a count"), others, "one without a lease is not waited for");
     members.depart(a).await.expect("it departs");
+}
+
+fn said(text: &str) -> Box<RawValue> {
+    to_raw_value(&serde_json::json!({ "text": text })).expect("an object is JSON")
+}
+
+/// The id of a broadcast.
+fn fresh() -> RunId {
+    RunId(crate::random().expect("random bytes"))
+}
+
+/// What the owner appends.
+async fn entry(members: &dyn Members, who: Incarnation, (user, notice): (UserId, RunId)) -> Vec<Written> {
+    let due = members.due(who, usize::MAX).await.expect("what is due");
+    let due = due.iter().find(|due| due.user == user && due.notice == notice).expect("it is due");
+    vec![written(due.run.0, Kind::Notice, "to everyone")]
+}
+
+/// The users for whom a process is told that the notice is due.
+async fn due(members: &dyn Members, who: Incarnation, notice: RunId) -> Vec<UserId> {
+    let due = members.due(who, usize::MAX).await.expect("what is due");
+    due.into_iter().filter(|due| due.notice == notice).map(|due| due.user).collect()
+}
+
+/// A notice to everyone is due for each user who has an owner, until the append that has it is durable.
+async fn broadcasts(log: &dyn Log, members: &dyn Members) {
+    let (one, two) = (joined(members, "one:1").await, joined(members, "two:2").await);
+    let mut users = Vec::new();
+    for name in ["members: told", "members: told elsewhere", "members: not told", "members: told and erased"] {
+        users.push(log.user(name).await.expect("a number"));
+    }
+    let [told, elsewhere, absent, erased] = users[..] else { unreachable!("four") };
+    let tenure = granted(log, told, one).await;
+    let of_elsewhere = granted(log, elsewhere, two).await;
+    let gone = granted(log, absent, one).await;
+    log.release(absent, gone).await.expect("released");
+    granted(log, erased, one).await;
+    let (notice, text) = (fresh(), said("to everyone"));
+    assert!(matches!(members.progress(notice).await, Err(LogError::Unavailable(_))), "it is not known yet");
+    members.broadcast(notice, &text).await.expect("stored");
+    assert_eq!(due(members, one, notice).await, [told, erased], "each process is told its own users");
+    assert_eq!(due(members, two, notice).await, [elsewhere]);
+    let read = members.due(two, usize::MAX).await.expect("what is due");
+    let read = read.iter().find(|due| due.notice == notice).expect("the notice");
+    assert_eq!(read.data.get(), text.get());
+    let to_told = entry(members, one, (told, notice)).await;
+    let to_elsewhere = entry(members, two, (elsewhere, notice)).await;
+    assert_ne!(to_told[0].run, to_elsewhere[0].run, "ISO-1: no run is seen by two users");
+    log.erase(erased).await.expect("erased");
+    let before = members.progress(notice).await.expect("how far it is");
+    // A repetition changes nothing, although another user has an owner by now.
+    granted(log, absent, one).await;
+    members.broadcast(notice, &said("something else")).await.expect("known");
+    assert_eq!(due(members, one, notice).await, [told]);
+    assert_eq!(members.progress(notice).await, Ok(before));
+
+    let fresher = granted(log, told, one).await;
+    fenced(log.append(told, tenure, Offset(0), to_told.clone()).await);
+    assert_eq!(due(members, one, notice).await, [told], "a fenced append delivers nothing");
+    log.append(told, fresher, Offset(0), to_told.clone()).await.expect("appended");
+    assert_eq!(due(members, one, notice).await, [], "it is in the stream");
+    log.append(told, fresher, Offset(0), to_told).await.expect("appended before");
+    assert_eq!(members.progress(notice).await, Ok(Progress { due: before.due - 1, ..before }));
+    members.broadcast(notice, &text).await.expect("known");
+    assert_eq!(due(members, one, notice).await, [], "it is not due again");
+
+    // A user whose owner is gone is any process's.
+    members.depart(two).await.expect("departed");
+    assert_eq!(due(members, one, notice).await, [elsewhere]);
+    let next = granted(log, elsewhere, one).await;
+    fenced(log.append(elsewhere, of_elsewhere, Offset(0), to_elsewhere.clone()).await);
+    log.append(elsewhere, next, Offset(0), to_elsewhere).await.expect("appended");
+    log.release(elsewhere, next).await.expect("released");
+    assert_eq!(due(members, one, notice).await, []);
+    assert_eq!(members.progress(notice).await, Ok(Progress { due: before.due - 2, ..before }));
+    members.depart(one).await.expect("departed");
+}
+
+/// What is due for a user is read in the order of the broadcasts, even if only a part is read.
+async fn broadcasts_in_order(log: &dyn Log, members: &dyn Members) {
+    let who = joined(members, "one:1").await;
+    let user = log.user("members: told in order").await.expect("a number");
+    let tenure = granted(log, user, who).await;
+    let notices = [fresh(), fresh(), fresh()];
+    for notice in notices {
+        members.broadcast(notice, &said("one of three")).await.expect("stored");
+    }
+    for (place, notice) in notices.into_iter().enumerate() {
+        let due = members.due(who, 1).await.expect("what is due");
+        assert_eq!(due.iter().map(|due| (due.user, due.notice)).collect::<Vec<_>>(), [(user, notice)]);
+        let entry = entry(members, who, (user, notice)).await;
+        log.append(user, tenure, Offset(place as u64), entry).await.expect("appended");
+    }
+    members.depart(who).await.expect("departed");
 }

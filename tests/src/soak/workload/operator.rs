@@ -9,6 +9,9 @@ use super::super::watch;
 use super::{Done, LONG, Workload, user_name};
 use crate::process::token;
 
+/// One of this many notices is for everyone.
+const TO_EVERYONE: u64 = 4;
+
 impl Workload {
     pub(super) fn revoke(&mut self, user: usize) {
         self.ledger.count("revocations");
@@ -28,11 +31,33 @@ impl Workload {
     pub(super) fn notice(&mut self, user: usize) {
         self.ledger.count("notices");
         let number = self.ledger.counted("notices");
+        if number.is_multiple_of(TO_EVERYONE) {
+            self.tell_all(number);
+            return;
+        }
         let (address, operator, sequence) = (self.address, self.operator.clone(), self.undisturbed());
         self.done.spawn(async move {
             let body = json!({ "subject": user_name(user), "data": { "number": number } }).to_string();
             let answer = watch::ask(address, "POST", "/operator/notice", &operator, &body).await;
             Done::Told { user, number, sequence, answer }
+        });
+    }
+
+    /// Tells all users who have a session; in a cluster twice, with one id.
+    fn tell_all(&mut self, number: u64) {
+        self.ledger.count("notices to everyone");
+        let in_cluster = !self.settles.is_zero();
+        let (address, operator, sequence) = (self.address, self.operator.clone(), self.undisturbed());
+        self.done.spawn(async move {
+            let mut body = json!({ "data": { "number": number } });
+            if in_cluster {
+                body["id"] = json!(format!("{:016x}", 0xE0_0000 + number));
+            }
+            let mut answer = watch::ask(address, "POST", "/operator/notice", &operator, &body.to_string()).await;
+            if in_cluster {
+                answer = watch::ask(address, "POST", "/operator/notice", &operator, &body.to_string()).await;
+            }
+            Done::ToldAll { sequence, answer }
         });
     }
 

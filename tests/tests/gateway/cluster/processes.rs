@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use crate::hostile::client::{Client, Heard};
 use crate::hostile::starts::{Folder, Process, gateway, settings, token};
 
+/// The key of these gateways, as they present it to each other.
+const KEY_IN_HEADER: &str = "dGhlIGtleSBvZiB0aGUgZ2F0ZXdheXMgdGhhdCB0aGVzZSB0ZXN0cyBzdGFydA";
+
 /// The lease of a gateway in these tests.
 const LEASE: Duration = Duration::from_secs(2);
 
@@ -25,7 +28,7 @@ pub(super) struct Gateway {
     file: PathBuf,
     pub(super) address: SocketAddr,
     /// Removed after the process has ended.
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Gateway {
@@ -46,14 +49,14 @@ impl Gateway {
         let file = settings(&folder, "", &last);
         let mut process = Process::start(gateway(), &file);
         let address = process.address().await;
-        Self { _folder: folder, process, file, address }
+        Self { folder, process, file, address }
     }
 
     async fn again(self) -> Self {
-        let Self { _folder, process, file, .. } = self;
+        let Self { folder, process, file, .. } = self;
         let mut process = process.replaced(gateway(), &file).await;
         let address = process.address().await;
-        Self { _folder, process, file, address }
+        Self { folder, process, file, address }
     }
 }
 
@@ -145,6 +148,116 @@ async fn a_gateway_that_was_paused_shows_and_appends_nothing_more() {
     second.say(&json!({ "type": "user_message", "message_id": "m2", "payload": { "text": "2+2" } })).await;
     let next = second.until("message_received").await;
     assert_eq!(&next[0]["previous"], last, "the paused gateway appended nothing");
+}
+
+/// The answer of the operator's routes to this request: its status, and its body.
+async fn operator(gateway: &Gateway, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    let token = std::fs::read_to_string(gateway.folder.path("data/operator.token")).expect("a token");
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let request = format!(
+        "{method} /operator/{path} HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        token.trim(),
+        body.len()
+    );
+    let mut client = Client::connect(gateway.address).await;
+    client.send(request.as_bytes()).await;
+    let response = String::from_utf8(client.rest().await).expect("text");
+    let (head, body) = response.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, serde_json::from_str(body).unwrap_or_default())
+}
+
+/// Sends a notice to everyone at this gateway. Returns how many users have it and how many do not have it yet.
+async fn tell_all(gateway: &Gateway, id: &str) -> Value {
+    let body = json!({ "id": id, "data": { "text": "to everyone" } });
+    let (status, told) = operator(gateway, "POST", "notice", &body).await;
+    assert_eq!(status, 200, "{told}");
+    told
+}
+
+/// The addresses of ada's clients, as this gateway sees them.
+async fn clients(gateway: &Gateway) -> Vec<Value> {
+    let (status, state) = operator(gateway, "GET", "sessions/ada", &Value::Null).await;
+    assert_eq!(status, 200, "{state}");
+    state["connections"].as_array().expect("a list").iter().map(|of| of["client"].clone()).collect()
+}
+
+#[tokio::test]
+async fn an_operator_sees_and_closes_at_any_gateway_and_is_told_which_one_does_not_answer() {
+    let [mut a, b] = two().await;
+    let (mut client, _) = served(&a, &json!("latest")).await;
+    let none = Value::Null;
+    let (status, state) = operator(&b, "GET", "sessions/ada", &none).await;
+    assert_eq!((status, &state), (200, &operator(&a, "GET", "sessions/ada", &none).await.1));
+    let (status, list) = operator(&b, "GET", "sessions", &none).await;
+    assert_eq!((status, &list["sessions"][0]["subject"], &list["not_answered"]), (200, &json!("ada"), &none), "{list}");
+    let close = |connection: &Value| json!({ "subject": "ada", "connection": connection, "code": 4005 });
+    let wrong = operator(&b, "POST", "close", &close(&json!("0000000000000001"))).await;
+    assert_eq!((wrong.0, &wrong.1["error"]["code"]), (404, &json!("no_connection")));
+    let mut code = close(&state["connections"][0]["id"]);
+    code["code"] = json!(1000);
+    assert_eq!(operator(&b, "POST", "close", &code).await.0, 400);
+    assert_eq!(operator(&b, "POST", "close", &close(&state["connections"][0]["id"])).await.0, 204);
+    loop {
+        match client.hear().await {
+            Heard::Close(code) => break assert_eq!(code, 4005),
+            Heard::Text(_) | Heard::Ping | Heard::Pong(_) => {}
+            other @ (Heard::End | Heard::Reset) => panic!("{other:?}"),
+        }
+    }
+    let (_client, _) = served(&a, &json!("latest")).await;
+    a.process.kill().await;
+    let (status, problem) = operator(&b, "GET", "sessions/ada", &none).await;
+    assert_eq!((status, &problem["error"]["code"]), (503, &json!("gateway_unreachable")), "{problem}");
+    let gateway = state["gateway"].as_str().expect("an address");
+    assert!(problem["error"]["message"].as_str().is_some_and(|said| said.contains(gateway)), "{problem}");
+    let (status, list) = operator(&b, "GET", "sessions", &none).await;
+    assert!(status == 200 && list["not_answered"][0].as_str().is_some_and(|said| said.contains(gateway)), "{list}");
+}
+
+#[tokio::test]
+async fn a_client_cannot_choose_the_address_that_gateways_tell_each_other() {
+    let server = Server::shared();
+    let url = server.url(&server.database());
+    migrate(Settings::new(url.as_str())).await.expect("tables");
+    let proxies = "[proxies]\ntrusted = [\"127.0.0.1\"]\nheader = \"x-forwarded-for\"\n";
+    let [a, b] = [Gateway::start(&url).await, Gateway::with(&url, proxies).await];
+    let (_owned, _) = served(&a, &json!("latest")).await;
+    // It knows the cluster's key, and is no member all the same: this is the clients' port.
+    let key = format!("lockstep-cluster-key: {KEY_IN_HEADER}");
+    let mut forged = Client::upgraded(a.address, &["lockstep-client-address: 198.51.100.6", &key]).await;
+    forged.authenticate(&token("ada")).await;
+    assert_eq!(clients(&a).await, [json!("127.0.0.1"), json!("127.0.0.1")]);
+    let lines = ["lockstep-client-address: 198.51.100.6", "X-Forwarded-For: 203.0.113.9"];
+    let mut relayed = Client::upgraded(b.address, &lines).await;
+    relayed.authenticate(&token("ada")).await;
+    let mut known: Vec<String> = clients(&a).await.iter().map(ToString::to_string).collect();
+    known.sort_unstable();
+    assert_eq!(known, ["\"127.0.0.1\"", "\"127.0.0.1\"", "\"203.0.113.9\""]);
+}
+
+#[tokio::test]
+async fn a_notice_to_everyone_reaches_each_user_once_while_a_gateway_is_paused() {
+    let [a, b] = two().await;
+    let (mut first, ready) = served(&a, &json!("latest")).await;
+    assert_eq!(tell_all(&b, "00000000000000a1").await, json!({ "sent": 1, "failed": 0 }));
+    let told = first.until("notice").await.pop().expect("a notice");
+    assert_eq!((&told["data"]["text"], &told["offset"]), (&json!("to everyone"), &json!(1)));
+    // Its owner does not deliver the next one. Another gateway does, after the lease.
+    a.process.signal("-STOP");
+    assert_eq!(tell_all(&b, "00000000000000a2").await, json!({ "sent": 1, "failed": 0 }));
+    let place = json!({ "epoch": ready["epoch"], "offset": 1 });
+    let (mut second, ready) = served(&b, &place).await;
+    assert_eq!((&ready["resumed"], &ready["head"]), (&json!(true), &json!(2)), "{ready}");
+    assert_eq!(second.until("notice").await.last().expect("a notice")["previous"], 1);
+    a.process.signal("-CONT");
+    for gateway in [&a, &b] {
+        assert_eq!(tell_all(gateway, "00000000000000a2").await, json!({ "sent": 1, "failed": 0 }), "it is known");
+    }
+    assert_eq!(tell_all(&a, "00000000000000a3").await, json!({ "sent": 1, "failed": 0 }));
+    let third = second.until("notice").await.pop().expect("a notice");
+    assert_eq!((&third["previous"], &third["offset"]), (&json!(2), &json!(3)), "each is there once");
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use lockstep::log::postgres::{Failover, PostgresLog, Settings, migrate};
 use lockstep::log::{Acquired, Log, LogError};
 use lockstep::testing::log::{PROCESS, content, own, written};
-use lockstep_model::Offset;
 use lockstep_model::run::Kind;
+use lockstep_model::{Offset, RunId};
 use lockstep_tests::postgres::Server;
 
 use super::faults::{again, until};
@@ -20,18 +20,46 @@ async fn a_database_without_the_tables_is_refused_with_what_to_do() {
     let settings = Settings::new(server.url(&server.database()));
     let said = refusal(&settings).await;
     assert!(said.contains("has no tables of Lockstep: run `lockstep migrate`"), "{said}");
-    assert_eq!(migrate(settings.clone()).await, Ok((0, 2)));
-    assert_eq!(migrate(settings.clone()).await, Ok((2, 2)), "it may be repeated");
+    assert_eq!(migrate(settings.clone()).await, Ok((0, 3)));
+    assert_eq!(migrate(settings.clone()).await, Ok((3, 3)), "it may be repeated");
     drop(connect(&settings).await);
     let name = settings.url.rsplit('/').next().and_then(|rest| rest.split('?').next()).expect("a name");
     server.sql(name, "delete from lockstep.version where version > 1");
     let said = refusal(&settings).await;
-    assert!(said.contains("have version 1, but this gateway needs version 2: run `lockstep migrate`"), "{said}");
+    assert!(said.contains("have version 1, but this gateway needs version 3: run `lockstep migrate`"), "{said}");
     server.sql(name, "update lockstep.version set version = 7");
     drop(connect(&settings).await);
     server.sql(name, "update lockstep.version set since = 7");
     let said = refusal(&settings).await;
     assert!(said.contains("start a newer gateway"), "{said}");
+}
+
+/// Version 3 adds the tables of notices to everyone.
+#[tokio::test]
+async fn tables_of_version_2_are_migrated_with_what_they_hold() {
+    let server = Server::shared();
+    let settings = database(server).await;
+    let name = settings.url.rsplit('/').next().and_then(|rest| rest.split('?').next()).expect("a name");
+    let (user, entry) = {
+        let log = connect(&settings).await;
+        let user = log.user("ada").await.expect("a number");
+        let entry = written(2, Kind::Notice, "before");
+        let tenure = own(&log, user).await;
+        log.append(user, tenure, Offset(0), vec![entry.clone()]).await.expect("appended");
+        (user, entry)
+    };
+    server.sql(name, "drop table lockstep.broadcast, lockstep.due; delete from lockstep.version where version > 2");
+    let said = refusal(&settings).await;
+    assert!(said.contains("have version 2, but this gateway needs version 3: run `lockstep migrate`"), "{said}");
+    assert_eq!(migrate(settings.clone()).await, Ok((2, 3)));
+    let log = connect(&settings).await;
+    let tenure = own(&log, user).await;
+    let held = log.restore(user, tenure).await.expect("what the log holds");
+    assert_eq!(held.entries.iter().map(|(_, entry)| content(entry)).collect::<Vec<_>>(), [content(&entry)]);
+    let data = serde_json::value::to_raw_value(&serde_json::json!({})).expect("an object is JSON");
+    let members = log.members().expect("members");
+    members.broadcast(RunId(4), &data).await.expect("stored");
+    assert_eq!(members.due(PROCESS, 9).await.expect("what is due").len(), 1);
 }
 
 /// Several processes migrate at the same time.
@@ -41,7 +69,7 @@ async fn migrations_wait_for_each_other() {
     let settings = Settings::new(server.url(&server.database()));
     let migrations = (0..4).map(|_| migrate(settings.clone()));
     for migrated in futures_util::future::join_all(migrations).await {
-        assert_eq!(migrated.expect("tables").1, 2);
+        assert_eq!(migrated.expect("tables").1, 3);
     }
     drop(connect(&settings).await);
 }
