@@ -221,7 +221,10 @@ fn machine() -> String {
     let kib: f64 = value(&read("/proc/meminfo"), "MemTotal").trim_end_matches(" kB").parse().unwrap_or_default();
     let model = value(&read("/proc/cpuinfo"), "model name");
     let cores = read("/proc/cpuinfo").lines().filter(|line| line.starts_with("processor")).count();
-    format!("{cores} cores, {model}, {:.0} GiB, {}", kib / 1_048_576.0, said("uname", &["-sr"]))
+    let (system, release) = (said("uname", &["-s"]), said("uname", &["-r"]));
+    // Without what a distribution adds.
+    let release = release.split('-').next().unwrap_or_default();
+    format!("{cores} cores, {model}, {:.0} GiB, {system} {release}", kib / 1_048_576.0)
 }
 
 fn versions(place: &Place) -> Vec<(String, String)> {

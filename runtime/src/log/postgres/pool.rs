@@ -205,6 +205,9 @@ impl Shared {
                 () = self.arrived.notified() => {}
             }
             loop {
+                // The task that has appended first wakes this one. Others are about to append, because one answer has
+                // woken them all: what they append belongs into the same statement.
+                tokio::task::yield_now().await;
                 let group = self.take();
                 if group.is_empty() {
                     break;
