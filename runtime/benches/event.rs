@@ -54,14 +54,27 @@ struct Case {
     users: usize,
     /// How many events of a run are emitted before the first of them is awaited.
     together: usize,
+    emits: Emits,
 }
 
-const CASES: [Case; 5] = [
-    Case { name: "memory", disk: false, users: 1, together: 1 },
-    Case { name: "memory-16", disk: false, users: 1, together: 16 },
-    Case { name: "disk", disk: true, users: 1, together: 1 },
-    Case { name: "disk-16", disk: true, users: 1, together: 16 },
-    Case { name: "disk-64-users", disk: true, users: 64, together: 1 },
+/// What an agent emits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Emits {
+    /// Events that are kept one by one.
+    Thoughts,
+    /// Pieces of an answer, which are joined.
+    Pieces,
+}
+
+const ONE: Case = Case { name: "memory", disk: false, users: 1, together: 1, emits: Emits::Thoughts };
+
+const CASES: [Case; 6] = [
+    ONE,
+    Case { name: "memory-16", together: 16, ..ONE },
+    Case { name: "pieces-16", together: 16, emits: Emits::Pieces, ..ONE },
+    Case { name: "disk", disk: true, ..ONE },
+    Case { name: "disk-16", disk: true, together: 16, ..ONE },
+    Case { name: "disk-64-users", disk: true, users: 64, ..ONE },
 ];
 
 /// What a run cost.
@@ -206,7 +219,7 @@ fn run(case: Case, events: u64) -> Cost {
     let allocations = allocation_counter::measure(|| {
         runtime.block_on(async {
             let speaking = Arc::new(Speaking { left: AtomicUsize::new(case.users), done: Notify::new() });
-            let agent = Speaker { events: case.each(events), together: case.together, speaking: Arc::clone(&speaking) };
+            let agent = Speaker { case, events: case.each(events), speaking: Arc::clone(&speaking) };
             let builder = Manager::builder().verifier(AnyToken).agent(agent);
             let builder = match case.disk {
                 true => builder.log(DiskLog::open(&directory.0, Durability::Always).expect("a log")),
@@ -228,7 +241,7 @@ fn run(case: Case, events: u64) -> Cost {
 fn idle() -> i64 {
     let runtime = runtime();
     let address = runtime.block_on(async {
-        let agent = Speaker { events: 0, together: 1, speaking: Arc::default() };
+        let agent = Speaker { case: ONE, events: 0, speaking: Arc::default() };
         serve(Manager::builder().verifier(AnyToken).agent(agent).build().expect("a manager")).await
     });
     let mut kept = 0;
@@ -323,22 +336,24 @@ struct Speaking {
 
 /// Emits that many events, some at a time.
 struct Speaker {
+    case: Case,
     events: u64,
-    together: usize,
     speaking: Arc<Speaking>,
 }
 
 impl Agent for Speaker {
     fn answer(&self, _: Message, run: Run) -> BoxFuture<'static, ()> {
-        let (events, together, speaking) = (self.events, self.together, Arc::clone(&self.speaking));
+        let (Case { together, emits, .. }, events, speaking) = (self.case, self.events, Arc::clone(&self.speaking));
         Box::pin(async move {
+            let say = async || match emits {
+                Emits::Thoughts => run.thinking("a few words of an answer").await.expect("the run goes on"),
+                Emits::Pieces => run.text("a few words of an answer").await.expect("the run goes on"),
+            };
             for _ in 0..events / together as u64 {
-                // Unlike pieces of an answer, these are kept one by one.
                 if together == 1 {
-                    run.thinking("a few words of an answer").await.expect("the run goes on");
+                    say().await;
                 } else {
-                    let said = (0..together).map(|_| run.thinking("a few words of an answer"));
-                    assert!(join_all(said).await.iter().all(Result::is_ok), "the run goes on");
+                    join_all((0..together).map(|_| say())).await;
                 }
             }
             run.complete(serde_json::json!({ "text": "" })).await.expect("the run goes on");

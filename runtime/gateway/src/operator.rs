@@ -46,6 +46,7 @@ use lockstep::manager::{Broadcast, NotAnswered, NotRecorded, NotSent, Sent};
 use lockstep::upgrade::bearer;
 use lockstep::verify::Revocation;
 use lockstep::verify::clock::Clock;
+use lockstep::wire::Hex;
 use lockstep_model::node::Mode;
 use lockstep_model::{Cause, ConnectionId, CredentialId, RunId};
 use serde::Deserialize;
@@ -265,7 +266,7 @@ async fn close(
     Json(asked): Json<CloseOne>,
 ) -> Result<(Extension<About>, StatusCode), Problem> {
     let wrong = |message: &'static str| Problem::new(StatusCode::BAD_REQUEST, "invalid_field", message);
-    let id = u64::from_str_radix(&asked.connection, 16).map(ConnectionId);
+    let id = asked.connection.parse::<Hex>().map(ConnectionId::from);
     let id =
         id.map_err(|_| wrong("`connection` must be 16 hex digits, as GET /operator/sessions/{subject} shows it"))?;
     let code = asked.code.unwrap_or(Cause::GoingAway.code());
@@ -326,7 +327,7 @@ async fn notice(
 ) -> Result<(Extension<About>, Json<Value>), Problem> {
     let Say { subject, thread, id, data } = asked;
     let wrong = |message: &'static str| Problem::new(StatusCode::BAD_REQUEST, "invalid_field", message);
-    let id = id.map(|id| u64::from_str_radix(&id, 16)).transpose().map_err(|_| wrong("`id` must be 16 hex digits"))?;
+    let id = id.map(|id| id.parse::<Hex>()).transpose().map_err(|_| wrong("`id` must be 16 lower-case hex digits"))?;
     if (subject.is_some() || thread.is_some()) && id.is_some() {
         return Err(wrong("an `id` is for a notice to all users"));
     }
@@ -343,7 +344,7 @@ async fn notice(
         (Some(subject), Some(thread)) => one(manager.user(&subject).send_to_thread(&thread, &data).await),
         (Some(subject), None) => one(manager.user(&subject).send(&data).await),
         (None, None) => all(match id {
-            Some(id) => manager.broadcast_as(RunId(id), &data).await,
+            Some(id) => manager.broadcast_as(RunId::from(id), &data).await,
             None => manager.broadcast(&data).await,
         }),
         (None, Some(_)) => return Err(wrong("a `thread` belongs to one user: name the `subject` too")),
