@@ -301,6 +301,14 @@ impl Driver {
         *lock(&self.measured)
     }
 
+    /// Waits until what sessions have left for the log is done, and until this process has left its cluster.
+    pub(crate) async fn rests(&self) {
+        self.journal.rests().await;
+        if let (Some(membership), Some(core)) = (&self.membership, self.core.upgrade()) {
+            membership.leaves(&core).await;
+        }
+    }
+
     /// Leaves the cluster, if there is one.
     fn depart(&self) {
         if let Some(membership) = self.membership.clone() {

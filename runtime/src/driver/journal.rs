@@ -21,6 +21,7 @@ use lockstep_model::{
     AcquisitionId, BatchId, ConfirmationId, Entry, Event, Generation, Handled, Incarnation, Offset, Tenure, UserId,
 };
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::queue::{Batch, Job, Last, Pushed, Queue, Work};
@@ -43,6 +44,8 @@ pub(super) struct Journal {
     queues: Sharded<UserId, Queue>,
     instruments: Arc<Instruments>,
     membership: Option<Arc<Membership>>,
+    /// Notified when a queue has no work left.
+    rested: Notify,
 }
 
 impl Journal {
@@ -53,7 +56,29 @@ impl Journal {
         instruments: Arc<Instruments>,
         shards: usize,
     ) -> Self {
-        Self { core, log, runtime: Handle::current(), queues: Sharded::new(shards), instruments, membership }
+        Self {
+            core,
+            log,
+            runtime: Handle::current(),
+            queues: Sharded::new(shards),
+            instruments,
+            membership,
+            rested: Notify::new(),
+        }
+    }
+
+    /// Waits until no queue has work, such as the release of a user. The log bounds how long that takes. Cancel safe.
+    pub(super) async fn rests(&self) {
+        loop {
+            let mut rested = core::pin::pin!(self.rested.notified());
+            rested.as_mut().enable();
+            let mut working = false;
+            self.queues.each(|shard| working |= shard.values().any(Queue::is_working));
+            if !working {
+                return;
+            }
+            rested.await;
+        }
     }
 
     /// Acquires the user, and restores the stream.
@@ -142,6 +167,10 @@ impl Journal {
         let next = queue.poll_next(context, last);
         if let Poll::Ready(None) = next {
             queues.remove(&user);
+        }
+        drop(queues);
+        if !matches!(next, Poll::Ready(Some(_))) {
+            self.rested.notify_waiters();
         }
         next
     }

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lockstep_model::member::{self, Deadline, Input, Output};
 use lockstep_model::{Incarnation, RenewalId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Core;
@@ -40,6 +40,8 @@ pub(crate) struct Membership {
     applied: tokio::sync::Mutex<Mark>,
     /// Notified when this process has sent a notice to everyone.
     pub(super) announced: Notify,
+    /// Whether this process has left.
+    left: watch::Sender<bool>,
 }
 
 /// The interval between polls for revocations of other processes.
@@ -79,6 +81,7 @@ impl Membership {
             changed: Notify::new(),
             applied: tokio::sync::Mutex::default(),
             announced: Notify::new(),
+            left: watch::Sender::new(false),
         }
     }
 
@@ -112,8 +115,20 @@ impl Membership {
         self.step(core, Input::Leave);
     }
 
+    /// Leaves the cluster, and returns when it has, or when the lease has not long to go. Cancel safe.
+    pub(super) async fn leaves(&self, core: &Core) {
+        let mut left = self.left.subscribe();
+        self.leave(core);
+        let _ = left.wait_for(|left| *left).await;
+    }
+
     /// Serves the machine until it has left, or the core is gone.
     pub(super) async fn serve(self: Arc<Self>, core: Weak<Core>, log: Arc<Guarded>) {
+        self.serve_machine(core, log).await;
+        self.left.send_replace(true);
+    }
+
+    async fn serve_machine(&self, core: Weak<Core>, log: Arc<Guarded>) {
         let mut calls = FuturesUnordered::new();
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -76,10 +76,13 @@ impl Manager {
         self.reached(Phase::Released).await;
     }
 
-    /// Waits for the calls of the log in progress, and drops it, so that another process can open it. Later calls are
-    /// refused. For after [`Phase::Released`].
+    /// Waits until the log has what sessions have left for it, such as the release of their users, and until this process
+    /// has left its cluster. Then drops the log, so that another process can open it. Later calls are refused. The log
+    /// bounds how long this takes. For after [`Phase::Released`].
     pub async fn close_log(&self) {
-        self.inner.core.effects().log.close().await;
+        let driver = self.inner.core.effects();
+        driver.rests().await;
+        driver.log.close().await;
     }
 
     /// Closes the trace, if there is one, and waits until it is written. Later steps are not recorded. Blocks on the

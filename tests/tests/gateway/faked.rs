@@ -32,6 +32,14 @@ pub(crate) trait Fake: Send + Sync + 'static {
         self.log().trim(user, tenure, through)
     }
 
+    fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> Reply<'_, ()> {
+        self.log().read(user, tenure, through)
+    }
+
+    fn release(&self, user: UserId, tenure: Tenure) -> Reply<'_, ()> {
+        self.log().release(user, tenure)
+    }
+
     fn probe(&self) -> Reply<'_, Duration> {
         self.log().probe()
     }
@@ -83,7 +91,7 @@ impl<F: Fake> Log for Faked<F> {
     }
 
     fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> Reply<'_, ()> {
-        self.log().read(user, tenure, through)
+        self.0.read(user, tenure, through)
     }
 
     fn conversations(&self) -> Option<&dyn Conversations> {
@@ -91,7 +99,7 @@ impl<F: Fake> Log for Faked<F> {
     }
 
     fn release(&self, user: UserId, tenure: Tenure) -> Reply<'_, ()> {
-        self.log().release(user, tenure)
+        self.0.release(user, tenure)
     }
 
     fn erase(&self, user: UserId) -> Reply<'_, ()> {

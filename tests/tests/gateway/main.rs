@@ -15,6 +15,7 @@ mod growing;
 mod hostile;
 mod identity;
 mod judged;
+mod leaving;
 mod loaded;
 mod metrics;
 mod network;

@@ -154,6 +154,15 @@ impl Queue {
         true
     }
 
+    /// Whether there is work, queued or in progress.
+    pub(super) fn is_working(&self) -> bool {
+        let serves = match self.server {
+            Server::None | Server::Parked(_) => false,
+            Server::Working(_) | Server::Abandoned => true,
+        };
+        serves || !self.work.is_empty()
+    }
+
     /// Wakes the task if it waits for work.
     pub(super) fn wake(&mut self) {
         let _ = self.push(|_| {});
