@@ -109,6 +109,16 @@ pub struct Record {
     number: u64,
     /// Bytes of its text, if it is a piece of a part.
     size: Option<usize>,
+    form: Form,
+}
+
+/// How the data of a record was written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// In any way.
+    Any,
+    /// As [`data_of_piece`] writes it.
+    Piece,
 }
 
 impl Record {
@@ -131,12 +141,13 @@ impl Record {
             frame: AtomicU64::new(0),
             number,
             size: None,
+            form: Form::Any,
         }
     }
 
     /// A piece of a part that the log does not have yet.
     pub(crate) fn piece(thread: Option<Arc<str>>, part: PartId, kind: &str, text: &str) -> Self {
-        Self::new(thread, data_of_piece(part, kind, text)).sized(text.len())
+        Self { form: Form::Piece, ..Self::new(thread, data_of_piece(part, kind, text)).sized(text.len()) }
     }
 
     /// When it was given to the log, in milliseconds since the Unix epoch; zero before that.
@@ -241,10 +252,13 @@ impl Payload {
         let pieces = pieces?;
         let last = *pieces.last()?;
         let size = pieces.iter().map(|piece| piece.size).sum::<Option<usize>>()?;
+        if !pieces.iter().all(|piece| piece.form == Form::Piece || data::has_form_of_piece(&piece.data)) {
+            return None;
+        }
         let data = data::concatenated(pieces.iter().map(|piece| &*piece.data))?;
         let number = pieces.iter().map(|piece| piece.number).reduce(|whole, next| whole.join(&next))?;
         let record = Record::written(last.thread.clone(), data, last.at());
-        Some(Self::Record(Arc::new(Record { size: Some(size), number, made: last.made, ..record })))
+        Some(Self::Record(Arc::new(Record { size: Some(size), number, made: last.made, form: Form::Piece, ..record })))
     }
 
     /// Returns the record, if the payload is one.

@@ -88,8 +88,12 @@ impl<'a> Delta<'a> {
 fn written(data: &RawValue) -> Option<(&str, &str)> {
     const TEXT: &str = ",\"text\":\"";
     let inner = data.get().strip_prefix("{\"part\":").and_then(|data| data.strip_suffix("\"}"))?;
-    let (head, text) = inner.split_at(inner.find(TEXT)? + TEXT.len());
-    is_whole(text.as_bytes()).then_some((head, text))
+    Some(inner.split_at(inner.find(TEXT)? + TEXT.len()))
+}
+
+/// Whether the data is as [`data_of_piece`] writes it, as far as [`concatenated`] needs it.
+pub(super) fn has_form_of_piece(data: &RawValue) -> bool {
+    written(data).is_some_and(|(_, text)| is_whole(text.as_bytes()))
 }
 
 /// Whether escaped text is one string, without a part of a surrogate pair: that has no meaning of its own, and no writer
@@ -105,8 +109,8 @@ const fn is_whole(mut text: &[u8]) -> bool {
     }
 }
 
-/// The `data` of consecutive pieces of a part as one piece: the texts one after another, as they are escaped, so that
-/// nothing is parsed. `None` if a text cannot be taken as it is.
+/// The `data` of consecutive pieces of a part as one piece, each as [`data_of_piece`] writes it: the texts one after
+/// another, as they are escaped, so that nothing is parsed.
 pub(super) fn concatenated<'a>(pieces: impl Iterator<Item = &'a RawValue> + Clone) -> Option<Box<RawValue>> {
     let mut data = String::with_capacity(pieces.clone().map(|piece| piece.get().len()).sum());
     let (head, _) = written(pieces.clone().last()?)?;
