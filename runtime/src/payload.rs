@@ -94,7 +94,8 @@ impl fmt::Debug for Token {
 }
 
 /// The content of one event: the part that the machines do not know. It does not change once the log has it, so its
-/// frame of v1 is encoded once for all connections that read it at about the same time.
+/// frame of v1 is encoded once for all connections that read it at about the same time. Once it is given to the log, a
+/// record belongs to one entry of one stream.
 pub struct Record {
     /// The run's thread, as its client named it.
     pub thread: Option<Arc<str>>,
@@ -156,9 +157,10 @@ impl Record {
         self.at.load(Ordering::Relaxed)
     }
 
-    /// Sets the time at which the record is given to the log, unless it is set.
-    pub(crate) fn stamp(&self, at: u64) {
-        let _ = self.at.compare_exchange(0, at, Ordering::Relaxed, Ordering::Relaxed);
+    /// Sets the time at which the record is given to the log. Returns false if it was given to one before: then it is
+    /// that entry's, and another entry needs a record of its own.
+    pub(crate) fn stamp(&self, at: u64) -> bool {
+        self.at.compare_exchange(0, at, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn sized(mut self, size: usize) -> Self {

@@ -74,7 +74,7 @@ impl<'a> Past<'a> {
 }
 
 /// Encodes an event. This is written by hand, and in one allocation of the exact size, because it is done for each event
-/// that a user reads; a test compares it with what serde writes.
+/// that a user reads. Tests parse it again, with threads of any name.
 pub(super) fn event(entry: &Entry<Payload>, record: &Record) -> Utf8Bytes {
     let queued = if let Kind::Received(Received { schedule: Schedule::Queued, .. }) = entry.event.kind {
         data_of_queued(&record.data)

@@ -1,5 +1,6 @@
 //! What the embedding service sends to users outside of runs.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use lockstep::log::MemoryLog;
@@ -245,10 +246,14 @@ async fn a_broadcast_reaches_every_session_once() {
     }
     let told = manager.broadcast(&json!({ "text": "back at noon" })).await.expect("JSON");
     assert_eq!((told.sent, told.failed), (3, 0));
+    let mut runs = BTreeSet::new();
     for peer in &mut peers {
-        assert_eq!(peer.next().await["data"]["text"], "back at noon");
+        let notice = peer.next().await;
+        assert_eq!(notice["data"]["text"], "back at noon");
+        runs.insert(notice["run_id"].to_string());
         nothing_more(peer).await;
     }
+    assert_eq!(runs.len(), 3, "each stream has an entry of its own, also where all are at the same place: {runs:?}");
 }
 
 #[tokio::test(start_paused = true)]

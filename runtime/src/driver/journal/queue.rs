@@ -290,11 +290,12 @@ fn follow(open: &mut Open, run: RunId, kind: Kind, record: &Record) {
     }
 }
 
-/// Adds to the event what the machine does not know. A record that lacks nothing is not copied.
+/// Adds to the event what the machine does not know. A record that lacks nothing, and is not another entry's, is not
+/// copied.
 fn complete(event: Event<Payload>, open: &mut Open) -> Written {
     let Event { run, kind, payload, .. } = event;
     let given = payload.as_ref().and_then(Payload::record);
-    let followed = open.get(&run);
+    let (followed, now) = (open.get(&run), now_ms());
     let begins = matches!(kind, Kind::Received(_) | Kind::Notice | Kind::Deleted);
     let thread = match given {
         Some(given) if begins => &given.thread,
@@ -304,7 +305,7 @@ fn complete(event: Event<Payload>, open: &mut Open) -> Written {
         (Some(given), Kind::Paused(pause)) => {
             Arc::new(Record::new(thread.clone(), payload::data_of_pause(pause, &given.data)).made_as(given))
         }
-        (Some(given), _) if given.thread == *thread => Arc::clone(given),
+        (Some(given), _) if given.thread == *thread && given.stamp(now) => Arc::clone(given),
         (Some(given), _) => Arc::new(Record::new(thread.clone(), given.data.clone()).made_as(given)),
         (None, Kind::ToolCompleted(tool, ToolEnd::Abandoned(ending))) => {
             let name = followed.and_then(|followed| followed.tools.get(&tool));
@@ -312,7 +313,7 @@ fn complete(event: Event<Payload>, open: &mut Open) -> Written {
         }
         (None, _) => Arc::new(Record::new(thread.clone(), payload::data_of(kind))),
     };
-    record.stamp(now_ms());
+    let _ = record.stamp(now);
     follow(open, run, kind, &record);
     Written { run, kind, record }
 }
