@@ -64,17 +64,20 @@ enum Emits {
     Thoughts,
     /// Pieces of an answer, which are joined.
     Pieces,
+    /// Nothing: the service sends notices of 2,000 B to everyone.
+    Notices,
 }
 
 const ONE: Case = Case { name: "memory", disk: false, users: 1, together: 1, emits: Emits::Thoughts };
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     ONE,
     Case { name: "memory-16", together: 16, ..ONE },
     Case { name: "pieces-16", together: 16, emits: Emits::Pieces, ..ONE },
     Case { name: "disk", disk: true, ..ONE },
     Case { name: "disk-16", disk: true, together: 16, ..ONE },
     Case { name: "disk-64-users", disk: true, users: 64, ..ONE },
+    Case { name: "to-64-users", users: 64, emits: Emits::Notices, ..ONE },
 ];
 
 /// What a run cost.
@@ -225,10 +228,18 @@ fn run(case: Case, events: u64) -> Cost {
                 true => builder.log(DiskLog::open(&directory.0, Durability::Always).expect("a log")),
                 false => builder,
             };
-            let address = serve(builder.build().expect("a manager")).await;
+            let manager = builder.build().expect("a manager");
+            let address = serve(manager.clone()).await;
             let client = |user| thread::spawn(move || connect(address, user, true).map(drain));
             clients = (0..case.users).map(client).collect();
             speaking.done.notified().await;
+            if case.emits == Emits::Notices {
+                let notice = serde_json::json!({ "text": "x".repeat(2_000) });
+                for _ in 0..case.each(events) {
+                    let sent = manager.broadcast(&notice).await.expect("JSON");
+                    assert_eq!((sent.sent, sent.failed), (case.users, 0));
+                }
+            }
         });
     });
     // The clients' sockets end with it.
@@ -345,9 +356,11 @@ impl Agent for Speaker {
     fn answer(&self, _: Message, run: Run) -> BoxFuture<'static, ()> {
         let (Case { together, emits, .. }, events, speaking) = (self.case, self.events, Arc::clone(&self.speaking));
         Box::pin(async move {
+            let events = if emits == Emits::Notices { 0 } else { events };
             let say = async || match emits {
                 Emits::Thoughts => run.thinking("a few words of an answer").await.expect("the run goes on"),
                 Emits::Pieces => run.text("a few words of an answer").await.expect("the run goes on"),
+                Emits::Notices => {}
             };
             for _ in 0..events / together as u64 {
                 if together == 1 {

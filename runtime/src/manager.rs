@@ -5,7 +5,6 @@ use core::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use lockstep_model::health::Trouble;
 use lockstep_model::node::{self, Mode};
 use lockstep_model::{Bounds, Cause, ConnectionId, RunId, Successor, UserId, connection};
@@ -263,9 +262,6 @@ pub struct Broadcast {
     pub failed: usize,
 }
 
-/// The most notices of one broadcast that are in progress at once.
-const AT_ONCE: usize = 64;
-
 impl Manager {
     /// Returns a builder with the defaults.
     #[must_use]
@@ -385,24 +381,16 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// [`NotSent::NotJson`]. [`NotSent::Unavailable`] in a cluster: the broadcast may have been stored. A failure for one
-    /// user is counted in the [`Broadcast`].
+    /// [`NotSent::NotJson`]. [`NotSent::Unavailable`] in a cluster: the broadcast may have been stored. (Without one, the
+    /// system has no randomness for ids, and nothing was sent.) A failure for one user is counted in the [`Broadcast`].
     pub async fn broadcast(&self, data: &impl Serialize) -> Result<Broadcast, NotSent> {
         let core = &self.inner.core;
         if core.effects().membership.is_some() {
             let id = crate::random().map_err(|error| NotSent::Unavailable(error.to_string()))?;
             return self.broadcast_as(RunId(id), data).await;
         }
-        let payload = notices::record(None, data)?;
-        let sends = core.users().into_iter().map(|user| notices::send(core, user, &payload));
-        let sends = futures_util::stream::iter(sends).buffer_unordered(AT_ONCE);
-        let count = |told: Broadcast, sent: Result<(), NotSent>| {
-            core::future::ready(match sent {
-                Ok(()) => Broadcast { sent: told.sent + 1, ..told },
-                Err(_) => Broadcast { failed: told.failed + 1, ..told },
-            })
-        };
-        Ok(sends.fold(Broadcast::default(), count).await)
+        let (sent, failed) = notices::send_to_all(core, data).await?;
+        Ok(Broadcast { sent, failed })
     }
 
     /// Sends a notice to every user of the cluster who has a session, as [`Manager::broadcast`] does, under an id that
@@ -413,10 +401,9 @@ impl Manager {
     ///
     /// As [`Manager::broadcast`], and [`NotSent::NotShared`] without a cluster.
     pub async fn broadcast_as(&self, id: RunId, data: &impl Serialize) -> Result<Broadcast, NotSent> {
-        let (core, payload) = (&self.inner.core, notices::record(None, data)?);
-        let (membership, record) = (core.effects().membership.as_ref().ok_or(NotSent::NotShared)?, payload.record());
-        let data = &record.ok_or(NotSent::NotJson)?.data;
-        let progress = broadcasts::send(core, membership, id, data).await?;
+        let (core, data) = (&self.inner.core, notices::json_of(data)?);
+        let membership = core.effects().membership.as_ref().ok_or(NotSent::NotShared)?;
+        let progress = broadcasts::send(core, membership, id, &data).await?;
         let count = |users| usize::try_from(users).unwrap_or(usize::MAX);
         Ok(Broadcast { sent: count(progress.users.saturating_sub(progress.due)), failed: count(progress.due) })
     }

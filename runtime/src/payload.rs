@@ -17,8 +17,8 @@ mod data;
 mod frames;
 mod query;
 
+pub use data::{Data, data_of, data_of_abandoned, data_of_piece};
 pub(crate) use data::{Delta, data_of_pause, data_of_queued, data_of_reply};
-pub use data::{data_of, data_of_abandoned, data_of_piece};
 pub use query::{Query, ThreadPlace, Wanted};
 
 /// The payload type of the production machines. Cloning increments a reference count. Each event that is retained holds
@@ -102,7 +102,7 @@ pub struct Record {
     /// See [`Record::at`].
     at: AtomicU64,
     /// The `data` of the frame: a JSON object. It is kept as the text that readers get, never as parsed values.
-    pub data: Box<RawValue>,
+    pub data: Data,
     /// When it was created in this process, to measure an event's latency to its readers.
     pub(crate) made: Instant,
     /// Where its frame was among those that were encoded a short while ago; zero before it was.
@@ -125,13 +125,14 @@ enum Form {
 impl Record {
     /// A record that the log does not have yet.
     #[must_use]
-    pub fn new(thread: Option<Arc<str>>, data: Box<RawValue>) -> Self {
+    pub fn new(thread: Option<Arc<str>>, data: impl Into<Data>) -> Self {
         Self::written(thread, data, 0)
     }
 
     /// A record that the log accepted at `at`.
     #[must_use]
-    pub fn written(thread: Option<Arc<str>>, data: Box<RawValue>, at: u64) -> Self {
+    pub fn written(thread: Option<Arc<str>>, data: impl Into<Data>, at: u64) -> Self {
+        let data = data.into();
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let number = piece::number(NUMBERS.fetch_add(1, Ordering::Relaxed), data.get().len());
         Self {
@@ -192,7 +193,7 @@ impl Record {
         let piece = Delta::of(&self.data);
         let text = text(piece.as_ref().map_or("", |piece| &*piece.text));
         let data = match piece {
-            Some(Delta { part, kind, .. }) => data_of_piece(PartId(part), &kind, &text),
+            Some(Delta { part, kind, .. }) => data_of_piece(PartId(part), &kind, &text).into(),
             None => self.data.clone(),
         };
         let record = Self::written(self.thread.clone(), data, self.at());

@@ -250,7 +250,7 @@ impl Told {
                     exchange.reply = Some(reply.get().to_owned());
                 }
             }
-            Kind::Completed => self.turn.end = Some(End::Completed(record.data.clone())),
+            Kind::Completed => self.turn.end = Some(End::Completed((*record.data).to_owned())),
             Kind::Error(reason) => self.turn.end = Some(End::Failed(reason)),
             Kind::Started => self.begun = true,
             Kind::Received(_) | Kind::Thinking | Kind::Notice | Kind::Deleted => {}

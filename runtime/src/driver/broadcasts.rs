@@ -20,11 +20,12 @@ use tokio::time::MissedTickBehavior;
 
 use super::Core;
 use super::membership::Membership;
-use super::notices::{self, NotSent};
+use super::notices::NotSent;
 use crate::agent::{Reports, Until};
 use crate::log::guarded::Guarded;
 use crate::log::members::{Due, Progress};
 use crate::log::{LogError, Members};
+use crate::payload::{Payload, Record};
 
 /// The interval between polls for notices that are due.
 const LOOK: Duration = Duration::from_millis(500);
@@ -109,7 +110,7 @@ async fn look(
         if delivered.contains(&(user, run)) || full.contains(&user) {
             continue;
         }
-        match deliver(&core, (user, *generation), run, &data) {
+        match deliver(&core, (user, *generation), run, data) {
             Some(progress) => begun.push((user, run, progress)),
             None => drop(full.insert(user)),
         }
@@ -136,8 +137,8 @@ fn owned(core: &Core, users: BTreeSet<UserId>) -> BTreeMap<UserId, Generation> {
 }
 
 /// Puts a notice into the stream of this session. `None` if the session does not take it now.
-fn deliver(core: &Core, (user, generation): (UserId, Generation), run: RunId, data: &RawValue) -> Option<Reports> {
-    let payload = notices::record(None, &data).ok()?;
+fn deliver(core: &Core, (user, generation): (UserId, Generation), run: RunId, data: Arc<RawValue>) -> Option<Reports> {
+    let payload = Payload::Record(Arc::new(Record::new(None, data)));
     let progress = core.effects().notices.open(user, generation, run);
     if core.session(user, generation, Input::Notice { notice: run, thread: None, payload }).is_ok() {
         return Some(progress);

@@ -48,7 +48,7 @@ pub(super) struct Command {
 
 impl Command {
     pub(super) fn notice(user: UserId, record: &Record) -> Self {
-        Self { user: user.0, thread: record.thread.clone(), data: Some(record.data.clone()), as_of: None }
+        Self { user: user.0, thread: record.thread.clone(), data: Some((*record.data).to_owned()), as_of: None }
     }
 
     pub(super) fn deletion(user: UserId, thread: Option<&str>, as_of: Option<Offset>) -> Self {
@@ -59,24 +59,28 @@ impl Command {
     async fn execute_here(&self, core: &Arc<Core>) -> Result<Announced, NotSent> {
         let user = UserId(self.user);
         match &self.data {
-            Some(data) => notices::send_here(core, user, &notices::record(self.thread.as_deref(), data)?).await,
+            Some(data) => {
+                let payload = notices::record(self.thread.as_deref(), data)?;
+                notices::send_here(core, user, notices::new_id()?, &payload).await
+            }
             None => notices::delete_here(core, user, self.thread.as_deref(), self.as_of.map(Offset)).await,
         }
     }
 
-    /// Executes the command in the process that owns the user. Returns false if the thread has changed.
-    pub(super) async fn execute(&self, core: &Arc<Core>) -> Result<bool, NotSent> {
+    /// Executes the command in the process that owns the user, which was `owner` a moment ago. Returns false if the
+    /// thread has changed.
+    pub(super) async fn execute_at(&self, core: &Arc<Core>, mut owner: Incarnation) -> Result<bool, NotSent> {
         for _ in 0..MAX_MOVES {
-            let owner = match self.execute_here(core).await? {
-                Announced::Durable => return Ok(true),
-                Announced::Changed => return Ok(false),
-                Announced::Elsewhere(owner) => owner,
-            };
             match self.forward(core.effects(), owner).await? {
                 StatusCode::NO_CONTENT => return Ok(true),
                 StatusCode::CONFLICT => return Ok(false),
                 _ => {}
             }
+            owner = match self.execute_here(core).await? {
+                Announced::Durable => return Ok(true),
+                Announced::Changed => return Ok(false),
+                Announced::Elsewhere(owner) => owner,
+            };
         }
         Err(NotSent::Elsewhere("the user moves between processes".to_owned()))
     }

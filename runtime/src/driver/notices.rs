@@ -3,10 +3,11 @@
 use core::fmt;
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use lockstep_model::session::Input;
 use lockstep_model::{Incarnation, Offset, Refusal, RunId, UserId};
 use serde::Serialize;
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::backpressure::Answered;
 use super::commands::Command;
@@ -14,6 +15,9 @@ use super::{Core, Driver};
 use crate::agent::Until;
 use crate::payload::{Payload, Record, thread_id};
 use crate::wire;
+
+/// The most notices of one call to everyone that are in progress at once. The log can store them together.
+const AT_ONCE: usize = 1_024;
 
 /// Why a notice is not in the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,11 +60,18 @@ impl core::error::Error for NotSent {}
 
 /// Builds the payload of a notice.
 pub(crate) fn record(thread: Option<&str>, data: &impl Serialize) -> Result<Payload, NotSent> {
+    Ok(Payload::Record(Arc::new(Record::new(thread.map(Arc::from), json_of(data)?))))
+}
+
+/// Writes the data of a notice.
+pub(crate) fn json_of(data: &impl Serialize) -> Result<Box<RawValue>, NotSent> {
     let data = to_raw_value(data).map_err(|_| NotSent::NotJson)?;
-    if !data.get().starts_with('{') {
-        return Err(NotSent::NotJson);
-    }
-    Ok(Payload::Record(Arc::new(Record::new(thread.map(Arc::from), data))))
+    if data.get().starts_with('{') { Ok(data) } else { Err(NotSent::NotJson) }
+}
+
+/// Draws the id of a notice or a deletion.
+pub(super) fn new_id() -> Result<RunId, NotSent> {
+    crate::random().map(RunId).map_err(|error| NotSent::Unavailable(error.to_string()))
 }
 
 /// The end of an attempt to put a notice or a deletion into a user's stream.
@@ -75,16 +86,46 @@ pub(super) enum Announced {
 
 /// Puts a notice into the user's stream, wherever its owner is, and returns when the log has it.
 pub(crate) async fn send(core: &Arc<Core>, user: UserId, payload: &Payload) -> Result<(), NotSent> {
-    match payload.record() {
-        Some(record) => Command::notice(user, record).execute(core).await.map(|_| ()),
-        None => Err(NotSent::NotJson),
+    send_as(core, user, new_id()?, payload).await
+}
+
+/// Puts a notice into the stream of every user who has a session, and returns how many have it, and how many do not.
+///
+/// The users share the notice's text. They do not share its run (ISO-1): a run's id is the user's number in a space
+/// that is drawn at random.
+pub(crate) async fn send_to_all(core: &Arc<Core>, data: &impl Serialize) -> Result<(usize, usize), NotSent> {
+    let data: Arc<RawValue> = json_of(data)?.into();
+    let space = new_id()?;
+    let sends = core.users().into_iter().map(|user| {
+        let payload = Payload::Record(Arc::new(Record::new(None, Arc::clone(&data))));
+        async move { send_as(core, user, RunId(space.0 ^ user.0), &payload).await.is_ok() }
+    });
+    let (mut sent, mut failed) = (0, 0);
+    let mut sends = futures_util::stream::iter(sends).buffer_unordered(AT_ONCE);
+    while let Some(is_sent) = sends.next().await {
+        *(if is_sent { &mut sent } else { &mut failed }) += 1;
+    }
+    Ok((sent, failed))
+}
+
+/// As [`send`], under an id that no run has yet.
+async fn send_as(core: &Arc<Core>, user: UserId, id: RunId, payload: &Payload) -> Result<(), NotSent> {
+    let record = payload.record().ok_or(NotSent::NotJson)?;
+    match send_here(core, user, id, payload).await? {
+        Announced::Elsewhere(owner) => Command::notice(user, record).execute_at(core, owner).await.map(|_| ()),
+        Announced::Durable | Announced::Changed => Ok(()),
     }
 }
 
 /// Puts a notice into the user's stream if this process owns the user.
-pub(super) async fn send_here(core: &Arc<Core>, user: UserId, payload: &Payload) -> Result<Announced, NotSent> {
+pub(super) async fn send_here(
+    core: &Arc<Core>,
+    user: UserId,
+    id: RunId,
+    payload: &Payload,
+) -> Result<Announced, NotSent> {
     let thread = payload.record().and_then(|record| record.thread.as_deref()).map(|name| thread_id(Some(name)));
-    announce(core, user, |notice| Input::Notice { notice, thread, payload: payload.clone() }).await
+    announce(core, user, id, |notice| Input::Notice { notice, thread, payload: payload.clone() }).await
 }
 
 /// Deletes a thread of the user, wherever its owner is, and returns when the log has the deletion. Returns false, and
@@ -95,7 +136,11 @@ pub(crate) async fn delete(
     thread: Option<&str>,
     as_of: Option<Offset>,
 ) -> Result<bool, NotSent> {
-    Command::deletion(user, thread, as_of).execute(core).await
+    match delete_here(core, user, thread, as_of).await? {
+        Announced::Durable => Ok(true),
+        Announced::Changed => Ok(false),
+        Announced::Elsewhere(owner) => Command::deletion(user, thread, as_of).execute_at(core, owner).await,
+    }
 }
 
 /// Deletes a thread of the user if this process owns the user.
@@ -106,15 +151,16 @@ pub(super) async fn delete_here(
     as_of: Option<Offset>,
 ) -> Result<Announced, NotSent> {
     let (thread, payload) = wire::deleted(thread.map(Arc::from));
-    announce(core, user, |deletion| Input::Delete { thread, deletion, payload: payload.clone(), as_of }).await
+    announce(core, user, new_id()?, |deletion| Input::Delete { thread, deletion, payload: payload.clone(), as_of })
+        .await
 }
 
 async fn announce(
     core: &Arc<Core>,
     user: UserId,
+    notice: RunId,
     input: impl Fn(RunId) -> Input<Payload>,
 ) -> Result<Announced, NotSent> {
-    let notice = RunId(crate::random().map_err(|error| NotSent::Unavailable(error.to_string()))?);
     let waiting = Waiting { driver: core.effects(), user, notice };
     loop {
         let room = waiting.driver.backpressure.wait(user);

@@ -75,6 +75,7 @@ mod clean;
 pub(in crate::log) mod entries;
 pub(in crate::log) mod format;
 mod index;
+mod pace;
 mod pieces;
 pub(in crate::log) mod read;
 mod recover;

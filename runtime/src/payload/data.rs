@@ -1,6 +1,8 @@
 //! The `data` of events: what the gateway itself writes, and the pieces of parts.
 
 use std::borrow::Cow;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use lockstep_model::run::{Ending, Kind, Reason, ToolEnd};
 use lockstep_model::{PartId, PauseId, ToolId};
@@ -9,6 +11,42 @@ use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::support::hex::Hex;
+
+/// The `data` of an event: a JSON object, kept as the text that readers get.
+///
+/// Cloning copies the text, or increments a reference count if the data was made from an [`Arc`], as the data of a
+/// notice to everyone is.
+#[derive(Clone, Debug)]
+pub struct Data(Text);
+
+#[derive(Clone, Debug)]
+enum Text {
+    Owned(Box<RawValue>),
+    Shared(Arc<RawValue>),
+}
+
+impl From<Box<RawValue>> for Data {
+    fn from(data: Box<RawValue>) -> Self {
+        Self(Text::Owned(data))
+    }
+}
+
+impl From<Arc<RawValue>> for Data {
+    fn from(data: Arc<RawValue>) -> Self {
+        Self(Text::Shared(data))
+    }
+}
+
+impl Deref for Data {
+    type Target = RawValue;
+
+    fn deref(&self) -> &RawValue {
+        match &self.0 {
+            Text::Owned(data) => data,
+            Text::Shared(data) => data,
+        }
+    }
+}
 
 /// The `data` of an event without data of its own, which a machine emits when a run was cut short. Events of the other
 /// kinds come from the agent or the client with their own data; for them, the result says no more than the kind does.
@@ -157,5 +195,18 @@ const fn sentence(reason: Reason) -> &'static str {
         Reason::Cancelled => "The answer was cancelled.",
         Reason::NoReply => "There was no reply in time, so the answer was stopped.",
         Reason::Interrupted => "The gateway was restarted before the answer was complete.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_data_is_not_copied() {
+        let text = || to_raw_value("text").expect("JSON");
+        let [owned, shared] = [Data::from(text()), Data::from(Arc::<RawValue>::from(text()))];
+        assert!(core::ptr::eq(shared.get(), shared.clone().get()));
+        assert!(!core::ptr::eq(owned.get(), owned.clone().get()));
     }
 }

@@ -13,6 +13,7 @@ use super::clean::Cleaning;
 use super::entries::Entries;
 use super::format::{self, State};
 use super::index::{Index, Segment};
+use super::pace::Pace;
 use super::read::Places;
 use super::segment::{Draft, GROUP_BYTES, Segments};
 use super::{Durability, IDLE, LOOSE, Options, Shared};
@@ -73,6 +74,7 @@ pub(super) struct Writer {
     synced: Instant,
     /// When the log last checked that each file is there.
     looked: Instant,
+    pace: Pace,
 }
 
 /// A group and the requests that wait for it.
@@ -106,6 +108,7 @@ impl Writer {
             appended: now,
             synced: now,
             looked: now,
+            pace: Pace::new(now),
         }
     }
 
@@ -117,6 +120,10 @@ impl Writer {
                     Ok(write) => waiting.extend(write),
                     Err(mpsc::RecvError) => break,
                 }
+            }
+            let delay = self.pace.delay(self.committed, Instant::now());
+            if !delay.is_zero() && self.options.durability == Durability::Always {
+                std::thread::sleep(delay);
             }
             waiting.extend(queue.try_iter().take(MAX_BATCH.saturating_sub(waiting.len())));
             self.turn(&mut waiting);
@@ -181,11 +188,12 @@ impl Writer {
         self.tell(&mut group);
         let cleaned = self.clean(&mut group.draft);
         group.sync |= cleaned;
-        let Group { draft, owners, replies, sync, forced, appends, .. } = group;
-        if appends {
-            self.appended = Instant::now();
-        }
+        let Group { draft, busy, owners, replies, sync, forced, appends, .. } = group;
         let began = Instant::now();
+        if appends {
+            self.appended = began;
+            self.pace.count(busy, began);
+        }
         let result = if draft.is_empty() && !forced { Ok(()) } else { self.segments.commit(draft, sync) };
         let result = result.and_then(|()| self.sync_if_due());
         if let Err(error) = result {
