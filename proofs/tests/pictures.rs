@@ -12,7 +12,8 @@ use lockstep_proofs::{Settings, registry};
 /// One thread charts a machine, and the session takes about as long as all others.
 fn charts() -> Vec<Chart> {
     std::thread::scope(|scope| {
-        let chart = |machine: usize| move || registry::machines()[machine].chart(&Settings::default()).expect("charted");
+        let chart =
+            |machine: usize| move || registry::machines()[machine].chart(&Settings::default()).expect("charted");
         let charts: Vec<_> = (0..registry::machines().len()).map(|machine| scope.spawn(chart(machine))).collect();
         charts.into_iter().map(|chart| chart.join().expect("charted")).collect()
     })

@@ -3,7 +3,7 @@
 //!
 //! It reads frames in place, looks at the first members of an event only, and answers pings. It relies on what servers
 //! here do: text messages in one frame each, and `type`, `offset` and `previous` first in an event. Socket.IO wraps the
-//! same JSON in its own packets; [`Dialect`] unwraps them.
+//! same JSON in its own packets; [`Dialect`] unwraps them. Older clients know an event's place by other names.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +20,8 @@ use crate::plan::{DIGITS, Plan};
 pub(crate) enum Dialect {
     /// Lockstep's frames.
     Plain,
+    /// Lockstep's envelope for older clients.
+    Legacy,
     /// Engine.IO 4 and Socket.IO 5 around them.
     SocketIo,
 }
@@ -59,6 +61,9 @@ pub(crate) struct Client {
     pub(crate) place: Place,
 }
 
+/// The members that have an event's text, the last two in the envelope of older clients.
+const TEXT: [&str; 3] = ["\"text\":\"", "\"content\":\"", "\"reasoning\":\""];
+
 /// Bytes of a read buffer that is in use.
 const BUFFER: usize = 64 * 1_024;
 
@@ -77,7 +82,7 @@ impl Client {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let mut client = Self { stream, dialect, buffer: Vec::new(), read: 0, place: Place::default() };
-        client.upgrade().await?;
+        client.upgrade(token).await?;
         match dialect {
             Dialect::Plain => {
                 let resume = place.map(|place| json!({ "epoch": place.epoch, "offset": place.offset }));
@@ -87,6 +92,8 @@ impl Client {
                 };
                 client.write(&auth.to_string()).await?;
             }
+            // The token came with the upgrade.
+            Dialect::Legacy => {}
             Dialect::SocketIo => {
                 let mut auth = json!({ "token": token });
                 if let Some(Place { packet: (pid, offset), .. }) = place {
@@ -97,18 +104,26 @@ impl Client {
             }
         }
         client.ready(place).await?;
+        if dialect == Dialect::Legacy {
+            let place = place.unwrap_or(&client.place);
+            let last = format!("{}:{}", place.epoch, place.offset);
+            let restore = json!({ "type": "session_restore", "payload": { "lastMessageId": last } });
+            client.place = place.clone();
+            client.write(&restore.to_string()).await?;
+        }
         Ok(client)
     }
 
-    async fn upgrade(&mut self) -> io::Result<()> {
-        let path = match self.dialect {
-            Dialect::Plain => "/",
-            Dialect::SocketIo => "/socket.io/?EIO=4&transport=websocket",
+    async fn upgrade(&mut self, token: &str) -> io::Result<()> {
+        let (path, protocols) = match self.dialect {
+            Dialect::Plain => ("/", "lockstep.v1".to_owned()),
+            Dialect::Legacy => ("/", format!("jwt-auth, bearer.{token}")),
+            Dialect::SocketIo => ("/socket.io/?EIO=4&transport=websocket", "lockstep.v1".to_owned()),
         };
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
-             Sec-WebSocket-Protocol: lockstep.v1\r\n\r\n"
+             Sec-WebSocket-Protocol: {protocols}\r\n\r\n"
         );
         self.stream.write_all(request.as_bytes()).await?;
         loop {
@@ -131,6 +146,16 @@ impl Client {
             offset: u64,
         }
         #[derive(Deserialize)]
+        struct Established {
+            r#type: String,
+            payload: Start,
+        }
+        #[derive(Deserialize)]
+        struct Start {
+            epoch: u64,
+            offset: u64,
+        }
+        #[derive(Deserialize)]
         struct Connected {
             pid: String,
         }
@@ -144,6 +169,14 @@ impl Client {
                     if ready.r#type == "connection_ready" {
                         // A server that gives the place a new beginning says so here.
                         self.place = Place { epoch: ready.epoch, offset: ready.offset, ..Place::default() };
+                        return Ok(());
+                    }
+                }
+                Dialect::Legacy => {
+                    let Ok(established) = serde_json::from_str::<Established>(text) else { continue };
+                    if established.r#type == "connection_established" {
+                        let Start { epoch, offset } = established.payload;
+                        self.place = Place { epoch, offset, ..Place::default() };
                         return Ok(());
                     }
                 }
@@ -184,7 +217,7 @@ impl Client {
     /// Sends an application's ping, where the server has one.
     pub(crate) async fn ping(&mut self) -> io::Result<()> {
         match self.dialect {
-            Dialect::Plain => self.request(r#"{"type":"ping"}"#).await,
+            Dialect::Plain | Dialect::Legacy => self.request(r#"{"type":"ping"}"#).await,
             // The server pings by itself.
             Dialect::SocketIo => Ok(()),
         }
@@ -192,7 +225,7 @@ impl Client {
 
     async fn request(&mut self, text: &str) -> io::Result<()> {
         match self.dialect {
-            Dialect::Plain => self.write(text).await,
+            Dialect::Plain | Dialect::Legacy => self.write(text).await,
             Dialect::SocketIo => self.write(&format!("42[\"m\",{text}]")).await,
         }
     }
@@ -211,9 +244,13 @@ impl Client {
                 };
                 text = inner;
             }
-            let Some((kind, offset, previous)) = head(text) else { continue };
+            let head = if self.dialect == Dialect::Legacy { legacy_head(text) } else { head(text) };
+            let Some((kind, offset, previous)) = head else { continue };
             let follows = previous == self.place.offset || self.place.offset == 0;
-            let due = text.find("\"text\":\"").and_then(|at| text.get(at + 8..at + 8 + DIGITS)?.parse().ok());
+            let due = TEXT.iter().find_map(|name| {
+                let at = text.find(name)? + name.len();
+                text.get(at..at + DIGITS)?.parse().ok()
+            });
             let event =
                 Event { completes: kind == "agent_completed", count: offset.saturating_sub(previous), follows, due };
             if self.dialect == Dialect::SocketIo {
@@ -335,6 +372,17 @@ fn head(text: &str) -> Option<(&str, u64, u64)> {
     Some((kind, offset.parse().ok()?, digits[..end].parse().ok()?))
 }
 
+/// The same of an event in the envelope of older clients, whose `message_id` is its place, as `previous_id` is its
+/// predecessor's.
+fn legacy_head(text: &str) -> Option<(&str, u64, u64)> {
+    let (kind, rest) = text.strip_prefix("{\"type\":\"")?.split_once('"')?;
+    let offset = |name: &str| {
+        let (_, place) = rest.split_once(name)?;
+        place.split_once('"')?.0.split_once(':')?.1.parse().ok()
+    };
+    Some((kind, offset("\"message_id\":\"")?, offset("\"previous_id\":\"")?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,6 +393,13 @@ mod tests {
         assert_eq!(head(event), Some(("agent_delta", 44, 41)));
         assert_eq!(head(r#"{"type":"pong"}"#), None);
         assert_eq!(head(r#"{"type":"connection_ready","epoch":1,"offset":2}"#), None);
+    }
+
+    #[test]
+    fn an_older_envelope_has_the_same_head() {
+        let event = r#"{"type":"partial_result","run_id":"1f","message_id":"7:44","previous_id":"7:41","payload":{}}"#;
+        assert_eq!(legacy_head(event), Some(("partial_result", 44, 41)));
+        assert_eq!(legacy_head(r#"{"type":"pong","user_id":"ada"}"#), None);
     }
 
     #[test]

@@ -104,7 +104,7 @@ fn markdown(report: &Report) -> String {
          for their order of magnitude. In *stream*, the limit itself depends on how far the client keeps up: a socket whose \
          reader is behind costs less to write to. `bare` is tokio-tungstenite with a token check and the last 1,024 frames of each user: the limit, \
          not an alternative. `memory` and `disk` are this library in a service of its own, with the log in memory or each \
-         event on disk before it is shown. Peers run the same small service, written by hand, without Lockstep's grammar \
+         event on disk before it is shown; `legacy` is `memory`, spoken to in the envelope of older clients. Peers run the same small service, written by hand, without Lockstep's grammar \
          of runs, bounds, timers, revocation or isolation of slow readers.\n\nA server that cannot do a scenario has \"–\". \
          In *avalanche*, what is in memory only is gone with its process: 0 % whole. The client is the same for all; its own cost per event is shown.\n",
     );

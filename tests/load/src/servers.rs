@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     Memory,
     /// Lockstep, each event on disk before it is shown
     Disk,
+    /// Lockstep, log in memory, spoken to in the envelope of older clients
+    Legacy,
     /// Node with ws, the same service by hand
     Ws,
     /// Bun with its own WebSockets, the same service by hand
@@ -39,6 +41,7 @@ impl Kind {
     pub(crate) const fn dialect(self) -> Dialect {
         match self {
             Self::Socketio => Dialect::SocketIo,
+            Self::Legacy => Dialect::Legacy,
             Self::Bare | Self::Memory | Self::Disk | Self::Ws | Self::Bun | Self::Python => Dialect::Plain,
         }
     }
@@ -47,7 +50,7 @@ impl Kind {
     pub(crate) const fn is_durable(self) -> bool {
         match self {
             Self::Disk => true,
-            Self::Bare | Self::Memory | Self::Ws | Self::Bun | Self::Socketio | Self::Python => false,
+            Self::Bare | Self::Memory | Self::Legacy | Self::Ws | Self::Bun | Self::Socketio | Self::Python => false,
         }
     }
 }
@@ -173,7 +176,7 @@ fn command(kind: Kind, directory: &Path, place: &Place) -> Result<Command, NotSt
     };
     match kind {
         Kind::Bare => Ok(itself(&["serve-bare"])),
-        Kind::Memory => Ok(itself(&["serve-lockstep"])),
+        Kind::Memory | Kind::Legacy => Ok(itself(&["serve-lockstep"])),
         Kind::Disk => {
             let mut command = itself(&["serve-lockstep", "--disk"]);
             command.arg(directory.join("log"));
