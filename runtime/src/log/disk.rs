@@ -114,7 +114,8 @@ const UPKEEP: Duration = Duration::from_secs(1);
 /// When an append is acknowledged, and so which acknowledged data may be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// Once the disk has it. Nothing is lost when the process, the system or the power fails.
+    /// Once the disk has it. Nothing is lost when the process, the system or the power fails. While more than 64 users
+    /// write, commits begin at least 2 ms apart, so that more appends share a sync.
     Always,
     /// Once the operating system has it, which is asked to sync it once per interval. If the system or the power fails,
     /// about one interval of data is lost. If the process fails, nothing is lost.
