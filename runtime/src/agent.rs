@@ -31,9 +31,9 @@ pub mod openai;
 pub mod sse;
 #[cfg(feature = "testing")]
 pub mod testing;
-#[cfg(any(feature = "agui", feature = "openai"))]
-mod told;
 pub mod tools;
+#[cfg(any(feature = "agui", feature = "openai"))]
+mod transcript;
 
 /// A message from a user.
 #[derive(Clone, Debug)]

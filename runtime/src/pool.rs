@@ -93,7 +93,7 @@ impl Pool {
         user: &Arc<str>,
         work: impl FnOnce(&Stop) -> T + Send + 'static,
     ) -> Result<T, Panicked> {
-        let turn = Turn::take(&self.turns, user).await;
+        let turn = UserPermit::take(&self.turns, user).await;
         // Neither semaphore is ever closed.
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Panicked)?;
         let waiting = Waiting(Stop::default());
@@ -114,14 +114,14 @@ impl fmt::Debug for Pool {
 }
 
 /// A user's turn, or a place in the queue for it.
-struct Turn {
+struct UserPermit {
     turns: Turns,
     user: Arc<str>,
     /// On drop, released before the entry is checked.
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Turn {
+impl UserPermit {
     async fn take(turns: &Turns, user: &Arc<str>) -> Self {
         let semaphore = {
             let mut all = lock(turns);
@@ -134,7 +134,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for UserPermit {
     fn drop(&mut self) {
         self.permit = None;
         let mut turns = lock(&self.turns);

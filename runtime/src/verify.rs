@@ -27,7 +27,7 @@ pub mod keys;
 pub mod revoked;
 
 #[cfg(feature = "jwt")]
-pub(crate) mod journal;
+pub(crate) mod line_file;
 
 /// What a valid credential states.
 #[derive(Clone, Debug, PartialEq, Eq)]

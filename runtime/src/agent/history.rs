@@ -130,11 +130,12 @@ struct Resumed<'a> {
 pub(crate) fn so_far(entries: &[(Offset, Written)], run: RunId) -> Option<SoFar> {
     let begin = entries.iter().find(|(_, entry)| entry.run == run && matches!(entry.kind, Kind::Received(_)))?;
     let Received { message_id, payload } = serde_json::from_str(begin.1.record.data.get()).ok()?;
-    let mut told = Told { run, begin: begin.0, begun: false, part: None, turn: Turn::new(run, payload.to_owned()) };
+    let mut builder =
+        TurnBuilder { run, begin: begin.0, begun: false, part: None, turn: Turn::new(run, payload.to_owned()) };
     for (_, entry) in entries.iter().filter(|(_, entry)| entry.run == run) {
-        told.event(entry.kind, &entry.record);
+        builder.event(entry.kind, &entry.record);
     }
-    Some(SoFar { message_id, turn: told.turn, newest: newest(entries, run) })
+    Some(SoFar { message_id, turn: builder.turn, newest: newest(entries, run) })
 }
 
 /// The user's reply in an `agent_resumed`.
@@ -169,17 +170,17 @@ fn newest(entries: &[(Offset, Written)], run: RunId) -> Newest {
 /// the stream too; messages that were taken back before their run began; and runs whose message is not among the
 /// entries.
 pub(crate) fn turns(entries: impl IntoIterator<Item = (Offset, Written)>, own: RunId) -> Vec<Turn> {
-    let (mut turns, mut is_before): (Vec<Told>, bool) = (Vec::new(), true);
+    let (mut turns, mut is_before): (Vec<TurnBuilder>, bool) = (Vec::new(), true);
     for (offset, Written { run, kind, record }) in entries {
         if kind == Kind::Deleted {
             turns.clear();
         } else if let Kind::Received(received) = kind {
             if is_before && let Some(from) = received.replaces {
-                turns.retain(|told| told.begin < from);
+                turns.retain(|builder| builder.begin < from);
             }
             is_before &= run != own;
             if is_before && let Ok(received) = serde_json::from_str::<Received<'_>>(record.data.get()) {
-                turns.push(Told {
+                turns.push(TurnBuilder {
                     run,
                     begin: offset,
                     begun: false,
@@ -188,17 +189,17 @@ pub(crate) fn turns(entries: impl IntoIterator<Item = (Offset, Written)>, own: R
                 });
             }
         } else if kind == Kind::Error(Reason::Cancelled) {
-            turns.retain(|told| told.run != run || told.begun);
+            turns.retain(|builder| builder.run != run || builder.begun);
         }
-        if let Some(told) = turns.iter_mut().rfind(|told| told.run == run) {
-            told.event(kind, &record);
+        if let Some(builder) = turns.iter_mut().rfind(|builder| builder.run == run) {
+            builder.event(kind, &record);
         }
     }
-    turns.into_iter().map(|told| told.turn).collect()
+    turns.into_iter().map(|builder| builder.turn).collect()
 }
 
-/// A turn, as far as the entries have told it.
-struct Told {
+/// Builds a turn from its entries.
+struct TurnBuilder {
     run: RunId,
     /// The offset of its message.
     begin: Offset,
@@ -208,7 +209,7 @@ struct Told {
     turn: Turn,
 }
 
-impl Told {
+impl TurnBuilder {
     fn event(&mut self, kind: Kind, record: &Record) {
         let grows = core::mem::take(&mut self.part);
         match kind {

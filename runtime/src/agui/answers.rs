@@ -26,7 +26,7 @@ pub(super) struct Answers {
 /// An entry of `resume`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Entry {
+pub(super) struct ResumeEntry {
     interrupt_id: String,
     status: Status,
     #[serde(default)]
@@ -41,8 +41,8 @@ enum Status {
 }
 
 impl Answers {
-    pub(super) fn of(resume: Vec<Entry>) -> Self {
-        let answer = |entry: Entry| match entry.status {
+    pub(super) fn of(resume: Vec<ResumeEntry>) -> Self {
+        let answer = |entry: ResumeEntry| match entry.status {
             Status::Resolved => (entry.interrupt_id, Some(entry.payload)),
             Status::Cancelled => (entry.interrupt_id, None),
         };

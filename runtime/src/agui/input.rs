@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::answers::{Answers, Entry};
+use super::answers::{Answers, ResumeEntry};
 use crate::wire::MAX_NAME;
 
 /// A request for the run that answers the newest message of the user.
@@ -64,7 +64,7 @@ struct Input {
     tools: Option<Vec<Value>>,
     context: Option<Vec<Value>>,
     forwarded_props: Option<Value>,
-    resume: Option<Vec<Entry>>,
+    resume: Option<Vec<ResumeEntry>>,
 }
 
 #[derive(Deserialize)]

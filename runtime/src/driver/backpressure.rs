@@ -20,9 +20,9 @@ use tokio::sync::Notify;
 use crate::support::sharded::Sharded;
 
 /// The users for whom commands wait.
-pub(super) struct Backpressure(Sharded<UserId, Entry>);
+pub(super) struct Backpressure(Sharded<UserId, Waiters>);
 
-struct Entry {
+struct Waiters {
     /// How many commands wait. The last one removes the entry.
     waiting: usize,
     notify: Arc<Notify>,
@@ -77,7 +77,8 @@ impl Backpressure {
     pub(super) fn wait(self: &Arc<Self>, user: UserId) -> impl Future<Output = Answered> + Send + use<> {
         let notify = {
             let mut users = self.0.lock(&user);
-            let entry = users.entry(user).or_insert_with(|| Entry { waiting: 0, notify: Arc::default(), owner: None });
+            let entry =
+                users.entry(user).or_insert_with(|| Waiters { waiting: 0, notify: Arc::default(), owner: None });
             entry.waiting += 1;
             Arc::clone(&entry.notify)
         };

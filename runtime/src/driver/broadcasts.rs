@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use tokio::time::MissedTickBehavior;
 
 use super::Core;
-use super::membership::Membership;
+use super::membership::MembershipDriver;
 use super::notices::{self, NotSent};
 use crate::agent::{Reports, Until};
 use crate::log::guarded::Guarded;
@@ -39,7 +39,7 @@ const MAX_DUE: usize = 4_096;
 const MAX_OPENED: usize = 256;
 
 /// Delivers what is due for users of this process, until the core is gone.
-pub(super) async fn serve(core: Weak<Core>, log: Arc<Guarded>, membership: Arc<Membership>) {
+pub(super) async fn serve(core: Weak<Core>, log: Arc<Guarded>, membership: Arc<MembershipDriver>) {
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // What was delivered here, until it is durable or its session is lost.
@@ -82,7 +82,7 @@ type Begun = (UserId, RunId, Reports);
 async fn look(
     core: &Weak<Core>,
     log: &Guarded,
-    membership: &Membership,
+    membership: &MembershipDriver,
     delivered: &BTreeSet<(UserId, RunId)>,
 ) -> Option<Result<Vec<Begun>, LogError>> {
     core.upgrade()?;
@@ -150,7 +150,7 @@ fn deliver(core: &Core, (user, generation): (UserId, Generation), run: RunId, da
 /// leases: the owner of a user who is left may have died twice meanwhile.
 pub(crate) async fn send(
     core: &Arc<Core>,
-    membership: &Membership,
+    membership: &MembershipDriver,
     notice: RunId,
     data: &RawValue,
 ) -> Result<Progress, NotSent> {

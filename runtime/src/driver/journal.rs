@@ -28,7 +28,7 @@ use self::queue::{Batch, Job, Last, Pushed, Queue, Work};
 
 use super::Core;
 use super::instruments::Instruments;
-use super::membership::Membership;
+use super::membership::MembershipDriver;
 use crate::log::guarded::Guarded;
 use crate::log::{Acquired, Conversations, Held, Log, LogError, Written};
 use crate::payload::{Payload, Record, thread_id};
@@ -43,7 +43,7 @@ pub(super) struct Journal {
     runtime: Handle,
     queues: Sharded<UserId, Queue>,
     instruments: Arc<Instruments>,
-    membership: Option<Arc<Membership>>,
+    membership: Option<Arc<MembershipDriver>>,
     /// Notified when a queue has no work left.
     rested: Notify,
 }
@@ -52,7 +52,7 @@ impl Journal {
     pub(super) fn new(
         core: Weak<Core>,
         log: Arc<Guarded>,
-        membership: Option<Arc<Membership>>,
+        membership: Option<Arc<MembershipDriver>>,
         instruments: Arc<Instruments>,
         shards: usize,
     ) -> Self {

@@ -26,7 +26,7 @@ use crate::verify::{NotRevoked, Revocation};
 const NONE: u64 = 0;
 
 /// The membership of this process.
-pub(crate) struct Membership {
+pub(crate) struct MembershipDriver {
     cluster: Cluster,
     state: Mutex<State>,
     /// The incarnation under which users are acquired.
@@ -68,7 +68,7 @@ enum Call {
     Look(Incarnation),
 }
 
-impl Membership {
+impl MembershipDriver {
     pub(crate) fn new(cluster: Cluster) -> Self {
         let state = State { machine: member::Membership::new(), renewal: None, lease: None, calls: Vec::new() };
         Self {

@@ -342,8 +342,8 @@ fn found(user: UserId, places: &Places, whole: bool) -> Result<Between, LogError
     let (mut entries, mut gone) = (Vec::with_capacity(found.len()), Vec::new());
     for entry in found {
         match format::entry(&entry.content) {
-            Some(format::Entry::There(written)) => entries.push((entry.offset, written)),
-            Some(format::Entry::Gone(message)) => gone.extend(message.map(|message| (entry.offset, message))),
+            Some(format::Decoded::There(written)) => entries.push((entry.offset, written)),
+            Some(format::Decoded::Gone(message)) => gone.extend(message.map(|message| (entry.offset, message))),
             None => return Err(unavailable(format!("the entry at offset {} is not an event", entry.offset.0))),
         }
     }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::Config;
 use super::asks::Replied;
 use crate::agent::http::{MAX_RESULT, head};
-use crate::agent::{Exchange, Message, Paused, Run, Step, ToolCall, Turn, told};
+use crate::agent::{Exchange, Message, Paused, Run, Step, ToolCall, Turn, transcript};
 use crate::wire::hex;
 
 /// What a message may have as `agui` in its payload: what an AG-UI front end sends besides messages.
@@ -59,7 +59,7 @@ pub(super) fn resumption(config: &Config, history: &[Turn], paused: &Paused, rep
 pub(super) fn request(config: &Config, history: &[Turn], message: &Message, run: &Run) -> Value {
     let limits = (config.max_turns, config.max_history_bytes);
     let history: Vec<Turn> = history.iter().map(without_approvals).collect();
-    let turns = told::turns(&history, limits, true).into_iter();
+    let turns = transcript::turns(&history, limits, true).into_iter();
     let mut messages: Vec<Value> = turns.flat_map(|(run, messages)| named(run, messages)).collect();
     let Extras { state, tools, context, forwarded_props, content } = Extras::of(message);
     // A model can read JSON too.

@@ -39,7 +39,7 @@ pub(super) const SLOW: Duration = Duration::from_secs(60);
 /// The connections to one engine. Dropping it closes them.
 pub(super) struct Pool {
     shared: Arc<Shared>,
-    slots: Vec<watch::Receiver<Slot>>,
+    for_calls: Vec<watch::Receiver<CallConnection>>,
     next: AtomicUsize,
     tasks: Vec<AbortHandle>,
 }
@@ -58,7 +58,7 @@ struct Shared {
 
 /// A connection for calls that are not appends, or why there is none.
 #[derive(Clone)]
-enum Slot {
+enum CallConnection {
     Open(Arc<Connection>),
     Closed(String),
 }
@@ -81,14 +81,14 @@ impl Pool {
         for connection in opened.drain(..count) {
             tasks.push(tokio::spawn(Arc::clone(&shared).append(connection)).abort_handle());
         }
-        let mut slots = Vec::with_capacity(count);
+        let mut for_calls = Vec::with_capacity(count);
         for connection in opened {
             let connection = Arc::new(connection);
-            let (slot, of_slot) = watch::channel(Slot::Open(Arc::clone(&connection)));
-            slots.push(of_slot);
+            let (slot, of_slot) = watch::channel(CallConnection::Open(Arc::clone(&connection)));
+            for_calls.push(of_slot);
             tasks.push(tokio::spawn(Arc::clone(&shared).keep(connection, slot)).abort_handle());
         }
-        Ok(Self { shared, slots, next: AtomicUsize::new(0), tasks })
+        Ok(Self { shared, for_calls, next: AtomicUsize::new(0), tasks })
     }
 
     /// Queues an append.
@@ -120,11 +120,13 @@ impl Pool {
     ) -> Result<Vec<Row>, LogError> {
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let mut why = String::new();
-        for turn in 0..self.slots.len() {
-            let slot = self.slots[(first + turn) % self.slots.len()].borrow().clone();
+        for turn in 0..self.for_calls.len() {
+            let slot = self.for_calls[(first + turn) % self.for_calls.len()].borrow().clone();
             match slot {
-                Slot::Open(connection) => return Ok(connection.execute(statement, parameters, timeout).await?),
-                Slot::Closed(reason) => why = reason,
+                CallConnection::Open(connection) => {
+                    return Ok(connection.execute(statement, parameters, timeout).await?);
+                }
+                CallConnection::Closed(reason) => why = reason,
             }
         }
         Err(LogError::Unavailable(why))
@@ -168,13 +170,13 @@ impl Shared {
     }
 
     /// Keeps a connection for calls open.
-    async fn keep(self: Arc<Self>, mut connection: Arc<Connection>, slot: watch::Sender<Slot>) {
+    async fn keep(self: Arc<Self>, mut connection: Arc<Connection>, slot: watch::Sender<CallConnection>) {
         loop {
             connection.ended().await;
-            let closed = |why: String| slot.send_replace(Slot::Closed(why));
+            let closed = |why: String| slot.send_replace(CallConnection::Closed(why));
             closed("the connection to PostgreSQL is lost".to_owned());
             connection = Arc::new(self.reopen(|error| drop(closed(error.to_string()))).await);
-            slot.send_replace(Slot::Open(Arc::clone(&connection)));
+            slot.send_replace(CallConnection::Open(Arc::clone(&connection)));
         }
     }
 
