@@ -26,7 +26,7 @@ use serde_json::Number;
 use super::StartError;
 use super::accounts::{AccountError, AccountStore, Accounts, SharedAccounts};
 use super::config::{self, AgentKind, Config, Issuer};
-use super::login::{Login, LoginConfig, RevokeError, Revoker, TicketDesk, routes, ticket_routes};
+use super::login::{Login, LoginConfig, RevokeError, Revoker, TicketService, routes, ticket_routes};
 use super::markdown::{Renderer, markdown_routes};
 use super::operator::SubjectSource;
 
@@ -78,9 +78,9 @@ fn foreign(config: &Config, shared: Option<Shared>) -> Result<Assembly, String> 
     let jwt = foreign_tokens(config)?;
     let revocations = revocations(&config.data_dir, jwt.retention())?;
     let verifier: Arc<dyn Verifier> = Arc::new(judge_of(jwt, Arc::clone(&revocations))?);
-    let (desk, redeem) = tickets(&verifier, config, shared);
+    let (service, redeem) = tickets(&verifier, config, shared);
     let markdown = markdown_routes(Arc::new(Renderer::new(Arc::clone(&verifier), Clock::monotonic())));
-    let routes = move |_: &Manager| ticket_routes(desk).merge(markdown);
+    let routes = move |_: &Manager| ticket_routes(service).merge(markdown);
     let watch = Box::pin(core::future::pending());
     let (redeem, login, welcome) = (Some(redeem), Some(Box::new(routes) as Routes), String::new());
     Ok(Assembly { verifier, redeem, revocations, subjects: SubjectSource::OfTheIssuer, login, watch, welcome })
@@ -121,19 +121,19 @@ fn foreign_tokens(config: &Config) -> Result<JwtConfig, String> {
     Ok(jwt)
 }
 
-/// The desk that exchanges credentials for tickets.
+/// The service that exchanges credentials for tickets.
 fn tickets(
     verifier: &Arc<dyn Verifier>,
     config: &Config,
     shared: Option<Shared>,
-) -> (Arc<TicketDesk>, Arc<dyn Redeem>) {
-    let desk = TicketDesk::new(Arc::clone(verifier), Clock::monotonic()).rate(config.login.tickets());
-    let desk = Arc::new(match shared {
-        Some(shared) => desk.shared(shared),
-        None => desk,
+) -> (Arc<TicketService>, Arc<dyn Redeem>) {
+    let service = TicketService::new(Arc::clone(verifier), Clock::monotonic()).rate(config.login.tickets());
+    let service = Arc::new(match shared {
+        Some(shared) => service.shared(shared),
+        None => service,
     });
-    let redeem: Arc<dyn Redeem> = Arc::clone(&desk) as _;
-    (desk, redeem)
+    let redeem: Arc<dyn Redeem> = Arc::clone(&service) as _;
+    (service, redeem)
 }
 
 fn revocations(directory: &Path, retention: Duration) -> Result<Arc<Revocations>, String> {
@@ -170,13 +170,13 @@ async fn own(config: &Config, shared: Option<Shared>) -> Result<Assembly, StartE
     };
     let login = Arc::new(login);
     let verifier = login.judge();
-    let (desk, redeem) = tickets(&verifier, config, shared);
+    let (service, redeem) = tickets(&verifier, config, shared);
     let markdown = markdown_routes(Arc::new(Renderer::new(Arc::clone(&verifier), Clock::monotonic())));
     let watch = Box::pin(Arc::clone(&login).watch(LOOK));
     let subjects = SubjectSource::Accounts(Arc::clone(&login));
     let routes = move |manager: &Manager| {
         login.revoke_through(Arc::new(Through(manager.clone())));
-        routes(login).merge(ticket_routes(desk)).merge(markdown)
+        routes(login).merge(ticket_routes(service)).merge(markdown)
     };
     let (redeem, login) = (Some(redeem), Some(Box::new(routes) as Routes));
     Ok(Assembly { verifier, redeem, revocations, subjects, login, watch, welcome })

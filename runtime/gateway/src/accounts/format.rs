@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_model::login::roster::Account as Entry;
+use lockstep_model::login::roster::Account as RosterAccount;
 use lockstep_model::login::{Holder, Roster};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -100,7 +100,7 @@ impl AccountsFile {
 
 impl From<AccountsFile> for Names {
     fn from(file: AccountsFile) -> Self {
-        let entry = |Line { hash, changed, incarnation }| Entry { hash, version: changed, incarnation };
+        let entry = |Line { hash, changed, incarnation }| RosterAccount { hash, version: changed, incarnation };
         let accounts = file.accounts.into_iter().map(|(name, line)| (name, entry(line))).collect();
         let holder = |(name, incarnation)| Holder { name, incarnation };
         Self::new(accounts, file.past, file.erase.into_iter().map(holder).collect())
@@ -109,8 +109,8 @@ impl From<AccountsFile> for Names {
 
 impl From<&Names> for AccountsFile {
     fn from(roster: &Names) -> Self {
-        let line = |(name, entry): (&String, &Entry<String>)| {
-            let Entry { hash, version, incarnation } = entry.clone();
+        let line = |(name, entry): (&String, &RosterAccount<String>)| {
+            let RosterAccount { hash, version, incarnation } = entry.clone();
             (name.clone(), Line { hash, changed: version, incarnation })
         };
         let holder = |holder: &Holder<String>| (holder.name.clone(), holder.incarnation);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use argon2::{Argon2, Params, PasswordHash};
-use lockstep_model::login::roster::Account as Entry;
+use lockstep_model::login::roster::Account as RosterAccount;
 use tokio::sync::Semaphore;
 
 use super::hash::Hasher;
@@ -49,7 +49,7 @@ impl Passwords {
         if password.len() > MAX_PASSWORD {
             return Ok(None);
         }
-        let entry: Option<Entry<String>> = accounts.0.accounts().get(name).cloned();
+        let entry: Option<RosterAccount<String>> = accounts.0.accounts().get(name).cloned();
         let hash = entry.as_ref().map_or_else(|| self.unknown.clone(), |entry| entry.hash.clone());
         let password = password.to_owned();
         let right = self.work(move |hasher| {

@@ -1,6 +1,6 @@
 //! The limit of open files: raises it as far as possible, and computes how many sockets it allows.
 
-use super::slots::RESERVE;
+use super::permits::RESERVE;
 use crate::config::Limits;
 
 /// Raises the limit of open files to the process's hard limit, and returns the new value. `None` if there is no limit,
