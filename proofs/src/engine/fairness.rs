@@ -4,8 +4,7 @@
 //!
 //! A [`Promise`] defines which states are *pending*. A run violates it if the run is pending forever from some step on
 //! and is *weakly fair*: each fairness class that stays enabled from some step on is taken infinitely often. A run may
-//! also stop forever (*stutter*) where that is fair, which is where no fair class is enabled. The adversary is never
-//! forced to act.
+//! also stop forever (*stutter*) in a state in which no fair class is enabled. The adversary is never forced to act.
 //!
 //! The state graph is finite, so the states that a run visits infinitely often lie in one strongly connected component
 //! of the pending part of the graph. It therefore suffices to examine the maximal components `C` of that part,
@@ -25,8 +24,8 @@
 //!
 //! # Why not stateright's `eventually`
 //!
-//! It considers only paths that end. In `live → heartbeat → live` no path ends, and a property that never becomes true
-//! is reported as if it held. The tests assert both answers on the same model.
+//! It considers only paths that end. In `live → heartbeat → live` no path ends, so a property that never becomes true
+//! is reported as holding. The tests assert both answers on the same model.
 //!
 //! # Bounds
 //!
@@ -137,8 +136,8 @@ impl Links {
         self.pending[id as usize] & (1 << promise) != 0
     }
 
-    /// Returns a component in which a fair run can stay pending forever, if there is one. Of several it is the one with
-    /// the state nearest to the start. Its states are in the order of their distance.
+    /// Returns a component in which a fair run can stay pending forever, if there is one: the one nearest to the start.
+    /// Its states are in the order of their distance.
     pub(crate) fn fair_component(&self, promise: usize) -> Option<Vec<StateId>> {
         let mut nearest: Option<(StateId, Vec<StateId>)> = None;
         self.components(promise, |component, order| {

@@ -54,7 +54,7 @@ fn cycle<M: Proof>(graph: &Graph<M>, component: &[StateId]) -> Vec<(StateId, u8)
     if component.len() == 1 && graph.links.edges(home).all(|(target, _)| target != home) {
         return Vec::new();
     }
-    // A class that some state of the walk disables is settled there. Any other class needs an edge of its own.
+    // A class is settled if some state of the walk disables it. Any other class needs an edge of its own.
     let mut missing: u64 = u64::MAX;
     let mut walk: Vec<(StateId, u8)> = Vec::new();
     let mut at = home;

@@ -1,9 +1,8 @@
 //! A single-threaded level-order search, as an independent check of stateright's.
 //!
-//! stateright explores with several threads, therefore not strictly level by level, and keeps the last counterexample
-//! that it found. This search visits states in the order of their distance from the start, so the first violation that
-//! it finds has the fewest possible steps. It numbers the states and shows every state and every step to an
-//! [`Observer`].
+//! stateright explores with several threads and so not strictly level by level, and keeps the last counterexample that
+//! it found. This search visits states in the order of their distance from the start, so its first violation has the
+//! fewest possible steps. It numbers the states and shows every state and every step to an [`Observer`].
 //!
 //! A state is identified by a 64-bit fingerprint. Among *n* states the probability that any two collide is below
 //! n²/2⁶⁵: 3 in 10⁶ for ten million states. The seeds differ from those of the exhaustive search, so a collision in one
@@ -79,7 +78,7 @@ impl Tree {
         self.parent.len()
     }
 
-    /// Returns the number of a state, if it was reached.
+    /// Returns the id of a state, if it was reached.
     pub(crate) fn id<S: Hash>(&self, state: &S) -> Option<StateId> {
         self.ids.get(&fingerprint(state)).copied()
     }

@@ -1,7 +1,7 @@
 //! Records what liveness needs while stateright explores.
 //!
-//! Any thread may expand a state, and states are identified by their fingerprints. Each state's row is therefore kept
-//! under its fingerprint. The rows are numbered and linked when the exploration has ended.
+//! Any thread may expand a state, so each state's row is kept under its fingerprint. The rows are numbered and linked
+//! after the exploration.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;

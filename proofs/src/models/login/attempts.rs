@@ -108,7 +108,7 @@ impl State {
             Err(wait) => {
                 self.refused = true;
                 self.expect(full.contains(&true), "ISO-1");
-                // With nothing in progress, the stated time is enough, and nothing less is.
+                // With nothing in progress, the stated time is enough, and a shorter one is not.
                 if self.observed.open.is_empty() {
                     let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     let later = |after: u64| {
