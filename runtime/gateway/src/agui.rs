@@ -13,8 +13,8 @@
 //! `origins`, as for the socket. An error before the stream begins has a status and a JSON body. The end of a request
 //! does not end the run, because a lost connection looks the same: to stop a run, a front end cancels it.
 //!
-//! A stream that ends before its run does, such as at a restart or when the token expires, ends with a `RUN_ERROR` with
-//! the code `disconnected`: the client repeats the request.
+//! If a stream ends before its run, such as at a restart or when the token expires, its last event is a `RUN_ERROR`
+//! with the code `disconnected`, and the client repeats the request.
 
 use core::convert::Infallible;
 use std::sync::Arc;

@@ -52,7 +52,7 @@ pub(super) struct Assembly {
 /// The interval between two checks of the accounts.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// `shared` is what the gateways of a cluster share.
+/// `shared` is the state that the gateways of a cluster share.
 pub(super) async fn open(config: &Config, shared: Option<Shared>) -> Result<Assembly, StartError> {
     match config.auth.issuer {
         Issuer::Jwt => Ok(foreign(config, shared)?),
@@ -60,7 +60,7 @@ pub(super) async fn open(config: &Config, shared: Option<Shared>) -> Result<Asse
     }
 }
 
-/// Validates the settings as far as that is possible without the data directory.
+/// Validates the settings that do not need the data directory.
 pub(super) fn check(config: &Config) -> Result<(), String> {
     agent(config)?;
     match config.auth.issuer {
@@ -141,7 +141,7 @@ fn revocations(directory: &Path, retention: Duration) -> Result<Arc<Revocations>
     Ok(Arc::new(revocations.map_err(|error| error.to_string())?))
 }
 
-/// How long revocations from before the built-in login was in use are remembered. Our own tokens end with their login.
+/// How long revocations from the time before the built-in login are remembered. Our own tokens end with their login.
 const REMEMBERED: Duration = Duration::from_hours(31 * 24);
 
 /// The built-in login, with the accounts of the data directory, or of a cluster.

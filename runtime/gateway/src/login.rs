@@ -8,9 +8,9 @@
 //! | `POST /ws/ticket` ([`ticket`]) | `Authorization: Bearer` | 200 `{ticket, expires_in}` |
 //!
 //! The access token is short-lived and kept by the page; only these routes see the cookie. One login is one credential:
-//! its tokens share the claim `sid`, and are valid as long as the login is. [`lockstep_model::login`] decides what
-//! happens to a login and when it is answered; this module is the HTTP around it. [`Login::watch`] notices changes that
-//! the command line makes to accounts.
+//! its tokens share the claim `sid`, and are valid as long as the login is. [`lockstep_model::login`] decides about
+//! logins and when a request is answered; this module is the HTTP around it. [`Login::watch`] notices changes that the
+//! command line makes to accounts.
 //!
 //! Every request is answered within a deadline: if the disk does not answer, the response is 503.
 //!
@@ -194,7 +194,7 @@ impl Login {
         Ok(Self::of(config, keeper, issuer, verifier, (audit, closes), clock))
     }
 
-    /// Opens the login of a cluster: accounts, logins and the key are in the engine of its log. `revocations` has those
+    /// Opens the login of a cluster: accounts, logins and the key are in the engine of its log. `revocations` are those
     /// that were applied here.
     ///
     /// # Errors
@@ -241,7 +241,7 @@ impl Login {
         }
     }
 
-    /// The verifier of the gateway: what it revokes ends the logins, too.
+    /// The verifier of the gateway: its revocations end the logins too.
     #[must_use]
     pub fn judge(&self) -> Arc<dyn Verifier> {
         let tokens = self.verifier();

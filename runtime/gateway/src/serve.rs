@@ -1,4 +1,4 @@
-//! The listener: limits what a peer may use before its connection has a machine with its own limits, and identifies the
+//! The listener: limits a peer's resources until its connection has a machine with its own limits, and identifies the
 //! client.
 //!
 //! A connection takes these steps, each with a time limit: a permit (`permits.rs`), the header of the PROXY protocol if a
@@ -73,7 +73,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // As in the standard library: the port is free again as soon as its listener has ended.
+    // As in the standard library, so that the port is free as soon as its listener has ended.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(QUEUE)
@@ -95,7 +95,7 @@ pub fn inherit(listener: std::net::TcpListener) -> Result<TcpListener, BindError
 /// How a listener serves.
 #[derive(Debug)]
 pub struct Serving {
-    /// The limits on what a peer may use.
+    /// The limits on a peer's resources.
     pub limits: Limits,
     /// The trusted proxies.
     pub proxies: Proxies,
@@ -258,7 +258,7 @@ fn own(connection: &mut Connection, address: IpAddr) -> bool {
     found
 }
 
-/// Serves the requests of a connection. The future is boxed here, so that the task needs no room for it before.
+/// Serves the requests of a connection. The future is boxed here, so that the task needs no room for it until then.
 fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     read: Bytes,

@@ -1,4 +1,4 @@
-//! Hashing and verifying passwords, a few at a time, wherever the accounts are kept.
+//! Hashing and verifying passwords, a few at a time, for accounts in a file or in an engine.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{
     Account, AccountError, Cost, MAX_HASHING, MAX_PASSWORD, MAX_WAITING, MIN_PASSWORD, SALT, Snapshot, is_name, subject,
 };
 
-/// What passwords are hashed with.
+/// The cost, the memory and the queue of password hashing.
 pub(super) struct Passwords {
     cost: Cost,
     /// A hash that no password has. It is compared with if there is no account.

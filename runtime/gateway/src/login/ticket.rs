@@ -1,8 +1,8 @@
-//! `POST /ws/ticket` or `/websocket/ticket`: exchanges a token for a single-use ticket. It is for clients that cannot send a header when they
-//! connect and must not put the token where it could be logged.
+//! `POST /ws/ticket` or `/websocket/ticket`: exchanges a token for a single-use ticket. It is for clients that cannot
+//! send a header when they connect, and must not put the token in a URL, which may be logged.
 //!
-//! In a cluster, tickets are in the engine of its log, and each gateway redeems them. The engine has a ticket's digest and
-//! the token, masked with a digest of the ticket: who reads the tables, or a backup of them, learns no token.
+//! In a cluster, tickets are in the engine of its log, and each gateway redeems them. The engine has a ticket's digest
+//! and the token, masked with a digest of the ticket. So the tables and their backups reveal no token.
 
 use core::fmt;
 use std::sync::Arc;

@@ -24,7 +24,7 @@ pub fn raise() -> Option<u64> {
 }
 
 lockstep::internal::sentence! {
-    /// That a limit was lowered: the new value, and what to do.
+    /// A limit was lowered: the new value, and advice for the operator.
     Lowered
 }
 

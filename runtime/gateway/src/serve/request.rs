@@ -42,8 +42,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Answers a request within the time limit, whatever the peer does. Otherwise a peer that never sends its announced
-    /// body would hold its permit forever.
+    /// Answers a request within the time limit, even if the peer never sends its announced body. Otherwise such a peer
+    /// would hold its permit forever.
     pub(super) async fn answer(
         self: Arc<Self>,
         router: Router,
