@@ -169,7 +169,7 @@ fn not_kept() -> Problem {
 
 fn refused(error: &LogError) -> Problem {
     match error {
-        // The user is erased, and the token is older.
+        // The user was erased after the token was issued.
         LogError::Fenced => Problem::new(StatusCode::UNAUTHORIZED, "rejected", "the token is not valid"),
         LogError::Unavailable(_) | LogError::Broken(_) => Problem::unavailable(&error.to_string()),
     }

@@ -1,7 +1,7 @@
 //! A thread's history: its earlier turns, as an agent is given them.
 //!
-//! A turn is a message and its run. If the run was cancelled, failed or was interrupted, the turn has what it had said
-//! and done until then, because the user has seen that and may refer to it ("go on").
+//! A turn is a message and its run. If the run was cancelled, failed or was interrupted, the turn has the output until
+//! then, because the user has seen it and may refer to it ("go on").
 
 use lockstep_model::run::{Kind, Reason};
 use lockstep_model::{Offset, PartId, RunId};
@@ -126,7 +126,7 @@ struct Resumed<'a> {
     reply: &'a RawValue,
 }
 
-/// What a run has said and done, if its message is among the entries.
+/// The output of a run, if its message is among the entries.
 pub(crate) fn so_far(entries: &[(Offset, Written)], run: RunId) -> Option<SoFar> {
     let begin = entries.iter().find(|(_, entry)| entry.run == run && matches!(entry.kind, Kind::Received(_)))?;
     let Received { message_id, payload } = serde_json::from_str(begin.1.record.data.get()).ok()?;
@@ -143,7 +143,7 @@ pub(crate) fn reply(record: &Record) -> Option<Box<RawValue>> {
     serde_json::from_str::<Resumed<'_>>(record.data.get()).ok().map(|resumed| resumed.reply.to_owned())
 }
 
-/// The numbers from which an agent that resumes a run counts on.
+/// An agent that resumes a run continues from these numbers.
 fn newest(entries: &[(Offset, Written)], run: RunId) -> Newest {
     let mut newest = Newest::default();
     for (_, entry) in entries.iter().filter(|(_, entry)| entry.run == run) {

@@ -105,8 +105,8 @@ impl<P> Admission<P> {
         lock(&self.state).count(bounds, input, effects);
     }
 
-    /// Takes any other input of the node, and notifies the admitted connections. The caller must tell the sessions what
-    /// is returned.
+    /// Takes any other input of the node, and notifies the admitted connections. The caller must pass the returned
+    /// notices to the sessions.
     pub fn steer(&self, bounds: &Bounds, input: Input, effects: &impl Effects<P>) -> (Handled, Undelivered) {
         lock(&self.state).step(bounds, input, effects)
     }

@@ -1,5 +1,5 @@
-//! Commands that a session has refused for lack of room, and that wait until there is room: emits of agents, notices and
-//! deletions. Where the user turns out to have another owner, they learn that instead.
+//! Commands that a session has refused for lack of room, and that wait until there is room: emits of agents, notices
+//! and deletions. If the user turns out to have another owner, they learn that instead.
 //!
 //! A session says in which step a refused command may be accepted: [`SessionOutput::Room`]. A command registers before
 //! the attempt that it waits for, so it misses no such step.

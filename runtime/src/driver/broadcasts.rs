@@ -1,11 +1,11 @@
-//! Notices to everyone in a cluster. The log keeps for which users a notice is *due*
-//! ([`Members::broadcast`]), and each process delivers what is due for the users that it owns. Users whose owner is gone
-//! are delivered to by any process, which acquires them first.
+//! Notices to everyone in a cluster. The log keeps for which users a notice is *due* ([`Members::broadcast`]), and each
+//! process delivers what is due for the users that it owns. If a user's owner is gone, any process delivers the notice,
+//! after it has acquired the user.
 //!
-//! A notice is put into each stream once. The append that stores it ends that it is due, in the same step. A process
-//! reads what is due after it has acquired the user, so the answer covers what every earlier owner has appended. It
-//! delivers to that very session ([`Generation`]), hence under the tenure of that time. What it has delivered itself,
-//! and does not know to be durable yet, it does not deliver again.
+//! A notice is put into each stream once. The append that stores it also removes it from the due ones, in the same
+//! step. A process reads what is due after it has acquired the user, so the answer covers what every earlier owner has
+//! appended. It delivers to that very session ([`Generation`]), hence under the tenure of that time. It does not repeat
+//! a notice that it has delivered itself and that is not known to be durable yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};

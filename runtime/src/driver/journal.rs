@@ -6,8 +6,8 @@
 //! that restores the user, or ends, replaces everything before. Anything that the log still does late is fenced by the
 //! tenure, or is at an offset that the log already has.
 //!
-//! The journal adds to each event what the machine does not know: the time, the run's thread, and the data of events
-//! that the machine makes by itself. Every reader gets the resulting record ([`session::Input::Persisted`]).
+//! The journal adds data to each event that the machine does not know: the time, the run's thread, and the data of
+//! events that the machine makes by itself. Every reader gets the resulting record ([`session::Input::Persisted`]).
 
 use core::future::poll_fn;
 use core::task::{Context, Poll};

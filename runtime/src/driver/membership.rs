@@ -85,7 +85,7 @@ impl MembershipDriver {
         }
     }
 
-    /// What this process is in its cluster.
+    /// This process's part in its cluster.
     pub(crate) const fn cluster(&self) -> &Cluster {
         &self.cluster
     }
@@ -115,7 +115,7 @@ impl MembershipDriver {
         self.step(core, Input::Leave);
     }
 
-    /// Leaves the cluster, and returns when it has, or when the lease has not long to go. Cancel safe.
+    /// Leaves the cluster, and returns when it has left, or shortly before the lease ends. Cancel safe.
     pub(super) async fn leaves(&self, core: &Core) {
         let mut left = self.left.subscribe();
         self.leave(core);

@@ -2,8 +2,8 @@
 //!
 //! A segment is a header and groups. A group is the result of one commit: a head with checksums of itself and of what
 //! follows, then records, each with its own checksum, so that a single record can be read. The checksums of headers and
-//! groups start from the log's id and the segment's number: bytes that another file or another log has left on the disk
-//! are not taken for this one's. Numbers are little-endian, or of variable length (7 bits per byte).
+//! groups start from the log's id and the segment's number, so bytes that another file or log has left on the disk are
+//! not mistaken for this one's. Numbers are little-endian, or of variable length (7 bits per byte).
 
 use std::sync::Arc;
 
@@ -396,7 +396,7 @@ pub(in crate::log) fn written(content: &[u8]) -> Option<Written> {
     }
 }
 
-/// The file `manifest`: the segments, and what is known of how the log last ended.
+/// The file `manifest`: the segments, and how the log last ended, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
     pub(super) version: u32,
