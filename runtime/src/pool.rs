@@ -1,10 +1,10 @@
 //! A bounded pool for work that computes or blocks, such as that of tools, and that would otherwise occupy a runtime's
 //! workers.
 //!
-//! The amount of concurrent work is fixed, whatever the number of runs and users. Users take turns: each has at most
-//! one piece of work in progress, and the pieces of different users run in the order of their requests. A user that
-//! submits a hundred pieces waits for each of them, while the next user waits for one. Work whose result is no longer
-//! awaited is not started, or is told to stop.
+//! The amount of concurrent work is fixed, independent of the number of runs and users. Users take turns: each has at
+//! most one piece of work in progress, and the pieces of different users run in the order of their requests. A user
+//! that submits a hundred pieces waits for each of them, while the next user waits for one. Work whose result is no
+//! longer awaited is not started, or is told to stop.
 
 use core::fmt;
 use std::collections::HashMap;

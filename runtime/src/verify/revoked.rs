@@ -141,8 +141,8 @@ impl Revocations {
     ///
     /// # Errors
     ///
-    /// [`NotRevoked`], if it is not on the disk yet. It is in effect all the same, and is written as soon
-    /// as possible; a crash before that undoes it.
+    /// [`NotRevoked`], if it is not on the disk yet. It is still in effect, and is written as soon as possible; a crash
+    /// before that undoes it.
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), NotRevoked> {
         self.revoke_as_of(revocation, u64::MAX).await
     }

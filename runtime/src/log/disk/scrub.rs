@@ -4,7 +4,7 @@
 //!
 //! A group with a deletion has another record, which says which segments may hold content that is gone. Each of these
 //! is cleaned soon, as after an erasure. Until the last one is dropped, this is known even after a restart. If an entry
-//! is in two places, either may be read: readers leave out what is gone by the deletions that they find.
+//! is in two places, either may be read: readers apply the deletions that they find.
 
 use super::format::{self, Decoded};
 use super::read::{Found, Places};

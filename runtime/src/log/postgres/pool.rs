@@ -1,7 +1,7 @@
 //! The connections: some append, as many others do everything else.
 //!
 //! A task for each connection opens it, and opens it again after it has ended. A task that appends takes all appends
-//! that wait, at most one of each user, and executes them as one statement. What arrives meanwhile waits for the next.
+//! that wait, at most one of each user, and executes them as one statement. Later ones wait for the next statement.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -44,7 +44,7 @@ pub(super) struct Pool {
     tasks: Vec<AbortHandle>,
 }
 
-/// What the tasks share. `waiting` is locked only to put or take appends.
+/// The state that the tasks share. `waiting` is locked only to put or take appends.
 struct Shared {
     settings: Settings,
     waiting: Mutex<VecDeque<Append>>,
@@ -151,7 +151,7 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// Opens a connection, however often that fails. `failed` is told why.
+    /// Opens a connection, and retries until it succeeds. `failed` is called with the reason of each failure.
     async fn reopen(&self, failed: impl Fn(&NotConnected)) -> Connection {
         let mut pause = PAUSES.0;
         loop {
@@ -207,8 +207,8 @@ impl Shared {
                 () = self.arrived.notified() => {}
             }
             loop {
-                // The task that has appended first wakes this one. Others are about to append, because one answer has
-                // woken them all: what they append belongs into the same statement.
+                // The task that has appended first wakes this one. One answer has woken other tasks too, which are
+                // about to append: their appends belong into the same statement.
                 tokio::task::yield_now().await;
                 let group = self.take();
                 if group.is_empty() {
