@@ -382,7 +382,7 @@ impl Workload {
                 }
             }
             Done::NoticedAll { answer: Ok((200, _)), .. } => {
-                self.ledger.count("notices to everyone that were answered")
+                self.ledger.count("notices to everyone that were answered");
             }
             // In a cluster, the tables are judged.
             Done::NoticedAll { sequence, answer } => {

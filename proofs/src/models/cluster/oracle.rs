@@ -121,7 +121,7 @@ impl State {
         self.expect(ended, "LIVE-2");
     }
 
-    /// LIVE-6: a session that has lost its user has no connection, no run, no agent, and no waiting message.
+    /// LIVE-6: a session that has lost its user has no connection, no run, no agent, and no pending event.
     pub(super) fn check_lost(&mut self, node: usize, lost: Generation) {
         let agents = self.nodes[node].agents.values().any(|generation| *generation == lost);
         self.expect(!agents, "LIVE-6");
