@@ -38,7 +38,7 @@ pub struct Variant {
 /// Returns every variant.
 #[must_use]
 pub fn all() -> Vec<Variant> {
-    [REGISTRIES, JOURNALS, WAKE_UPS, ADMISSIONS, REVOCATIONS, INBOXES].concat()
+    [REGISTRIES, SEQUENCES, WAKE_UPS, ADMISSIONS, REVOCATIONS, INBOXES].concat()
 }
 
 const REGISTRIES: &[Variant] = &[
@@ -124,7 +124,7 @@ const REGISTRIES: &[Variant] = &[
     },
 ];
 
-const JOURNALS: &[Variant] = &[
+const SEQUENCES: &[Variant] = &[
     Variant {
         obligation: "SH-2",
         race: None,
