@@ -162,7 +162,7 @@ pub enum Output {
     NotRenewed,
     /// The credential will expire soon.
     Expiring,
-    /// The credential has ended, and not because the connection did.
+    /// The credential has ended before its connection.
     Ended(Ending),
 }
 

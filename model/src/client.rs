@@ -101,7 +101,7 @@ pub const TIMERS: [Timer; 6] =
     [Timer::Backoff, Timer::Connect, Timer::Heartbeat, Timer::Stable, Timer::Leave, Timer::Answer];
 
 impl<P: Clone> Client<P> {
-    /// Creates a client that will start reading at `begin`.
+    /// Creates a client that starts to read at `begin`.
     #[must_use]
     pub const fn new(begin: ReadFrom) -> Self {
         Self {
@@ -317,7 +317,7 @@ impl<P: Clone> Client<P> {
         !self.runs.is_empty() || self.oldest().is_some()
     }
 
-    /// Runs after each step of a client that is ready, to adjust the deadlines to what is awaited.
+    /// Adjusts the deadlines to the awaited answers, after each step of a client that is ready.
     fn watch(&self, bounds: &Bounds, before: State, due: Option<Due>, awaited: bool, out: &mut Vec<Output<P>>) {
         match self.due() {
             same if same == due => {}
@@ -348,7 +348,7 @@ impl<P: Clone> Client<P> {
             State::Live { .. } | State::Holding { .. } | State::Leaving { .. } => {
                 out.push(Output::Write(Request::Auth { token, resume: Resume::default() }));
             }
-            // Nothing was tried before, so nothing is repeated.
+            // There was no earlier attempt, so nothing is repeated.
             State::Stopped { .. } if self.socket == SocketId(0) => self.open(bounds, out),
             State::Stopped { .. } => self.pause(bounds, out),
             State::Idle | State::Backoff | State::Connecting | State::Authenticating => {}

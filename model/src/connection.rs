@@ -265,7 +265,8 @@ impl<P: Clone> Connection<P> {
             }
             (State::Live { .. } | State::Draining, Input::Tell(control)) => self.tell(bounds, control, out),
             (State::Live { .. } | State::Draining, Input::Notify(payload)) => {
-                // The other half is reserved for what the peer requests: too much of that closes the connection.
+                // The other half is reserved for answers to the peer's requests. Too many of those close the
+                // connection.
                 if self.outbox.len() >= bounds.outbox / 2 {
                     return Handled::Ignored;
                 }
@@ -370,7 +371,7 @@ impl<P: Clone> Connection<P> {
         let mut token = token;
         for output in outputs {
             if self.is_closing() {
-                // Telling the peer overflowed the outbox and closed the connection: no more timers are armed.
+                // The frame to the peer overflowed the outbox and closed the connection: no more timers are armed.
                 break;
             }
             match output {
@@ -393,7 +394,7 @@ impl<P: Clone> Connection<P> {
         handled
     }
 
-    /// The first valid verdict: leaves for the user's session, with the requests that have queued up.
+    /// The first valid verdict: moves to the user's session, with the queued requests.
     fn attach(&mut self, grant: Grant, out: &mut Vec<Output<P>>) {
         if let State::Authenticating { early, resume } = &mut self.state {
             self.state = State::Attaching { early: core::mem::take(early), resume: *resume };

@@ -1,4 +1,5 @@
-//! Fences: the memory of revocations, so that no verification that began before a revocation outlives it.
+//! Fences remember revocations, so that the verdict of a verification that began before a revocation does not admit the
+//! revoked credential.
 //!
 //! The verifier knows every revocation that happened before it was asked. A revocation that happens during a
 //! verification is known to the session alone, which checks the verdict against its [`Fence`]. The session may forget
@@ -96,8 +97,8 @@ impl Fence {
         grant.generation >= self.oldest && !self.credentials.contains(&grant.credential)
     }
 
-    /// Lowers the fence because no awaited verdict began before `oldest`. Forgets everything, unless a remembered
-    /// revocation is later than that: the verifier knows all others by now. Returns whether anything changed.
+    /// Lowers the fence because no awaited verification began before `oldest`. Forgets everything, unless a remembered
+    /// revocation is later than that: the verifier knows all earlier ones by now. Returns whether anything changed.
     pub fn lower(&mut self, oldest: RevocationGeneration) -> bool {
         let falls = self.raised.is_some_and(|raised| raised <= oldest);
         if falls {
@@ -128,8 +129,8 @@ impl Verifications {
         }
     }
 
-    /// Begins a verification and returns its generation. The verdict of an earlier one of this connection is stale from
-    /// now on.
+    /// Begins a verification and returns its generation. The verdict of an earlier verification of this connection is
+    /// stale from now on.
     pub fn begin(&mut self, connection: ConnectionId) -> RevocationGeneration {
         self.forget(connection);
         self.awaited.insert(connection, self.newest);

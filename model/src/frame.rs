@@ -23,11 +23,10 @@ pub struct Resume {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ReadFrom {
-    /// After the furthest entry that any of the user's readers has read: the unread entries, and everything from now
-    /// on.
+    /// After the furthest entry that any of the user's readers has read: the unread entries and all later ones.
     #[default]
     Unread,
-    /// After the head: everything from now on.
+    /// After the head: later entries only.
     Latest,
     /// Before the first retained entry.
     Earliest,
@@ -82,8 +81,8 @@ pub enum Request<P> {
         /// The runs.
         runs: Cancel,
     },
-    /// `reply`: resume a paused run with what its agent asked for. The first reply to a pause counts. One to a run that
-    /// is not open is answered with [`Code::UnknownRun`], and any other with [`Code::NotPaused`].
+    /// `reply`: resume a paused run with the user's answer. The first reply to a pause counts. A reply to a run that is
+    /// not open is answered with [`Code::UnknownRun`], and any other with [`Code::NotPaused`].
     Reply {
         /// The run.
         run: RunId,
@@ -170,8 +169,8 @@ pub enum Control<P> {
         /// The offset of its `message_received`.
         offset: Offset,
     },
-    /// `error` about one message, which was not accepted. It may be sent again, corrected if the code says what is
-    /// wrong.
+    /// `error` about one message, which was not accepted. It may be sent again, after a correction if the code names a
+    /// mistake.
     Refused {
         /// The message.
         message: MessageId,

@@ -2,13 +2,13 @@
 //! driver.
 //!
 //! A connection starts *unattached*: no session knows it. Its verified credential attaches it to its user's session,
-//! which is opened if there is none. When it starts to close, it is unattached again, and ends there. Answers from the
+//! which is opened if there is none. When it starts to close, it is unattached again until it ends. Answers from the
 //! log and from agents carry the session's [`Generation`], so an answer for a session that has retired does not reach
 //! its successor.
 //!
-//! The runtime shards this value: each session is behind a lock of its own, each unattached connection belongs to one
-//! task, and the node has its own lock. The parts of one step here that touch different locks are separate steps there,
-//! and other users can observe nothing between them.
+//! The runtime shards this value: each session and the node has its own lock, and each unattached connection belongs to
+//! one task. If a step here touches several locks, it is several steps there, and other users can observe nothing
+//! between them.
 //!
 //! * **AUTH-3** A verdict has taken effect before the fences that waited for it fall: see [`Verifications`].
 //! * **ISO-1** An input names one connection, or one user's session; its step reaches no other user's. The one

@@ -8,7 +8,7 @@
 //! | open files | – | fewer than [`Bounds::spare_files`] are left |
 //!
 //! A process whose log refuses writes still serves readers, so it is poor. While a log answers nothing, a new
-//! connection would only wait for its stream, so that is critical, as is anything that one more connection would make
+//! connection would only wait for its stream, so that is critical. So is anything that one more connection would make
 //! worse for existing ones. An unreachable verifier harms no run and no reader, and without verdicts no connection is
 //! admitted anyway. It is reported, but is not poor.
 //!

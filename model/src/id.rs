@@ -72,12 +72,13 @@ id!(
     RenewalId(u32)
 );
 id!(
-    /// Which of a user's sessions: a later session of the same user has a higher generation. An answer that carries an
-    /// older one does not reach the present session.
+    /// Identifies one of a user's sessions: a later session has a higher generation. An answer with an older generation
+    /// does not reach the present session.
     Generation(u32)
 );
 id!(
-    /// The right to write one user's log. The log grants a higher token each time, and takes appends of the newest alone.
+    /// The right to write one user's log. The log grants a higher token each time, and accepts appends of the newest
+    /// only.
     FencingToken(u32)
 );
 id!(

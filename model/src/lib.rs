@@ -139,7 +139,7 @@ pub enum Refusal {
     /// The log is behind: [`Bounds::pending`] events are not durable yet, or the log has not restored the stream yet.
     /// Try again later.
     Backpressure,
-    /// Something has happened since the caller looked, so the operation no longer applies.
+    /// The state has changed since the caller read it, so the operation no longer applies.
     Changed,
     /// The session has retired. There is a newer one, or none.
     Retired,

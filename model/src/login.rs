@@ -1,8 +1,8 @@
-//! The logins of a gateway: which are valid, which have ended, and how much of that is on disk.
+//! The logins of a gateway: which are valid, which have ended, and which of these records are on disk.
 //!
 //! One *login* is one credential: its tokens name it, and its cookie requests the next token. A login that is not in
-//! the table is invalid, so nothing else needs to be remembered about an ended login, and a single line in one file
-//! ends everything that was issued for it.
+//! the table is invalid. So an ended login needs no further record, and a single line in one file ends everything that
+//! was issued for it.
 //!
 //! ```text
 #![doc = include_str!("diagram/login.txt")]
@@ -152,7 +152,8 @@ impl<S: Clone + Ord> Logins<S> {
         self.writer.is_settled()
     }
 
-    /// Drops what is too old to matter, once the file was read. A gateway does this before it rewrites the file.
+    /// Drops records that are too old to matter, once the file was read. A gateway does this before it rewrites the
+    /// file.
     pub fn sweep(&mut self, limits: &LoginLimits) {
         let age = self.age;
         self.logins.retain(|_, state| !state.login().is_some_and(|login| login.is_over_by_age(limits, age)));

@@ -9,13 +9,13 @@
 //! | lost | the lease has ended; every session was told | by [`Input::Join`] with a new incarnation |
 //! | gone | final | |
 //!
-//! A lease is a promise about *time*, so it is used only for what depends on time: how soon a dead process's users are
-//! served elsewhere, and how long a revocation waits for a process that cannot be reached. Which process may write a
-//! user's log is decided by the log alone, with a fencing token ([`tenure`](crate::tenure)), and holds even if every
-//! clock is wrong. Gray and Cheriton, *Leases: an efficient fault-tolerant mechanism for distributed file cache
-//! consistency* (SOSP 1989), give the rule for two clocks: the holder counts from before it asked, the grantor from
-//! when it granted, so the holder's lease ends first if the clocks' rates differ by less than the margin. The fencing
-//! token is Kleppmann's, *How to do distributed locking* (2016).
+//! A lease is a promise about *time*, so it decides only two matters of time: how soon a dead process's users are
+//! served elsewhere, and how long a revocation waits for a process that cannot be reached. Only the log decides which
+//! process may write a user's log, with a fencing token ([`tenure`](crate::tenure)). That holds even if every clock is
+//! wrong. Gray and Cheriton, *Leases: an efficient fault-tolerant mechanism for distributed file cache consistency*
+//! (SOSP 1989), give the rule for two clocks: the holder counts from before it asked, the grantor from when it granted,
+//! so the holder's lease ends first if the clocks' rates differ by less than the margin. The fencing token is
+//! Kleppmann's, *How to do distributed locking* (2016).
 //!
 //! * **OWN-5** The lease counts from the moment before the renewal was sent ([`Input::Renewed`]), less
 //!   [`LeaseTimes::margin`]. An answer that took longer renews nothing. When the lease ends, each session ends with it
@@ -141,7 +141,7 @@ pub enum Output {
         /// The attempt that the answer must quote.
         attempt: RenewalId,
     },
-    /// Ask the log to forget the incarnation. A lost answer costs the rest of the lease, and nothing else.
+    /// Ask the log to forget the incarnation. If the answer is lost, the log forgets it when the lease ends.
     Depart {
         /// The incarnation.
         incarnation: Incarnation,

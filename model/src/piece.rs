@@ -1,4 +1,4 @@
-//! Payloads that grow: what the machines know about the content of a part.
+//! Payloads that grow: the content of a part, as far as the machines know it.
 //!
 //! An agent's answer arrives in pieces, each of which *appends* to a part of its run. A machine does not inspect a
 //! piece. It joins the pieces of one part, in order, and cuts joined ones where two pieces met. That suffices to give a
@@ -18,7 +18,7 @@ pub trait Piece: Clone {
     #[must_use]
     fn join(&self, next: &Self) -> Self;
 
-    /// This piece followed by all of `more`, in order: what [`join`](Piece::join) makes of them one by one.
+    /// This piece followed by all of `more`, in order: the same as [`join`](Piece::join) with each.
     #[must_use]
     fn join_all<'a>(&self, more: impl Iterator<Item = &'a Self>) -> Self
     where

@@ -177,7 +177,7 @@ impl<P: Piece> Session<P> {
         &self.queue
     }
 
-    /// What the session remembers about messages.
+    /// The messages that the session remembers.
     #[must_use]
     pub const fn known(&self) -> &BTreeMap<MessageId, Known> {
         &self.known

@@ -49,7 +49,7 @@ pub use self::page::Page;
 use self::parts::Joint;
 pub use crate::event::{Entry, Event};
 
-/// How many of the newest entries are looked at before the others when a reader's place is looked for.
+/// A search for a reader's place looks at this many of the newest entries first.
 const NEWEST: usize = 32;
 
 /// What the log restores after a restart.
@@ -58,7 +58,7 @@ const NEWEST: usize = 32;
 pub struct Snapshot<P> {
     /// The right to write the log. It has a new epoch if the log has lost data.
     pub tenure: Tenure,
-    /// Everything up to this offset is no longer among `entries`; only `past` is known of it.
+    /// No entry up to this offset is among `entries`; only `past` is known of them.
     pub trimmed: Offset,
     /// The furthest offset that any reader has reached, as last told to the log.
     pub read: Offset,
@@ -66,7 +66,7 @@ pub struct Snapshot<P> {
     /// there are more than [`MAX_PAST`](crate::session::MAX_PAST), the newest are remembered. Empty if the log does not
     /// know them.
     pub past: Vec<MessageId>,
-    /// The entries that the log holds, in order. Those that a thread had before it was deleted may be missing.
+    /// The entries that the log holds, in order. Entries of a deleted thread may be missing.
     pub entries: Vec<Entry<P>>,
     /// Whether the log keeps trimmed entries for readers: see [`Page`].
     pub keeps: bool,
@@ -117,7 +117,7 @@ pub enum Input<P> {
         /// get this payload, now and after a restart.
         record: Option<P>,
     },
-    /// The log refused what is left of the batch.
+    /// The log refused the rest of the batch.
     Failed {
         /// The batch.
         batch: BatchId,
@@ -276,8 +276,8 @@ impl<P: Piece> Stream<P> {
         self.batch
     }
 
-    /// Returns a cursor at the requested position and, if the client's view of that position no longer holds, the
-    /// position from which there is a gap. In that case the cursor is at the start of what is retained. `read` is the
+    /// Returns a cursor at the requested position. If the client's view of that position no longer holds, also returns
+    /// the position from which there is a gap; the cursor is then at the start of the retained entries. `read` is the
     /// furthest offset of any reader.
     #[must_use]
     pub fn seek(&self, from: ReadFrom, read: Offset) -> (Cursor, Option<Position>) {

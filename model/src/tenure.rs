@@ -7,30 +7,29 @@
 //! | leaving | writing has stopped, and a release of the user is in flight or paused | released, fenced, given up |
 //! | over | final: released, elsewhere, fenced, or lost | |
 //!
-//! Ownership is a fencing token, not a lock. Each acquisition raises the user's token, even one by the current
-//! owner, and the log compares epoch and token in the very step that appends. What a process *believes* therefore
-//! decides nothing: an owner that was replaced learns it from its next write. A lease only says when a user may be
-//! acquired from a process that is silent; see [`member`](crate::member).
+//! Ownership is a fencing token, not a lock. Each acquisition raises the user's token, even one by the current owner,
+//! and the log compares epoch and token in the same step that appends. So the belief of a process decides nothing: an
+//! owner that was replaced learns it from its next write. A lease only says when a user may be acquired from a process
+//! that is silent; see [`member`](crate::member).
 //!
 //! The token is Kleppmann's fencing token (*How to do distributed locking*, 2016), the order "raise the token,
 //! then read" is Paxos's first phase (Lamport, *The part-time parliament*, 1998), and confirming before an owner denies
 //! something is the *read index* of Raft (Ongaro, *Consensus: bridging theory and practice*, 2014, section 6.4).
 //!
-//! * **OWN-1** Only [`State::Held`] gives a tenure to write with. An answer that is not for the newest attempt grants
-//!   nothing, so a session never writes under a token that a later request of its own has replaced.
-//! * **OWN-2** The stream is read after the user is acquired, never before or with it: an append of the earlier owner
-//!   that the acquisition waited for must be in what is read. [`Input::Acquired`] says that both are done.
-//! * **OWN-3** An owner that was replaced can only show a true prefix of the stream. It may meet a client that has read
-//!   further from its successor, and must not tell it that those entries are gone. [`Input::Confirm`] asks the log with
-//!   a *write*; the log's answer, or the fence, comes before the client gets one.
+//! * **OWN-1** Only [`State::Held`] gives a tenure to write with. Only the answer to the newest attempt grants, so a
+//!   session never writes under a token that its own later request has replaced.
+//! * **OWN-2** The stream is read after the user is acquired, never before or with it: if the acquisition waited for an
+//!   append of the earlier owner, the read must include that append. [`Input::Acquired`] says that both are done.
+//! * **OWN-3** An owner that was replaced can only show a true prefix of the stream. If a client has read further from
+//!   the owner's successor, the owner must not tell it that those entries are gone. [`Input::Confirm`] asks the log
+//!   with a *write*; the log's answer, or the fence, comes before the client gets one.
 //! * **OWN-4** A session releases its user only when it has no open run and no event that the log has not confirmed.
 //!   After [`Input::Release`] there is no tenure to write with.
 //! * **OWN-6** [`Ending::Elsewhere`] names the owner. The caller relays a connection there, unless it was relayed here.
 //! * **LIVE-6** However it ends, [`Output::Ended`] is emitted, once.
 //!
-//! [`Timer::LogAnswer`] is how long the log may take to answer, and [`Timer::Restore`] the pause before it is asked
-//! again. While the user is held, [`Timer::LogAnswer`] belongs to the stream, and [`Timer::Restore`] is both for a
-//! confirmation.
+//! [`Timer::LogAnswer`] is the log's time to answer, and [`Timer::Restore`] the pause before the next attempt. While
+//! the user is held, [`Timer::LogAnswer`] belongs to the stream, and a confirmation uses [`Timer::Restore`] for both.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -105,7 +104,7 @@ pub enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input {
-    /// The log has granted the user, and what it holds was read after that.
+    /// The log has granted the user, and the stream was read after that.
     Acquired {
         /// The attempt that is answered.
         attempt: AcquisitionId,
@@ -119,14 +118,14 @@ pub enum Input {
         /// The owner's process.
         owner: Incarnation,
     },
-    /// The log could not grant the user, or what it holds could not be read.
+    /// The log could not grant the user, or its stream could not be read.
     NotAcquired {
         /// The attempt that is answered.
         attempt: AcquisitionId,
     },
     /// Find out whether the user is still held, before something depends on it.
     Confirm,
-    /// The log has taken a write of nothing under the tenure.
+    /// The log has taken an empty write under the tenure.
     Confirmed {
         /// The attempt that is answered.
         attempt: ConfirmationId,
@@ -156,7 +155,7 @@ pub enum Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Output {
-    /// Acquire the user; once it is granted, read what the log holds.
+    /// Acquire the user; once it is granted, read its stream.
     Acquire {
         /// The attempt that the answer must quote.
         attempt: AcquisitionId,
@@ -358,7 +357,8 @@ fn acquire(bounds: &Bounds, attempt: AcquisitionId, out: &mut Vec<Output>) -> St
     State::Seeking { attempt, request: Request::Requested }
 }
 
-/// Each request is a new attempt: an earlier one may have been taken before the client saw what it claims.
+/// Each request is a new attempt: the log may have taken an earlier one before the client saw the entries that it
+/// claims.
 fn confirm(
     bounds: &Bounds,
     tenure: Tenure,

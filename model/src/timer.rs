@@ -16,7 +16,8 @@ listed! {
         Idle,
         /// Connection: renews the allowance of requests.
         Allowance,
-        /// Connection: how long one that was told to leave may stay. Node: how long leaving may take, and then closing.
+        /// Connection: how long it may stay after it was told to leave. Node: how long leaving may take, and then
+        /// closing.
         Grace,
         /// Connection: how long a peer may take to answer our close.
         Close,
@@ -34,7 +35,7 @@ listed! {
         Pause,
         /// Session: it has been vacant for this long, and may retire.
         Linger,
-        /// Session: the log could not restore the stream, release or confirm its owner, or not in time; ask it again.
+        /// Session: the log did not restore the stream, release or confirm its owner in time; ask it again.
         Restore,
         /// Session: the breaker closes again.
         Breaker,

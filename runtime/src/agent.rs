@@ -1,8 +1,8 @@
 //! Agents answer messages. An agent is given a [`Run`] and emits its answer through it.
 //!
-//! Data of clients, agents and tools is JSON of any shape. Its types are those of [`serde_json`], because agents build it
-//! with [`json!`](serde_json::json) and read it with `serde`: `Value` where its content matters, and `RawValue`, the text
-//! as it was written, where it is passed on.
+//! Data of clients, agents and tools is JSON of any shape. Its types are those of [`serde_json`], because agents build
+//! it with [`json!`](serde_json::json) and read it with `serde`: `Value` if its content matters, and `RawValue`, the
+//! text as it was written, if it is only passed on.
 
 use std::sync::Arc;
 
@@ -31,9 +31,9 @@ pub mod openai;
 pub mod sse;
 #[cfg(feature = "testing")]
 pub mod testing;
-#[cfg(any(feature = "agui", feature = "openai"))]
-mod told;
 pub mod tools;
+#[cfg(any(feature = "agui", feature = "openai"))]
+mod transcript;
 
 /// A message from a user.
 #[derive(Clone, Debug)]
@@ -73,8 +73,8 @@ pub trait Agent: Send + Sync + 'static {
     /// Answers a message.
     fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()>;
 
-    /// Goes on with a run that [paused](Run::pause), now that the user has replied. The process may be another one than
-    /// the one that asked. An agent that never pauses need not implement this; one that wraps another must pass it on.
+    /// Continues a run that [paused](Run::pause), because the user has replied. The run may have paused in another
+    /// process. An agent that never pauses need not implement this; one that wraps another must pass it on.
     fn resume(&self, paused: Paused, run: Run) -> BoxFuture<'static, ()> {
         drop(paused);
         Box::pin(async move {
@@ -90,11 +90,11 @@ pub trait Agent: Send + Sync + 'static {
 pub struct Paused {
     /// The message that began the run.
     pub message: Message,
-    /// What the agent asked for: the `request` of its [`Run::pause`].
+    /// The agent's question: the `request` of its [`Run::pause`].
     pub request: Box<RawValue>,
     /// The user's reply: any JSON.
     pub reply: Box<RawValue>,
-    /// What the run has said and done so far. Its last step is this question with its reply.
+    /// The run's output so far. Its last step is this question with its reply.
     pub turn: Turn,
 }
 

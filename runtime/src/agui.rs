@@ -2,9 +2,9 @@
 //! answered with the events of the run that it begins.
 //!
 //! The events are made from the user's stream, which a connection of this process reads over a socket in memory: the
-//! same machines decide as for a WebSocket. So the run is durable, goes on when its reader is gone, and is seen by all
-//! of the user's connections. [`Manager::agui`](crate::Manager::agui) is independent of the HTTP server; the ready-made
-//! gateway serves it as `POST /agui`.
+//! same machines decide as for a WebSocket. So the run is durable, continues when its reader is gone, and is seen by
+//! all of the user's connections. [`Manager::agui`](crate::Manager::agui) is independent of the HTTP server; the
+//! ready-made gateway serves it as `POST /agui`.
 //!
 //! | of the stream | AG-UI |
 //! | --- | --- |
@@ -21,10 +21,10 @@
 //! the user: one with `resume`, or with results of the front end's tools behind that message. It must answer
 //! every question. The first reply to a pause counts, even if another client sent it, so a request may be sent again.
 //!
-//! The message's id and thread name the run (RUN-2): the same request, once more, is answered with the same run from
-//! its beginning, less what the request's own messages show that the client has. Each event has an `id`, a [`Place`];
-//! a client that sends it as `Last-Event-ID` gets exactly what follows. A request with answers begins with `RUN_STARTED`
-//! in any case, and its own messages show what the client has.
+//! The message's id and thread name the run (RUN-2). A repeated request is answered with the same run from its
+//! beginning, without the output that the request's own messages already contain. Each event has an `id`, a [`Place`];
+//! a client that sends it as `Last-Event-ID` gets exactly what follows. A request with answers begins with
+//! `RUN_STARTED` in any case, and its own messages show what the client has.
 
 mod answers;
 mod connection;

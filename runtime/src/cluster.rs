@@ -13,9 +13,10 @@
 //!
 //! # Security
 //!
-//! Members know each other by a shared key, which each relayed connection presents, and what they exchange is not
-//! encrypted: credentials, messages and answers. A member believes what another one says of a client's address. Let the address be one of a private network. The key does not replace
-//! the client's credential: the owner verifies that, too.
+//! Members know each other by a shared key, which each relayed connection presents. Their traffic is not encrypted, and
+//! contains credentials, messages and answers. A member trusts the client addresses that another one reports. So the
+//! address should be in a private network. The key does not replace the client's credential: the owner verifies that
+//! too.
 
 use core::fmt;
 use std::net::{AddrParseError, IpAddr};

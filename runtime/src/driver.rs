@@ -71,7 +71,7 @@ use self::backpressure::Backpressure;
 use self::instruments::Instruments;
 use self::journal::Journal;
 use self::measure::{Process, Verifications};
-use self::membership::Membership;
+use self::membership::MembershipDriver;
 use self::revocations::Revocations;
 use self::runs::Runs;
 pub(crate) use self::verdicts::Credentials;
@@ -156,7 +156,7 @@ pub(crate) struct Driver {
     pub(crate) timers: Arc<Timers>,
     journal: Arc<Journal>,
     /// The membership of a process that shares its log.
-    pub(crate) membership: Option<Arc<Membership>>,
+    pub(crate) membership: Option<Arc<MembershipDriver>>,
     limits: BufferLimits,
     runs: Arc<Runs>,
     notices: Runs,
@@ -187,7 +187,7 @@ impl Driver {
         let instruments = Arc::new(Instruments::new());
         let log = Arc::new(Guarded::new(log));
         let limits = cluster.as_ref().map(|(_, limits)| *limits).unwrap_or_default();
-        let membership = cluster.map(|(cluster, _)| Arc::new(Membership::new(cluster)));
+        let membership = cluster.map(|(cluster, _)| Arc::new(MembershipDriver::new(cluster)));
         let journal =
             Journal::new(Weak::clone(&core), Arc::clone(&log), membership.clone(), Arc::clone(&instruments), shards);
         Self {

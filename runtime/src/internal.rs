@@ -1,11 +1,11 @@
-//! What the crate `lockstep-gateway` shares with this one. Not part of the public API: it may change at any time.
+//! Internals for the crate `lockstep-gateway`. Not part of the public API: they may change at any time.
 
 /// Files that only their owner can read.
 pub mod private {
     pub use crate::support::private_file::{options, replace, write};
 }
 
-/// What gateways keep beside a log in PostgreSQL.
+/// The state that gateways keep beside a log in PostgreSQL.
 #[cfg(feature = "postgres")]
 pub mod gateways {
     pub use crate::log::postgres::gateways::{Change, LoginsOf, Shared};

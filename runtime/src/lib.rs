@@ -1,10 +1,10 @@
 //! The session layer of an AI chat gateway, to be embedded in a service.
 //!
-//! A [`Manager`] owns every WebSocket connection of a process. Users log in, send messages and see answers as they
-//! are made, over connections that may be cut, duplicated, expired or slow. Nothing is lost, repeated, reordered or
-//! shown to another user. What happens to a user, a message or an answer is decided by the pure machines of
-//! [`lockstep_model`], whose reachable states a model checker has visited. This crate puts the machines behind locks
-//! and connects them to sockets, clocks, logs and agents.
+//! A [`Manager`] owns every WebSocket connection of a process. Users log in, send messages and see answers as they are
+//! made, over connections that may be cut, duplicated, expired or slow. Nothing is lost, repeated, reordered or shown
+//! to another user. The pure machines of [`lockstep_model`] decide about users, messages and answers, and a model
+//! checker has visited their reachable states. This crate puts the machines behind locks and connects them to sockets,
+//! clocks, logs and agents.
 //!
 //! # A service
 //!
@@ -52,8 +52,8 @@
 //! | `legacy` | no | [`legacy`] |
 //! | `core` | no | [`core`], for a driver of your own |
 //!
-//! Without any, what remains is the session layer itself, with [`MemoryLog`](log::MemoryLog). The ready-made gateway is
-//! the crate `lockstep-gateway`, which enables what it needs.
+//! Without any feature, the crate is the session layer itself, with [`MemoryLog`](log::MemoryLog). The ready-made
+//! gateway is the crate `lockstep-gateway`, which enables what it needs.
 //!
 //! # Modules
 //!
@@ -77,7 +77,7 @@
 //!
 //! The types of [`lockstep_model`] that signatures name are here too, and all of them are in [`model`].
 //!
-//! Enums that an embedder must decide about, such as [`log::LogError`], are exhaustive, like those of the machines: a new
+//! Enums that an embedder must match, such as [`log::LogError`], are exhaustive, like those of the machines: a new
 //! variant is a breaking release. Structs that this crate fills and an embedder reads are `#[non_exhaustive]`.
 //!
 //! Counters and histograms go to the recorder of the crate `metrics` that is installed when a [`Manager`] is built.

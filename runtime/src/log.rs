@@ -77,7 +77,7 @@ pub enum Acquired {
     Elsewhere(Incarnation),
 }
 
-/// What a log holds for one user.
+/// The content of a log for one user.
 #[derive(Clone, Debug)]
 pub struct Held {
     /// Everything at or before this offset is gone.
@@ -103,7 +103,7 @@ pub enum LogError {
     Unavailable(String),
     /// The tenure is not the newest, was released, or the user is erased. Final for the session that holds the tenure.
     Fenced,
-    /// The log or its caller violated this trait's contract. Nothing can be relied on after that: a fault.
+    /// The log or its caller violated this trait's contract: a fault. Later answers are unreliable.
     Broken(String),
 }
 

@@ -98,7 +98,7 @@ impl fmt::Display for NotBuilt {
 impl core::error::Error for NotBuilt {}
 
 impl Builder {
-    /// Sets the verifier, which determines whose a credential is. A shared one is an [`Arc`].
+    /// Sets the verifier, which determines a credential's user. A shared one is an [`Arc`].
     #[must_use]
     pub fn verifier(mut self, verifier: impl Verifier) -> Self {
         self.verifier = Some(Arc::new(verifier));
@@ -134,7 +134,7 @@ impl Builder {
         self
     }
 
-    /// Sets how much a peer may make this process buffer. The default is [`BufferLimits::DEFAULT`].
+    /// Sets the bounds on the data that this process buffers for a peer. The default is [`BufferLimits::DEFAULT`].
     #[must_use]
     pub const fn limits(mut self, limits: BufferLimits) -> Self {
         self.limits = limits;
@@ -258,7 +258,7 @@ pub struct Broadcast {
     /// Users whose streams have the notice.
     pub sent: usize,
     /// Users for whom it failed: their session was lost, or the gateway is draining. In a cluster: users whose streams
-    /// do not have the notice yet, such as those of a process that has just died. They get it all the same.
+    /// do not have the notice yet, such as those of a process that has just died. They still get it.
     pub failed: usize,
 }
 
@@ -334,8 +334,8 @@ impl Manager {
     }
 
     /// Stops admitting, lets open runs end, then tells every client when and how to come back. Returns when the last
-    /// session is gone and the sockets have closed. The machines' deadlines bound it, whatever agents, clients and the
-    /// log do: at most [`Bounds::drain`] plus a few times [`Bounds::grace`]. Dropping the future does not stop the
+    /// session is gone and the sockets have closed. The machines' deadlines bound it, independent of agents, clients
+    /// and the log: at most [`Bounds::drain`] plus a few times [`Bounds::grace`]. Dropping the future does not stop the
     /// drain.
     pub async fn drain(&self) {
         self.inner.draining.send_replace(true);
@@ -348,7 +348,7 @@ impl Manager {
         self.reached(Phase::Stopped).await;
     }
 
-    /// Closes one connection, in any state and however full its inbox is. Returns false if no connection has this id.
+    /// Closes one connection, in any state, even if its inbox is full. Returns false if no connection has this id.
     pub fn close(&self, connection: ConnectionId, cause: Cause) -> bool {
         let inbox = self.inner.core.inbox(connection);
         inbox.is_some_and(|inbox| inbox.send(connection::Input::Close(cause)).is_ok())

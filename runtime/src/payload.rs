@@ -105,7 +105,7 @@ pub struct Record {
     pub data: Data,
     /// When it was created in this process, to measure an event's latency to its readers.
     pub(crate) made: Instant,
-    /// Where its frame was among those that were encoded a short while ago; zero before it was.
+    /// The place of its frame among those that were encoded recently; zero if it was not.
     frame: AtomicU64,
     number: u64,
     /// Bytes of its text, if it is a piece of a part.

@@ -1,10 +1,10 @@
 //! A bounded pool for work that computes or blocks, such as that of tools, and that would otherwise occupy a runtime's
 //! workers.
 //!
-//! The amount of concurrent work is fixed, whatever the number of runs and users. Users take turns: each has at most
-//! one piece of work in progress, and the pieces of different users run in the order of their requests. A user that
-//! submits a hundred pieces waits for each of them, while the next user waits for one. Work whose result is no longer
-//! awaited is not started, or is told to stop.
+//! The amount of concurrent work is fixed, independent of the number of runs and users. Users take turns: each has at
+//! most one piece of work in progress, and the pieces of different users run in the order of their requests. A user
+//! that submits a hundred pieces waits for each of them, while the next user waits for one. Work whose result is no
+//! longer awaited is not started, or is told to stop.
 
 use core::fmt;
 use std::collections::HashMap;
@@ -93,7 +93,7 @@ impl Pool {
         user: &Arc<str>,
         work: impl FnOnce(&Stop) -> T + Send + 'static,
     ) -> Result<T, Panicked> {
-        let turn = Turn::take(&self.turns, user).await;
+        let turn = UserPermit::take(&self.turns, user).await;
         // Neither semaphore is ever closed.
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Panicked)?;
         let waiting = Waiting(Stop::default());
@@ -114,14 +114,14 @@ impl fmt::Debug for Pool {
 }
 
 /// A user's turn, or a place in the queue for it.
-struct Turn {
+struct UserPermit {
     turns: Turns,
     user: Arc<str>,
     /// On drop, released before the entry is checked.
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Turn {
+impl UserPermit {
     async fn take(turns: &Turns, user: &Arc<str>) -> Self {
         let semaphore = {
             let mut all = lock(turns);
@@ -134,7 +134,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for UserPermit {
     fn drop(&mut self) {
         self.permit = None;
         let mut turns = lock(&self.turns);

@@ -1,4 +1,4 @@
-//! What the other modules are built with, and what knows none of them.
+//! General parts that the other modules use, and that know none of them.
 
 mod digest;
 pub(crate) mod hex;

@@ -42,12 +42,12 @@ pub(crate) struct Timers {
 #[derive(Default)]
 struct Wheel {
     queue: DelayQueue<(Place, Timer)>,
-    entries: ById<(Place, Timer), Entry>,
+    entries: ById<(Place, Timer), Scheduled>,
     armed: usize,
 }
 
-/// A timer's entry. The wheel delivers it at the deadline or before.
-struct Entry {
+/// A scheduled timer. The wheel delivers it at the deadline or before.
+struct Scheduled {
     key: Key,
     /// `None` if the timer is disarmed.
     deadline: Option<Instant>,
@@ -64,7 +64,7 @@ impl Wheel {
             return;
         }
         let key = self.queue.insert_at(timer, deadline);
-        self.entries.insert(timer, Entry { key, deadline: Some(deadline) });
+        self.entries.insert(timer, Scheduled { key, deadline: Some(deadline) });
         self.armed += 1;
     }
 

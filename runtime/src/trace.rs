@@ -289,7 +289,7 @@ impl Shared {
         }
         let half = self.capacity / 2;
         let before = buffer.bytes.len();
-        // Decided here and not by the writer, so that checkpoints follow at once, however far behind the writer is.
+        // Decided here and not by the writer, so that checkpoints follow at once even if the writer is behind.
         if buffer.file >= self.file_bytes.max(2 * buffer.checkpoints) {
             buffer.begin_file();
             self.era.fetch_add(1, Ordering::Release);
@@ -388,8 +388,8 @@ fn extend<T: Serialize + ?Sized>(body: Vec<u8>, fields: &T) -> Vec<u8> {
 }
 
 impl Payload {
-    /// What stands for the payload in a trace: the number of a record; zero for a payload that is not part of the
-    /// stream.
+    /// The number that stands for the payload in a trace: that of the record; zero for a payload that is not part of
+    /// the stream.
     fn tag(&self) -> u64 {
         match self {
             Self::Token(_) | Self::Query(_) | Self::Answer(_) => 0,

@@ -1,7 +1,7 @@
 //! Sockets: the interface that the driver needs, and the WebSocket over any byte stream.
 //!
-//! The driver pulls a batch of frames only after the previous one has left. A connection therefore buffers one batch
-//! here, however slow its peer is, and [`BufferLimits::read_buffer`] while it has unread messages. All connections that get a
+//! The driver pulls a batch of frames only after the previous one has left. So even with a slow peer, a connection
+//! buffers one batch here, and [`BufferLimits::read_buffer`] while it has unread messages. All connections that get a
 //! text frame share its bytes, up to the copy into the socket's buffer.
 //!
 //! A message is [`Utf8Bytes`] or [`Bytes`], the library's own types, because any other text would be validated or copied
@@ -43,7 +43,7 @@ pub use accept::NotAccepted;
 pub(crate) use connect::NotConnected;
 pub use tungstenite::{Bytes, Utf8Bytes};
 
-/// What a peer may make this process buffer.
+/// The bounds on the data that this process buffers for a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BufferLimits {

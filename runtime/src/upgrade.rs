@@ -1,7 +1,7 @@
 //! The upgrade of an HTTP request to a WebSocket (RFC 6455 §4.2), for any HTTP server.
 //!
 //! Requests, responses, headers and statuses are the types of the crate [`http`], which hyper, axum and tonic share, so
-//! a server passes on what it has.
+//! a server passes on its own values.
 //!
 //! The request may carry a credential: in `Authorization: Bearer`, as a subprotocol, or as `?ticket=`. Without one, the
 //! first frame must be `auth`.
@@ -13,11 +13,11 @@
 //! | `jwt.<base64url>` or `jwt-auth.<base64url>` alone | legacy | the same one |
 //! | none | [`Builder::codec`](crate::manager::Builder::codec) | none |
 //!
-//! The first supported subprotocol counts. The server answers with the application's subprotocol that it chose, not with
-//! a token, except in the third row. Older browser clients offer nothing but the token. A browser closes a connection
-//! whose server selects none of the offered subprotocols, and a server may select only one that was offered (RFC 6455
-//! §4.2.2), so nothing else keeps these clients connected. The token then goes back to the one who sent it, in the
-//! head of a response that no cache keeps.
+//! The first supported subprotocol counts. The server answers with the application's subprotocol that it chose, not
+//! with a token, except in the third row. Older browser clients offer nothing but the token. A browser closes a
+//! connection whose server selects none of the offered subprotocols, and a server may select only one that was offered
+//! (RFC 6455 §4.2.2), so nothing else keeps these clients connected. The token then goes back only to its sender, in
+//! the head of a response that no cache keeps.
 
 use std::net::IpAddr;
 
@@ -96,7 +96,7 @@ impl Manager {
         response
     }
 
-    /// Checks a request. Returns what it asks for, the subprotocol to select, and the answer to its key.
+    /// Checks a request. Returns its parameters, the subprotocol to select, and the answer to its key.
     fn examine<B>(&self, request: &Request<B>) -> Result<(Opening, Option<HeaderValue>, HeaderValue), NotUpgraded> {
         let headers = request.headers();
         let accept = handshake(request)?;
@@ -136,7 +136,7 @@ impl Manager {
     }
 }
 
-/// What a request's subprotocols say.
+/// The content of a request's subprotocols.
 struct Offer {
     codec: Codec,
     credential: Option<Token>,

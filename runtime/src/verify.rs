@@ -27,9 +27,9 @@ pub mod keys;
 pub mod revoked;
 
 #[cfg(feature = "jwt")]
-pub(crate) mod journal;
+pub(crate) mod line_file;
 
-/// What a valid credential states.
+/// The content of a valid credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The user's name at the issuer (`sub`).
@@ -55,7 +55,7 @@ sentence! {
     NotRevoked
 }
 
-/// What a revocation covers.
+/// The credentials that a revocation covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
     /// Every credential that was issued for this subject until now.
@@ -108,8 +108,8 @@ pub trait Verifier: Send + Sync + 'static {
     /// Verifies a credential. Cancel safe: the future is dropped when the result is no longer needed.
     fn verify<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<Identity, NotVerified>>;
 
-    /// After the future returns, [`Verifier::verify`] rejects what was revoked, even after a restart if the verifier
-    /// supports that.
+    /// After the future returns, [`Verifier::verify`] rejects the revoked credentials, even after a restart if the
+    /// verifier supports that.
     ///
     /// # Errors
     ///

@@ -9,8 +9,8 @@
 //! | [`Codec::Legacy`] | `jwt-auth` | `{type, payload, message_id?, thread_id?}` in, `{type, payload, data, …}` out |
 //!
 //! Decoding is total: any input becomes a request, if necessary [`Request::Invalid`] with the error. If the
-//! `message_id` of a refused frame can be read and has at most [`MAX_ECHO`] bytes, the refusal repeats it, whatever
-//! else is wrong with the frame.
+//! `message_id` of a refused frame can be read and has at most [`MAX_ECHO`] bytes, the refusal repeats it, with any
+//! other error in the frame.
 //!
 //! | code | when |
 //! | --- | --- |
@@ -296,7 +296,7 @@ impl CodecState {
         }
     }
 
-    /// Tracks what the client is told of its place in the stream.
+    /// Tracks the place in the stream that the client is told.
     fn note(&mut self, control: &Control<Payload>) {
         match *control {
             Control::Ready { epoch, .. } => self.epoch = epoch,

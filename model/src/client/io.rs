@@ -34,7 +34,7 @@ pub enum State {
         /// Whether a heartbeat is unanswered.
         heartbeat: Heartbeat,
     },
-    /// The gateway said not to come back as before.
+    /// The gateway has told the client not to reconnect as before.
     Stopped {
         /// The close code.
         code: u16,

@@ -66,7 +66,7 @@ impl<P: Clone> Client<P> {
             return Handled::Ignored;
         }
         if entry.previous > position.offset {
-            // An entry is missing without a `stream_reset`: reconnect from the last entry that is certain.
+            // An entry is missing without a `stream_reset`: reconnect after the last entry that was read without a gap.
             self.pause(bounds, out);
             return Handled::Done;
         }

@@ -57,7 +57,7 @@ impl<P: Clone> Client<P> {
             return;
         }
         let socket = self.socket;
-        // One that this socket has had may still be answered.
+        // The gateway may still answer a message that was written to this socket.
         self.settle(|outgoing| outgoing.writes == MAX_WRITES && outgoing.socket != socket, unknown, out);
         for outgoing in self.outgoing.iter_mut().filter(|outgoing| outgoing.socket != socket) {
             let repeat = outgoing.writes > 0;
@@ -109,7 +109,7 @@ impl<P: Clone> Client<P> {
         }
     }
 
-    /// The gateway takes messages again, as far as is known: writes the waiting ones.
+    /// The gateway seems to take messages again: writes the waiting ones.
     pub(super) fn release(&mut self, out: &mut Vec<Output<P>>) {
         if let State::Holding { heartbeat } = self.state {
             self.state = State::Live { heartbeat };
@@ -121,13 +121,13 @@ impl<P: Clone> Client<P> {
         self.settle(|outgoing| outgoing.message == message, |_| Output::Accepted { message, run }, out);
     }
 
-    /// Gives up on every message that was ever written: it can no longer be found out whether it ran.
+    /// Gives up every message that was ever written, because the client can no longer find out whether it ran.
     pub(super) fn give_up(&mut self, out: &mut Vec<Output<P>>) {
         self.settle(|outgoing| outgoing.writes > 0, unknown, out);
     }
 
-    /// The time for an answer is over: the gateway has not answered the oldest message, or was to go away and is still
-    /// there.
+    /// The time for an answer is over: the gateway has not answered the oldest message, or has announced that it goes
+    /// away and is still there.
     pub(super) fn overdue(&mut self, out: &mut Vec<Output<P>>) {
         let oldest = self.oldest();
         if oldest.is_none() {

@@ -132,7 +132,7 @@ pub enum Input<P> {
     /// Send the peer a control frame: a reply, or a change of state.
     Tell(Control<P>),
     /// The embedding service has a notice for this connection alone. Ignored unless the connection is live or draining
-    /// and has room: a peer is not closed for failing to read what it did not request.
+    /// and has room: a peer that does not read a frame that it did not request is not closed for that.
     Notify(P),
     /// Another process owns the connection's user.
     Relay {
@@ -145,7 +145,7 @@ pub enum Input<P> {
     RelayHeard,
     /// The credential was revoked.
     Revoked,
-    /// Send `going_away`, and close after the grace period.
+    /// Send `going_away`, and close after the time for leaving.
     Drain {
         /// What awaits a client that comes back.
         successor: Successor,

@@ -27,8 +27,8 @@ impl<P: Clone> Connection<P> {
         }
     }
 
-    /// The user's owner is another process. A connection that was relayed here is not relayed again: between its two
-    /// steps, the user has moved once more, and its client comes back (OWN-6).
+    /// The user's owner is another process. A connection that was relayed here is not relayed again. If the user has
+    /// moved once more in the meantime, the connection is closed and its client comes back (OWN-6).
     pub(super) fn relay(&mut self, bounds: &Bounds, owner: Incarnation, out: &mut Vec<Output<P>>) {
         if self.origin == Origin::Member {
             return self.close(bounds, Cause::Moved, out);
@@ -39,7 +39,7 @@ impl<P: Clone> Connection<P> {
     }
 
     /// Takes one input of a relayed connection, except those that close it. The owner's process answers requests. A
-    /// silent client or owner is found as a silent client is elsewhere: both are probed in turn.
+    /// silent client or owner is detected as on any other connection: both are probed in turn.
     pub(super) fn pass(&mut self, bounds: &Bounds, input: &Input<P>, out: &mut Vec<Output<P>>) -> Handled {
         let State::Relayed { relay, .. } = &mut self.state else { return Handled::Ignored };
         match (relay, input) {

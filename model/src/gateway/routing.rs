@@ -1,9 +1,9 @@
 //! Routing: the destination of each output of a machine.
 //!
-//! [`Gateway`](super::Gateway), which is model-checked, and the runtime's concurrent core, which serves, hold the same
-//! machines differently: one as a single value, the other each behind a lock. Both pass every output through these
-//! functions and take these rules from here, so `prove check` explores the routing that serves. The core alone checks
-//! whether a session's input [comes from outside](session::Input::is_external): its callers are not the composition.
+//! The model-checked [`Gateway`](super::Gateway) holds all machines in a single value. The runtime's concurrent core
+//! holds each behind a lock. Both route every output with these functions and rules, so `prove check` explores the
+//! routing that runs. Only the core checks whether a session's input [comes from outside](session::Input::is_external),
+//! because its callers are not the composition.
 //!
 //! | from | to |
 //! | --- | --- |
@@ -59,13 +59,13 @@ pub enum FromConnection<P> {
 pub struct FromNode<P> {
     /// The output for the driver.
     pub driver: Option<Output<P>>,
-    /// What every unattached connection is told.
+    /// The notice for every unattached connection.
     pub connections: Option<ToConnections>,
-    /// What every session is told.
+    /// The notice for every session.
     pub sessions: Option<ToSessions>,
 }
 
-/// What the node tells every unattached connection. The greater one supersedes the other.
+/// The node's notice to every unattached connection. The greater one supersedes the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ToConnections {
     /// The node is draining.
@@ -74,7 +74,7 @@ pub enum ToConnections {
     Stop,
 }
 
-/// What the node tells every session.
+/// The node's notice to every session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ToSessions {
     /// The mode has changed.

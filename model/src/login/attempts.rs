@@ -1,14 +1,14 @@
 //! Attempts to log in: how many wrong passwords one network and one account may have.
 //!
 //! Each key has a [`Bucket`]: `burst` tokens, and one more every `refill`. An attempt *holds* one token of its network
-//! and one of its account while its password is verified. A wrong password spends both; anything else returns them as
-//! if the attempt had never begun, however long it took.
+//! and one of its account while its password is verified. A wrong password spends both. Any other result returns them
+//! as if the attempt had never begun, even after a long time.
 //!
 //! * **ISO-1** An attempt is refused only if its own network or its own account has no token left. A refused attempt
-//!   spends nothing, so what one account is refused does not count against the network, nor the other way round.
+//!   spends nothing, so an account's refusals do not count against the network, nor the other way round.
 //! * **LIM-1** In any time, a key has at most `burst` wrong passwords and one more per `refill`. Attempts in progress
-//!   count as wrong, so attempts at once cannot exceed the bound. The buckets outlive the requests; there are at most
-//!   [`Tries::keys`] of each kind, and the one nearest to full is dropped first, because that loses the least.
+//!   count as wrong, so simultaneous attempts cannot exceed the bound. The buckets outlive the requests; there are at
+//!   most [`Tries::keys`] of each kind, and the one nearest to full is dropped first, because that loses the least.
 
 use alloc::collections::BTreeMap;
 use core::time::Duration;
@@ -116,8 +116,8 @@ impl<K: Ord + Clone> Buckets<K> {
         Ok(())
     }
 
-    /// Spends a held token. A bucket that was dropped meanwhile has begun again as full, and so may have no token left to
-    /// pay with: it is never emptier than empty, so that its key waits no longer than its rate says.
+    /// Spends a held token. A bucket that was dropped meanwhile has begun again as full, and may have no token left to
+    /// spend. It then stays empty, so its key waits no longer than its rate says.
     pub fn spend(&mut self, rate: Rate, keys: usize, key: &K, now: u64) {
         let refill = rate.refill_ms();
         if refill > 0 {
@@ -142,7 +142,7 @@ impl<K: Ord + Clone> Buckets<K> {
         self.0.entry(key.clone()).or_default()
     }
 
-    /// Drops the buckets that are full, or else the one that is nearest to it.
+    /// Drops the buckets that are full or, if none is, the one that is nearest to it.
     fn make_room(&mut self, rate: Rate, keys: usize, now: u64) {
         let refill = rate.refill_ms();
         self.0.retain(|_, bucket| bucket.debt(refill, now) > 0);
@@ -165,7 +165,7 @@ pub struct Tries {
     pub keys: usize,
 }
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The password was wrong, or the request was given up.

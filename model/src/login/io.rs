@@ -23,7 +23,7 @@ pub struct Now {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Moment {
-    /// How long gateways had run on this file. At least as much time has passed since as this value has grown.
+    /// How long gateways had run on this file. Since then, at least as much time has passed as this value has grown.
     pub age: u64,
     /// Since the Unix epoch, according to a clock that may be wrong.
     pub wall: u64,
@@ -34,7 +34,7 @@ pub struct Moment {
 pub struct LoginLimits {
     /// How long an unused login lasts.
     pub idle: u64,
-    /// How long a login lasts that is in use.
+    /// How long a used login lasts.
     pub longest: u64,
     /// Logins of one subject. One more ends the least recently used one.
     pub per_subject: usize,
@@ -48,7 +48,8 @@ pub struct LoginLimits {
     pub credentials: usize,
     /// Revocations in all. One more drops the oldest, and every token that was issued before those is then rejected.
     pub revocations: usize,
-    /// Records that may be appended before the file is replaced, or twice as many as are in effect, if that is more.
+    /// Records that may be appended before the file is replaced; or twice the number of records in effect, if that is
+    /// more.
     pub records: usize,
 }
 
@@ -74,7 +75,7 @@ pub struct Login<S> {
 pub enum Record<S> {
     /// The current state of a login.
     Login(CredentialId, Login<S>),
-    /// A login has ended, and with it everything that was issued for it.
+    /// A login and everything that was issued for it has ended.
     Ended(CredentialId),
     /// Tokens of another issuer are revoked: one credential of the subject, or all that were issued until then.
     Revoked {
@@ -194,9 +195,9 @@ pub enum Answer<S> {
     },
     /// Ended or revoked, permanently.
     Ended,
-    /// Refused now and for this cookie; nothing was changed.
+    /// Refused for this cookie at this time; nothing was changed.
     Refused,
-    /// The request could not be written or not be decided. It may take effect all the same: retry.
+    /// The request could not be written or decided. It may still take effect: retry.
     Unavailable,
 }
 
@@ -211,7 +212,7 @@ pub enum Why {
     AccountChanged,
     /// A cookie was used after its successor had been used, so there are two holders of the login's cookies.
     Reused,
-    /// It was unused for too long, or has lasted too long.
+    /// It was unused for too long, or has lasted for too long.
     Over,
     /// Its subject has begun another login and is at the limit.
     TooMany,

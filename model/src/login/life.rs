@@ -25,7 +25,7 @@ impl<S> Input<S> {
 }
 
 impl<S> Login<S> {
-    /// Whether the login has lasted or was unused for too long, however the wall clock was set.
+    /// Whether the login has lasted or was unused for too long, independent of the wall clock.
     pub(super) const fn is_over_by_age(&self, limits: &LoginLimits, age: u64) -> bool {
         age >= self.turned.age.saturating_add(limits.idle) || age >= self.began.age.saturating_add(limits.longest)
     }
@@ -46,7 +46,7 @@ impl<S: Clone> State<S> {
         }
     }
 
-    /// The login as the file must have it.
+    /// The login's record in the file.
     pub(super) fn written(&self) -> Option<Login<S>> {
         match self {
             Self::Beginning(login, _) | Self::Active(login) => Some(login.clone()),
@@ -100,7 +100,7 @@ impl<S: Clone + Ord> Logins<S> {
         self.writer.wait(ask, Promise::Begun(id));
     }
 
-    /// Ends as many of a subject's logins as are needed to begin one more.
+    /// Ends some of a subject's logins if one more would exceed the limit.
     fn make_room(&mut self, limits: &LoginLimits, subject: &S, out: &mut Vec<Output<S>>) {
         let logins = self.logins.iter().filter_map(|(id, state)| Some((*id, state.login()?)));
         let of_subject = logins.filter(|(_, login)| login.subject == *subject);

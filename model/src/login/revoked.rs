@@ -1,9 +1,9 @@
 //! The revocations of another issuer's tokens.
 //!
 //! A token of another issuer carries its issue date at best. A revocation is remembered for the retention, measured in
-//! the time for which gateways have run, and then dropped: by then no such token is valid. Every dropped revocation
-//! raises the *floor*, below which no token is accepted. A revoked token is therefore not accepted again, even if its
-//! revocation was dropped too early, for lack of memory or because of a wrong clock.
+//! the time that gateways have run. Then it is dropped, because no such token is valid any longer. Every dropped
+//! revocation raises the *floor*, below which no token is accepted. A revoked token is therefore not accepted again,
+//! even if its revocation was dropped too early, for lack of memory or because of a wrong clock.
 //!
 //! A subject's revocation is dated by the wall clock, but not before the latest issue date that was seen: if the clock
 //! was set back, the tokens issued before are revoked all the same.
@@ -81,7 +81,7 @@ impl<S: Clone + Ord> Revoked<S> {
         self.count == 0
     }
 
-    /// No token of any subject that was issued until then is valid. In milliseconds since the Unix epoch.
+    /// No token that was issued until then is valid, of any subject. In milliseconds since the Unix epoch.
     #[must_use]
     pub const fn floor(&self) -> u64 {
         self.floor
@@ -181,8 +181,8 @@ impl<S: Clone + Ord> Revoked<S> {
         (self.seen, self.floor) = (self.seen.max(seen), self.floor.max(floor));
     }
 
-    /// Drops the revocations that are too old to concern a living token and, if there are still too many, the oldest of
-    /// the rest.
+    /// Drops the revocations that are older than any valid token and, if there are still too many, the oldest of the
+    /// rest.
     pub(super) fn sweep(&mut self, limits: &LoginLimits, age: u64) {
         self.drop_before(age.saturating_sub(limits.retention));
         if self.count > limits.revocations {

@@ -47,7 +47,7 @@ pub enum NotChanged {
     Unknown,
 }
 
-/// All accounts of a gateway, and what remains of removed ones.
+/// All accounts of a gateway, and the records of removed ones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Roster<N: Ord, H> {

@@ -6,7 +6,7 @@ use core::mem;
 use super::io::{Ask, LoginLimits, Record};
 use crate::id::CredentialId;
 
-/// What a request is promised once the records are on disk.
+/// The answer that a request gets once the records are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) enum Promise {
@@ -18,7 +18,7 @@ pub(super) enum Promise {
     Ended,
 }
 
-/// What depends on one write.
+/// The logins and requests that depend on one write.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Batch {

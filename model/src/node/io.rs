@@ -64,7 +64,7 @@ pub enum Input {
     SessionOpened,
     /// A session has retired.
     SessionRetired,
-    /// A session that was told that the node is about to leave has an open run.
+    /// A session has an open run. It was told that the node is about to leave.
     SessionBusy,
     /// The runs of such a session have ended, and their ends are durable.
     SessionQuiet,

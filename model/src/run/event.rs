@@ -116,9 +116,9 @@ pub enum Kind {
     Completed,
     /// `agent_error`.
     Error(Reason),
-    /// `notice`: not of a run, but of the service that embeds the gateway. It is the only event under its id.
+    /// `notice`: an event of the embedding service, outside any run. It is the only event under its id.
     Notice,
-    /// `thread_deleted`: nothing that the thread had before can be read again. It is the only event under its id.
+    /// `thread_deleted`: no earlier entry of the thread can be read again. It is the only event under its id.
     Deleted,
 }
 

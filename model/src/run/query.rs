@@ -1,4 +1,4 @@
-//! What a run's state says.
+//! Queries about a run's state.
 
 use super::{Input, Run, State};
 use crate::id::PauseId;
@@ -13,8 +13,8 @@ impl Run {
         }
     }
 
-    /// Whether an agent works on the run, or is about to. A run that is open without one outlives the process: the next
-    /// one finds it in the log.
+    /// Whether an agent works on the run, or is about to. An open run without an agent outlives the process: the next
+    /// process finds it in the log.
     #[must_use]
     pub const fn has_agent(&self) -> bool {
         match self.state {

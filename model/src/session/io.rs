@@ -50,9 +50,9 @@ pub struct Member<P> {
     pub connection: Connection<P>,
     /// The read position; `None` until the connection is live.
     pub cursor: Option<Cursor>,
-    /// Where the connection resumed: the client had seen everything before. `None` until then, for a connection that
-    /// started elsewhere, and again once the entries after that offset are no longer retained, because then it proves
-    /// nothing.
+    /// Where the connection resumed: the client had seen everything before. `None` until then, and for a connection
+    /// that started elsewhere. `None` again once the entries after that offset are no longer retained, because then it
+    /// proves nothing.
     pub start: Option<Offset>,
     /// Whether entries are read.
     pub reader: Reader,
@@ -60,8 +60,8 @@ pub struct Member<P> {
     pub parked: bool,
     /// The connection's look-ups in the log.
     pub lookups: Lookups<P>,
-    /// The position of a client that has seen what this session has not, until the log confirms that the session still
-    /// holds the user (OWN-3).
+    /// The position of a client that has seen entries that this session has not, until the log confirms that the
+    /// session still holds the user (OWN-3).
     pub ahead: Option<Ahead>,
 }
 
@@ -106,7 +106,7 @@ pub enum Reader {
     Deferred,
 }
 
-/// What is remembered of a message.
+/// The memory of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Known {
@@ -137,7 +137,7 @@ pub struct Waiting<P> {
     pub payload: Option<P>,
 }
 
-/// With what a launched run begins.
+/// How a launched run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Begin {
@@ -398,7 +398,7 @@ pub enum Output<P> {
         /// The run.
         run: RunId,
     },
-    /// Events that were accepted and are not durable are lost here: tell all that wait for them.
+    /// Accepted events that are not durable are lost here: tell everything that waits for them.
     Lose,
     /// The session has ended: its requests to the log need no answer, and nothing more is written under its tenure.
     Relinquish {
@@ -415,8 +415,8 @@ pub enum Output<P> {
     Disarm(Owner, Timer),
     /// The session has retired: forget it.
     Retire,
-    /// A command that was refused with [`Refusal::Backpressure`](crate::Refusal::Backpressure) may be accepted now: tell
-    /// those that wait to repeat it.
+    /// A command that was refused with [`Refusal::Backpressure`](crate::Refusal::Backpressure) may be accepted now:
+    /// tell the waiting callers to repeat it.
     Room,
 }
 

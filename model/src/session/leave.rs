@@ -28,8 +28,8 @@ impl<P: Piece> Session<P> {
         self.fence.is_up() && self.mode != Mode::Draining
     }
 
-    /// The log takes nothing more from this session: its connections close, its agents stop, and nothing that is
-    /// pending is answered as done.
+    /// The log takes nothing more from this session: its connections close, its agents stop, and no pending event is
+    /// reported as durable.
     pub(super) fn lose(
         &mut self,
         bounds: &Bounds,

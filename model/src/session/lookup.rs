@@ -2,8 +2,8 @@
 //! conversations.
 //!
 //! A reader whose position is before the window is given the log's entries after that position, one page at a time.
-//! When it reaches the window, it continues there (STR-3). However long it was away, it therefore reads what it would
-//! have read live.
+//! When it reaches the window, it continues there (STR-3). So even after a long absence it reads what it would have
+//! read live.
 //!
 //! When a deletion becomes readable, its thread is removed from a page that is being read, and lookups in flight are
 //! repeated, because the log may have served them before the deletion (RET-1).
@@ -209,7 +209,7 @@ impl<P: Piece> Session<P> {
         if open.is_empty() { Handled::Ignored } else { Handled::Done }
     }
 
-    /// A deletion is readable: its thread is no longer read, and earlier lookups are repeated.
+    /// A deletion is readable: its thread is not read any longer, and earlier lookups are repeated.
     pub(super) fn forget_found(&mut self, thread: Option<ThreadId>, out: &mut Outputs<P>) {
         for (id, member) in &mut self.members {
             member.lookups.delete(*id, thread, out);

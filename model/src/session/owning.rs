@@ -53,7 +53,8 @@ impl<P: Piece> Session<P> {
     }
 
     /// Whether the client of a connection must wait for an answer until the log has confirmed that this session still
-    /// holds the user: it names a position that the session does not know, and a later owner may (OWN-3).
+    /// holds the user. The client names a position that the session does not know, but that a later owner may know
+    /// (OWN-3).
     pub(super) fn must_confirm(
         &mut self,
         bounds: &Bounds,

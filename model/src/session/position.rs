@@ -1,10 +1,10 @@
 //! Where a reader begins, and where a client asks to read on.
 //!
-//! A client that names its position with its credential reads from there. One that cannot
-//! ([`ReadFrom::Deferred`]) is told that it is ready, and names its position in its first request. Nothing is read until
-//! then, so what follows that position is sent in order and once. If the client does not name one in time, reading
-//! begins as for a client without a position, and a later [`Request::Seek`](crate::Request::Seek) repeats entries rather
-//! than lose some.
+//! A client that names its position with its credential reads from there. A client that cannot ([`ReadFrom::Deferred`])
+//! is told that it is ready, and names its position in its first request. Nothing is read until then, so the entries
+//! after that position are sent in order and once. If the client does not name one in time, reading begins as for a
+//! client without a position, and a later [`Request::Seek`](crate::Request::Seek) repeats entries rather than lose
+//! some.
 
 use super::{Member, Output, Outputs, Reader, Session};
 use crate::Handled;
@@ -21,7 +21,7 @@ impl<P: Piece> Member<P> {
     fn seek(&mut self, stream: &Stream<P>, from: ReadFrom, read: Offset) -> Option<Control<P>> {
         let (cursor, gap) = stream.seek(from, read);
         self.cursor = Some(cursor);
-        // A client that starts anywhere else may have missed the outcome of its messages.
+        // A client that starts elsewhere may have missed the outcome of its messages.
         let whole = matches!(from, ReadFrom::After(_)) && gap.is_none() && cursor.at() >= stream.tail();
         self.start = whole.then_some(cursor.at());
         gap.map(|gap| Control::StreamReset { from: gap.offset, to: cursor.at() })

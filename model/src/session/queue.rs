@@ -1,20 +1,20 @@
 //! Sequential runs within a thread (RUN-4).
 //!
-//! A message may *replace* a turn of its thread and all that followed. The open runs among these are ended in the step
-//! that accepts the message, so the log has their ends before it has the message.
+//! A message may *replace* a turn of its thread and all later ones. The step that accepts the message ends the open
+//! runs of these turns, so the log has their ends before it has the message.
 //!
 //! A message whose thread has an open run is written to the log at once, marked as *queued* ([`Schedule::Queued`]).
 //! When the last earlier run ends, the session itself emits the queued run's `agent_started` in the same step. This
-//! event follows that end in the log, so it becomes durable only after it, and then the agent is launched. Wherever a
-//! crash cuts off the log, the log therefore shows whether an agent may have had a queued run:
+//! event follows that end in the log, so it becomes durable only after it, and then the agent is launched. So after any
+//! crash the log shows whether an agent may have had a queued run:
 //!
 //! | the log has | after a restart |
 //! | --- | --- |
 //! | no `agent_started` of the run | no agent had it: the run stays queued, in message order |
 //! | the run's `agent_started` | an agent may have had it: the run is interrupted, as any open run |
 //!
-//! A queued run begins without a further decision: neither the breaker nor a lower mode holds back what was accepted. A
-//! node that is about to leave begins no run ([`Mode::awaits_runs`](crate::Mode::awaits_runs)). It neither waits for
+//! A queued run begins without a further decision: neither the breaker nor a lower mode holds back an accepted message.
+//! A node that is about to leave begins no run ([`Mode::awaits_runs`](crate::Mode::awaits_runs)). It neither waits for
 //! queued runs nor interrupts them: its successor finds them in the log.
 
 use alloc::vec::Vec;
@@ -58,7 +58,7 @@ impl<P: Piece> Session<P> {
         if staying().filter(|run| !run.is_queued()).count() < bounds.runs {
             return Ok(Schedule::Immediate);
         }
-        // If the log holds up runs by not taking their beginnings, that is not the user's fault.
+        // If runs wait because the log does not take their beginnings, that is not the user's fault.
         let held_up = self.stream.as_ref().is_some_and(Stream::is_refused)
             && self.runs.keys().any(|run| !self.unsettled.contains_key(run));
         Err(if held_up { Code::Busy } else { Code::TooManyRuns })

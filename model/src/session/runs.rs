@@ -165,7 +165,7 @@ impl<P: Piece> Session<P> {
         self.announce(bounds, event, out)
     }
 
-    /// Whether nothing is known to have happened in the thread since `as_of`, and nothing is under way in it.
+    /// Whether the thread has no known event since `as_of`, and nothing under way.
     pub(super) fn is_unchanged(&self, thread: ThreadId, as_of: Option<Offset>) -> Result<(), Refusal> {
         let (Some(as_of), Some(stream)) = (as_of, &self.stream) else { return Ok(()) };
         let is_newer = |entry: &Entry<P>| entry.event.thread == Some(thread) && entry.offset > as_of;
@@ -244,14 +244,14 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// Messages that ran and of which nothing more is known, oldest first. They are refused as forgotten.
+    /// Messages that ran and whose outcome is no longer known, oldest first. They are refused as forgotten.
     #[must_use]
     pub const fn past(&self) -> &VecDeque<MessageId> {
         &self.past
     }
 
-    /// How much room the stream has apart from what is reserved. A command that needs more is refused. A retired session
-    /// refuses no command for lack of room.
+    /// How much unreserved room the stream has. A command that needs more is refused. A retired session refuses no
+    /// command for lack of room.
     pub(super) fn room(&self, bounds: &Bounds) -> usize {
         let room = |stream: &Stream<P>| bounds.pending.saturating_sub(stream.pending().len() + self.reserve());
         if self.state == SessionState::Retired { usize::MAX } else { self.stream.as_ref().map_or(0, room) }
@@ -374,8 +374,8 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// Takes over the log's snapshot: rebuilds runs and message ids, and ends the runs that had an agent, as well as
-    /// queued and paused runs beyond a bound that has become smaller.
+    /// Takes over the log's snapshot: rebuilds runs and message ids, and ends the runs that had an agent. If a bound
+    /// has become smaller, queued and paused runs beyond it end too.
     pub(super) fn recall(&mut self, bounds: &Bounds, snapshot: Snapshot<P>, out: &mut Outputs<P>) {
         for Entry { offset, event, .. } in &snapshot.entries {
             if let Kind::Received(received) = event.kind {

@@ -13,8 +13,8 @@ use crate::piece::Piece;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Page<P> {
-    /// The entries after the reader's position and up to this offset are gone, and not because their thread was
-    /// deleted. Equal to the reader's position if none are.
+    /// The entries after the reader's position and up to this offset are gone for another reason than a deletion of
+    /// their thread. Equal to the reader's position if none are.
     pub trimmed: Offset,
     /// The entries after `trimmed`, in order, without deleted threads. [`Entry::previous`] has no meaning here.
     pub entries: VecDeque<Entry<P>>,

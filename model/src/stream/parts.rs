@@ -41,7 +41,8 @@ impl<P> Event<P> {
 }
 
 impl<P: Piece> Stream<P> {
-    /// Adds a durable entry as the newest. If it starts something else, the pieces of the previous part are joined.
+    /// Adds a durable entry as the newest. If it does not continue the previous part, the pieces of that part are
+    /// joined.
     pub(super) fn push(&mut self, bounds: &Bounds, entry: Entry<P>) {
         let part = entry.event.part();
         let last = self.entries.back().and_then(|last| last.event.part());
@@ -132,7 +133,7 @@ impl<P: Piece> Entry<P> {
         self.size().saturating_add(next.size()) <= bounds.joined
     }
 
-    /// Joins the following pieces of the same part to an entry, as far as there is room. Returns how many were joined.
+    /// Joins the following pieces of the same part to an entry, while there is room. Returns how many were joined.
     pub(super) fn fold<'a>(
         bounds: &Bounds,
         entry: &mut Cow<'_, Self>,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use crate::engine::proof::{Lifecycle, Outcome};
-use crate::engine::search::{self, End, Node, Observer};
+use crate::engine::search::{self, End, Observer, StateId};
 use crate::engine::settings::{Settings, Stage};
 
 /// The name that [`Chart::input`] returns for a step of the environment alone.
@@ -116,7 +116,7 @@ impl<M: Lifecycle> Collector<'_, M> {
 }
 
 impl<M: Lifecycle> Observer<M> for Collector<'_, M> {
-    fn state(&mut self, _: Node, state: &M::State) -> ControlFlow<()> {
+    fn state(&mut self, _: StateId, state: &M::State) -> ControlFlow<()> {
         match self.phase(state) {
             Some(phase) => {
                 self.chart.met.insert(phase);
@@ -126,7 +126,7 @@ impl<M: Lifecycle> Observer<M> for Collector<'_, M> {
         }
     }
 
-    fn step(&mut self, _: Node, before: &M::State, action: &M::Action, after: Option<(Node, &M::State)>) {
+    fn step(&mut self, _: StateId, before: &M::State, action: &M::Action, after: Option<(StateId, &M::State)>) {
         let Some(from) = self.phase(before) else { return };
         let to = match after {
             Some((_, state)) => self.phase(state),
@@ -147,5 +147,5 @@ impl<M: Lifecycle> Observer<M> for Collector<'_, M> {
         self.chart.cells.entry((from, input)).or_default().insert((outcome, to));
     }
 
-    fn expanded(&mut self, _: Node) {}
+    fn expanded(&mut self, _: StateId) {}
 }

@@ -4,8 +4,8 @@
 //!    state are recorded.
 //! 2. If a state violates an `always`, or a step panics, the level-order search finds the shortest counterexample
 //!    ([`crate::engine::shortest`]).
-//! 3. Otherwise each promise is decided ([`crate::engine::fairness`]). For a broken promise the level-order search
-//!    builds the graph again, and a short run that breaks it is found there.
+//! 3. Otherwise each promise is decided ([`crate::engine::fairness`]). If one is broken, the level-order search builds
+//!    the graph again and finds a short run that breaks it.
 
 use std::time::Instant;
 

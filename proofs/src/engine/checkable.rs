@@ -35,7 +35,7 @@ pub trait Checkable: Send + Sync {
     /// Finds the shortest counterexample. See [`refutation::refute_model`].
     fn refute(&self, settings: &Settings) -> Refutation;
 
-    /// Takes the random walk that these numbers decide. See [`walk::walk`].
+    /// Takes the random walk of these numbers. See [`walk::walk`].
     ///
     /// # Errors
     /// The walk up to the first violation.

@@ -1,8 +1,9 @@
 //! Fingerprints of states and of their parts.
 //!
-//! `derive(Hash)` passes many small numbers to the hasher, one call each, and a good hash function has a cost per call.
-//! The numbers are therefore collected in a buffer first, small ones as one byte, and the buffer is hashed at once. The
-//! encoding is injective wherever the sequence of calls was: a number that does not fit into a byte follows a marker.
+//! `derive(Hash)` calls the hasher once for each small number, and each call of a good hash function is expensive. The
+//! numbers are therefore first collected in a buffer, small ones as one byte, and the buffer is hashed in one call.
+//! Different sequences of numbers give different buffers, because a number that does not fit into a byte follows a
+//! marker.
 
 use std::cell::RefCell;
 use std::hash::{Hash, Hasher};

@@ -1,12 +1,12 @@
 //! The exhaustive search, using stateright's multi-threaded checkers.
 //!
-//! A model whose runs are [short](Proof::is_short) is searched depth-first. The queue is then one path with its
-//! branches instead of a whole level, which takes a twentieth of the memory and is faster. Where runs can be unbounded,
-//! a path can be as long as the number of states, and stateright copies it for each state. Such models are searched
-//! breadth-first. The shortest counterexample comes from the second search, level by level.
+//! A model whose runs are [short](Proof::is_short) is searched depth-first. The queue then holds one path with its
+//! branches instead of a whole level, which takes a twentieth of the memory and is faster. If runs are unbounded, a
+//! path can visit every state, and stateright copies the path for each state. Such a model is searched breadth-first.
+//! The shortest counterexample comes from the second search, level by level.
 //!
 //! stateright explores a wrapper of the model. The wrapper evaluates the properties once per state, when the state is
-//! expanded. That guarantees four things which stateright alone does not:
+//! expanded. It guarantees four things that stateright does not:
 //!
 //! * **Every state is expanded.** stateright drops a state in which each property yields a discovery, and stops once
 //!   every property has one. The wrapper declares one property, which never yields a discovery.
@@ -19,8 +19,8 @@
 //!   known state. The wrapper filters out most of those steps.
 //!
 //! The wrapper expands a state completely when stateright asks for its actions: an action of the wrapper is a successor
-//! state of the model. Everything that liveness needs about a state and its steps is thus recorded in one place, and
-//! stateright computes no step twice.
+//! state of the model. So one place records everything that liveness needs about a state and its steps, and stateright
+//! computes no step twice.
 //!
 //! The wrapper's state is the model's state, its 64-bit fingerprint, computed once, and its depth, which is not hashed.
 //! The wrapper therefore distinguishes exactly the model's states. Among *n* states the probability that any two share
@@ -342,9 +342,9 @@ impl<S> Hash for Seen<S> {
 
 /// Recent fingerprints that were passed to stateright.
 ///
-/// A step to one of these states need not be shown to stateright, which has the state already. A slot holds the latest
-/// fingerprint that maps to it. A displaced one is shown again, and stateright finds it in its own set. The filter may
-/// forget, but never hides a state that stateright has not received.
+/// Stateright already has these states, so a step to one of them is hidden from it. Each place in the table holds the
+/// latest fingerprint that maps to it. If a fingerprint was displaced, its state is shown again, and stateright finds
+/// it in its own set. The filter may forget a state, but never hides one that stateright has not received.
 struct Filter(Vec<AtomicU64>);
 
 impl Filter {
@@ -356,7 +356,7 @@ impl Filter {
 
     /// Records the state as passed on. Returns whether it already was.
     fn had(&self, fingerprint: u64) -> bool {
-        // Zero marks an empty slot, so a state with that fingerprint always counts as new.
+        // Zero marks an empty place, so a state with that fingerprint always counts as new.
         let slot = &self.0[fingerprint as usize & (Self::SLOTS - 1)];
         if slot.load(Ordering::Relaxed) == fingerprint {
             return fingerprint != 0;

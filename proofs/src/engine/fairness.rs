@@ -4,8 +4,7 @@
 //!
 //! A [`Promise`] defines which states are *pending*. A run violates it if the run is pending forever from some step on
 //! and is *weakly fair*: each fairness class that stays enabled from some step on is taken infinitely often. A run may
-//! also stop forever (*stutter*) where that is fair, which is where no fair class is enabled. The adversary is never
-//! forced to act.
+//! also stop forever (*stutter*) in a state in which no fair class is enabled. The adversary is never forced to act.
 //!
 //! The state graph is finite, so the states that a run visits infinitely often lie in one strongly connected component
 //! of the pending part of the graph. It therefore suffices to examine the maximal components `C` of that part,
@@ -25,8 +24,8 @@
 //!
 //! # Why not stateright's `eventually`
 //!
-//! It considers only paths that end. In `live → heartbeat → live` no path ends, and a property that never becomes true
-//! is reported as if it held. The tests assert both answers on the same model.
+//! It considers only paths that end. In `live → heartbeat → live` no path ends, so a property that never becomes true
+//! is reported as holding. The tests assert both answers on the same model.
 //!
 //! # Bounds
 //!
@@ -36,7 +35,7 @@
 use std::ops::ControlFlow;
 
 use crate::engine::proof::{Promise, Proof};
-use crate::engine::search::{self, End, Node, Observer, Tree};
+use crate::engine::search::{self, End, Observer, StateId, Tree};
 use crate::engine::settings::{Settings, Stage};
 
 /// The maximum number of promises of a model.
@@ -62,7 +61,7 @@ pub(crate) struct Links {
     /// The start of each state's edges, and the end of the last one's.
     rows: Vec<u32>,
     /// Edges between states that have a pending promise in common. Other edges are inside no component.
-    targets: Vec<Node>,
+    targets: Vec<StateId>,
     /// The fairness class of each edge.
     classes: Vec<u8>,
 }
@@ -105,7 +104,7 @@ impl Links {
     }
 
     /// Adds an edge to the open row.
-    pub(crate) fn push(&mut self, target: Node, class: u8) {
+    pub(crate) fn push(&mut self, target: StateId, class: u8) {
         if self.pending[self.enabled.len()] & self.pending[target as usize] != 0 {
             self.targets.push(target);
             self.classes.push(class);
@@ -120,27 +119,27 @@ impl Links {
     }
 
     /// Returns the edges of a state, each with its class.
-    pub(crate) fn edges(&self, node: Node) -> impl Iterator<Item = (Node, u8)> + '_ {
-        let row = self.row(node);
+    pub(crate) fn edges(&self, id: StateId) -> impl Iterator<Item = (StateId, u8)> + '_ {
+        let row = self.row(id);
         self.targets[row.clone()].iter().copied().zip(self.classes[row].iter().copied())
     }
 
-    pub(crate) fn enabled(&self, node: Node) -> u64 {
-        self.enabled[node as usize]
+    pub(crate) fn enabled(&self, id: StateId) -> u64 {
+        self.enabled[id as usize]
     }
 
-    fn row(&self, node: Node) -> std::ops::Range<usize> {
-        self.rows[node as usize] as usize..self.rows[node as usize + 1] as usize
+    fn row(&self, id: StateId) -> std::ops::Range<usize> {
+        self.rows[id as usize] as usize..self.rows[id as usize + 1] as usize
     }
 
-    fn is_pending(&self, node: Node, promise: usize) -> bool {
-        self.pending[node as usize] & (1 << promise) != 0
+    fn is_pending(&self, id: StateId, promise: usize) -> bool {
+        self.pending[id as usize] & (1 << promise) != 0
     }
 
-    /// Returns a component in which a fair run can stay pending forever, if there is one. Of several it is the one with
-    /// the state nearest to the start. Its states are in the order of their distance.
-    pub(crate) fn fair_component(&self, promise: usize) -> Option<Vec<Node>> {
-        let mut nearest: Option<(Node, Vec<Node>)> = None;
+    /// Returns a component in which a fair run can stay pending forever, if there is one: the one nearest to the start.
+    /// Its states are in the order of their distance.
+    pub(crate) fn fair_component(&self, promise: usize) -> Option<Vec<StateId>> {
+        let mut nearest: Option<(StateId, Vec<StateId>)> = None;
         self.components(promise, |component, order| {
             let first = component.iter().copied().min().expect("a component has a state");
             let closer = nearest.as_ref().is_none_or(|(best, _)| first < *best);
@@ -155,13 +154,13 @@ impl Links {
 
     /// The condition of the theory. A state belongs to the component if it is open and was discovered no earlier than
     /// the component's root.
-    fn holds_fair_run(&self, component: &[Node], order: &[u32]) -> bool {
+    fn holds_fair_run(&self, component: &[StateId], order: &[u32]) -> bool {
         let root = order[component[0] as usize];
         let mut always_enabled = u64::MAX;
         let mut carried = 0;
-        for node in component {
-            always_enabled &= self.enabled[*node as usize];
-            for (target, class) in self.edges(*node) {
+        for id in component {
+            always_enabled &= self.enabled[*id as usize];
+            for (target, class) in self.edges(*id) {
                 let reached = order[target as usize];
                 if class != UNFAIR && root <= reached && reached < CLOSED {
                     carried |= 1 << class;
@@ -173,16 +172,16 @@ impl Links {
 
     /// Runs Tarjan's algorithm on the states in which `promise` is pending. Passes each component to `found` once, root
     /// first, with the discovery order of every state.
-    fn components(&self, promise: usize, mut found: impl FnMut(&[Node], &[u32])) {
+    fn components(&self, promise: usize, mut found: impl FnMut(&[StateId], &[u32])) {
         let count = self.pending.len();
         // The discovery order of open states. `low` is the smallest order reachable from the state.
         let mut order = vec![UNSEEN; count];
         let mut low = vec![0_u32; count];
         let mut next = 0_u32;
-        let mut open: Vec<Node> = Vec::new();
-        let mut calls: Vec<(Node, usize)> = Vec::new();
+        let mut open: Vec<StateId> = Vec::new();
+        let mut calls: Vec<(StateId, usize)> = Vec::new();
 
-        for root in 0..count as Node {
+        for root in 0..count as StateId {
             if order[root as usize] != UNSEEN || !self.is_pending(root, promise) {
                 continue;
             }
@@ -191,9 +190,9 @@ impl Links {
             low[root as usize] = next;
             next += 1;
             open.push(root);
-            while let Some((node, edge)) = calls.last_mut() {
-                let at = *node as usize;
-                if *edge < self.row(*node).end {
+            while let Some((id, edge)) = calls.last_mut() {
+                let at = *id as usize;
+                if *edge < self.row(*id).end {
                     let target = self.targets[*edge];
                     *edge += 1;
                     let to = target as usize;
@@ -267,19 +266,19 @@ struct Builder<'a, M: Proof> {
 }
 
 impl<M: Proof> Observer<M> for Builder<'_, M> {
-    fn state(&mut self, _: Node, state: &M::State) -> ControlFlow<()> {
+    fn state(&mut self, _: StateId, state: &M::State) -> ControlFlow<()> {
         self.links.pending.push(pending(self.model, &self.promises, state));
         ControlFlow::Continue(())
     }
 
-    fn step(&mut self, _: Node, _: &M::State, action: &M::Action, after: Option<(Node, &M::State)>) {
+    fn step(&mut self, _: StateId, _: &M::State, action: &M::Action, after: Option<(StateId, &M::State)>) {
         let Some((target, _)) = after else { return };
         let class = class(self.model, action);
         self.enabled |= bit(class);
         self.links.push(target, class);
     }
 
-    fn expanded(&mut self, _: Node) {
+    fn expanded(&mut self, _: StateId) {
         self.links.end_row(std::mem::take(&mut self.enabled));
     }
 }

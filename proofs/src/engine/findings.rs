@@ -1,6 +1,6 @@
 //! The engine's results for a model or a broken variant, as plain data.
 //!
-//! One rule applies to all: **a run that did not exhaust the states never reports "holds"**. What it found is still
+//! One rule applies to all: **a run that did not exhaust the states never reports "holds"**. Its findings are still
 //! valid: a counterexample is a counterexample, and a premise that was reached is reached.
 
 use serde::Serialize;

@@ -1,8 +1,8 @@
 //! Turns a panic in a model step into a verdict.
 //!
 //! The production machines assert their invariants in every step. If an assertion fails during the search, the search
-//! has found a counterexample, which must be reported with its message and trace. Without this guard a panicking
-//! checker thread would close the job market, and the run would look finished.
+//! has found a counterexample, and reports it with its message and trace. Without this guard a panicking checker thread
+//! would close stateright's job market, and the run would look finished.
 //!
 //! [`catch`] runs a closure, keeps the panic's message and place, and prints nothing. Panics anywhere else are reported
 //! as usual.
@@ -47,8 +47,8 @@ thread_local! {
 /// Runs `f` and turns a panic into a value.
 ///
 /// # Errors
-/// The panic, if `f` panicked. Values that `f` had borrowed mutably may then be half changed, so every caller abandons
-/// its search.
+/// The panic, if `f` panicked. Values that `f` had borrowed mutably may be half changed, so every caller abandons its
+/// search.
 pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Panic> {
     install();
     GUARDED.set(GUARDED.get() + 1);

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::engine::fairness::{Graph, UNFAIR};
 use crate::engine::proof::Proof;
-use crate::engine::search::{Node, Path};
+use crate::engine::search::{Path, StateId};
 
 /// A broken promise.
 pub(crate) struct Lasso<M: Proof> {
@@ -34,7 +34,7 @@ pub(crate) fn find<M: Proof>(model: &M, graph: &Graph<M>, promise: usize) -> Opt
 }
 
 /// Returns the action of this class that leads from a state to `target`.
-fn step<M: Proof>(model: &M, graph: &Graph<M>, before: &M::State, target: Node, class: u8) -> (M::Action, M::State) {
+fn step<M: Proof>(model: &M, graph: &Graph<M>, before: &M::State, target: StateId, class: u8) -> (M::Action, M::State) {
     let mut actions = Vec::new();
     model.actions(before, &mut actions);
     actions
@@ -42,40 +42,40 @@ fn step<M: Proof>(model: &M, graph: &Graph<M>, before: &M::State, target: Node, 
         .filter(|action| model.fairness(action).unwrap_or(UNFAIR) == class)
         .find_map(|action| {
             let after = model.next_state(before, action.clone())?;
-            (graph.tree.node(&after) == Some(target)).then_some((action, after))
+            (graph.tree.id(&after) == Some(target)).then_some((action, after))
         })
         .expect("an edge of the graph is a step of the model")
 }
 
 /// Returns a fair closed walk from the first state of `component`. It is empty if stuttering in that state is fair.
-fn cycle<M: Proof>(graph: &Graph<M>, component: &[Node]) -> Vec<(Node, u8)> {
+fn cycle<M: Proof>(graph: &Graph<M>, component: &[StateId]) -> Vec<(StateId, u8)> {
     let home = component[0];
-    let members: HashSet<Node> = component.iter().copied().collect();
+    let members: HashSet<StateId> = component.iter().copied().collect();
     if component.len() == 1 && graph.links.edges(home).all(|(target, _)| target != home) {
         return Vec::new();
     }
-    // A class that some state of the walk disables is settled there. Any other class needs an edge of its own.
+    // A class is settled if some state of the walk disables it. Any other class needs an edge of its own.
     let mut missing: u64 = u64::MAX;
-    let mut walk: Vec<(Node, u8)> = Vec::new();
+    let mut walk: Vec<(StateId, u8)> = Vec::new();
     let mut at = home;
     missing &= graph.links.enabled(home);
     while missing != 0 {
-        let leg = nearest(graph, &members, at, |node, edge| {
+        let leg = nearest(graph, &members, at, |id, edge| {
             let carries = edge.is_some_and(|class| class != UNFAIR && missing & (1 << class) != 0);
-            carries || missing & !graph.links.enabled(node) != 0
+            carries || missing & !graph.links.enabled(id) != 0
         })
         .expect("the component disables or carries each class");
-        for (node, class) in leg {
-            missing &= graph.links.enabled(node);
+        for (id, class) in leg {
+            missing &= graph.links.enabled(id);
             if class != UNFAIR {
                 missing &= !(1 << class);
             }
-            at = node;
-            walk.push((node, class));
+            at = id;
+            walk.push((id, class));
         }
     }
     if at != home || walk.is_empty() {
-        let leg = nearest(graph, &members, at, |node, _| node == home).expect("a component is strongly connected");
+        let leg = nearest(graph, &members, at, |id, _| id == home).expect("a component is strongly connected");
         walk.extend(leg);
     }
     walk
@@ -84,20 +84,20 @@ fn cycle<M: Proof>(graph: &Graph<M>, component: &[Node]) -> Vec<(Node, u8)> {
 /// Returns the shortest walk of at least one edge inside `members` whose last edge and state are wanted.
 fn nearest<M: Proof>(
     graph: &Graph<M>,
-    members: &HashSet<Node>,
-    from: Node,
-    wanted: impl Fn(Node, Option<u8>) -> bool,
-) -> Option<Vec<(Node, u8)>> {
-    let mut reached: HashMap<Node, (Node, u8)> = HashMap::new();
+    members: &HashSet<StateId>,
+    from: StateId,
+    wanted: impl Fn(StateId, Option<u8>) -> bool,
+) -> Option<Vec<(StateId, u8)>> {
+    let mut reached: HashMap<StateId, (StateId, u8)> = HashMap::new();
     let mut queue = VecDeque::from([from]);
-    while let Some(node) = queue.pop_front() {
-        for (target, class) in graph.links.edges(node) {
+    while let Some(id) = queue.pop_front() {
+        for (target, class) in graph.links.edges(id) {
             if !members.contains(&target) {
                 continue;
             }
             if wanted(target, Some(class)) {
                 let mut walk = vec![(target, class)];
-                let mut back = node;
+                let mut back = id;
                 while back != from {
                     let (parent, class) = reached[&back];
                     walk.push((back, class));
@@ -107,7 +107,7 @@ fn nearest<M: Proof>(
                 return Some(walk);
             }
             if target != from && !reached.contains_key(&target) {
-                reached.insert(target, (node, class));
+                reached.insert(target, (id, class));
                 queue.push_back(target);
             }
         }

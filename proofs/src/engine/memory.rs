@@ -3,8 +3,8 @@
 //! The figure in reports is the growth of the resident set over one run: the peak during the run minus the resident set
 //! before it. The peak counter is reset first (`5` written to `/proc/self/clear_refs`). The figure therefore includes
 //! the visited set, the queue with its paths, and the allocator's slack. It is the memory that the computer must have,
-//! not the sum of the type sizes. Memory that an earlier run freed but the allocator kept is reused without growth, so
-//! only a run in a fresh process is measured fully. `prove bench` does that.
+//! not the sum of the type sizes. A later run reuses memory that the allocator kept, without growth, so only a run in a
+//! fresh process is measured fully. `prove bench` does that.
 
 use std::fs;
 

@@ -57,14 +57,14 @@ pub trait Proof:
     }
 
     /// Whether the machines in this state are equal after they were written and read, as a trace does. Random walks
-    /// ask.
+    /// call it.
     fn survives(&self, state: &Self::State) -> bool {
         let _ = state;
         true
     }
 
-    /// Whether each run soon ends or returns to a known state, because every new thing that a participant does consumes
-    /// a budget. Such a model is searched depth-first.
+    /// Whether each run soon ends or returns to a known state, because each new action of a participant consumes a
+    /// budget. Such a model is searched depth-first.
     fn is_short(&self) -> bool {
         false
     }

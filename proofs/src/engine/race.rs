@@ -12,11 +12,11 @@ use crate::engine::findings::RaceReport;
 use crate::engine::refutation::Refutation;
 use crate::engine::settings::Settings;
 
-/// The number of states after which the search for a counterexample gives up, unless another limit is set. A race that
-/// needs more uses too large a model.
+/// The search for a counterexample gives up after this many states, unless another limit is set. A race that needs more
+/// uses too large a model.
 pub const MAX_RACE_STATES: usize = 5_000_000;
 
-/// A mistake and the properties of which one must refuse it.
+/// A mistake, and the properties of which at least one must refuse it.
 #[derive(Clone, Debug)]
 pub struct Race {
     /// The id, such as `A1`.
@@ -25,7 +25,7 @@ pub struct Race {
     pub title: &'static str,
     /// The mistake, in one sentence.
     pub mistake: &'static str,
-    /// The property ids, one of which the counterexample must violate.
+    /// The property ids. The counterexample must violate one of them.
     pub expected: &'static [&'static str],
     /// How the mistake is made.
     pub kind: RaceKind,

@@ -1,9 +1,8 @@
 //! A single-threaded level-order search, as an independent check of stateright's.
 //!
-//! stateright explores with several threads, therefore not strictly level by level, and keeps the last counterexample
-//! that it found. This search visits states in the order of their distance from the start, so the first violation that
-//! it finds has the fewest possible steps. It numbers the states and shows every state and every step to an
-//! [`Observer`].
+//! stateright explores with several threads and so not strictly level by level, and keeps the last counterexample that
+//! it found. This search visits states in the order of their distance from the start, so its first violation has the
+//! fewest possible steps. It numbers the states and shows every state and every step to an [`Observer`].
 //!
 //! A state is identified by a 64-bit fingerprint. Among *n* states the probability that any two collide is below
 //! n²/2⁶⁵: 3 in 10⁶ for ten million states. The seeds differ from those of the exhaustive search, so a collision in one
@@ -19,20 +18,20 @@ use crate::engine::guard::{self, Panic};
 use crate::engine::proof::Proof;
 use crate::engine::settings::{Progress, Settings, Stage};
 
-/// The number of a state, in the order of discovery.
-pub(crate) type Node = u32;
+/// The id of a state: its place in the order of discovery.
+pub(crate) type StateId = u32;
 
 /// Observes the search.
 pub(crate) trait Observer<M: Proof> {
     /// A new state. `Break` ends the search here.
-    fn state(&mut self, node: Node, state: &M::State) -> ControlFlow<()>;
+    fn state(&mut self, id: StateId, state: &M::State) -> ControlFlow<()>;
 
     /// One action of the state `from`. `after` is `None` if the model says that the action changes nothing, or if it
     /// would leave the boundary.
-    fn step(&mut self, from: Node, before: &M::State, action: &M::Action, after: Option<(Node, &M::State)>);
+    fn step(&mut self, from: StateId, before: &M::State, action: &M::Action, after: Option<(StateId, &M::State)>);
 
-    /// All actions of `node` have been shown.
-    fn expanded(&mut self, node: Node);
+    /// All actions of `id` have been shown.
+    fn expanded(&mut self, id: StateId);
 }
 
 /// How a search ended.
@@ -41,13 +40,13 @@ pub(crate) enum End {
     /// Every reachable state was expanded.
     Exhausted,
     /// The observer ended it at this state.
-    Found(Node),
+    Found(StateId),
     /// The stop flag, the state limit or the time limit ended it.
     Stopped,
-    /// The model panicked: in a step from `node`, or while `node` was observed (`action` is `None`).
+    /// The model panicked: in a step from `id`, or while `id` was observed (`action` is `None`).
     Panicked {
         /// The last state.
-        node: Node,
+        id: StateId,
         /// The index of the attempted action.
         action: Option<u32>,
         /// The panic.
@@ -58,9 +57,9 @@ pub(crate) enum End {
 /// The search tree: enough to reconstruct any state.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
-    nodes: HashMap<u64, Node, BuildHasherDefault<Identity>>,
+    ids: HashMap<u64, StateId, BuildHasherDefault<Identity>>,
     /// The state from which each was first reached; itself for an initial state.
-    parent: Vec<Node>,
+    parent: Vec<StateId>,
     /// The index of the action that led there; for an initial state, its own index.
     via: Vec<u32>,
     /// States generated, repeats included.
@@ -79,14 +78,14 @@ impl Tree {
         self.parent.len()
     }
 
-    /// Returns the number of a state, if it was reached.
-    pub(crate) fn node<S: Hash>(&self, state: &S) -> Option<Node> {
-        self.nodes.get(&fingerprint(state)).copied()
+    /// Returns the id of a state, if it was reached.
+    pub(crate) fn id<S: Hash>(&self, state: &S) -> Option<StateId> {
+        self.ids.get(&fingerprint(state)).copied()
     }
 
-    fn insert<S: Hash>(&mut self, state: &S, parent: Option<Node>, via: usize) -> (Node, bool) {
-        let next = Node::try_from(self.parent.len()).expect("fewer than 2^32 states fit in memory");
-        match self.nodes.entry(fingerprint(state)) {
+    fn insert<S: Hash>(&mut self, state: &S, parent: Option<StateId>, via: usize) -> (StateId, bool) {
+        let next = StateId::try_from(self.parent.len()).expect("fewer than 2^32 states fit in memory");
+        match self.ids.entry(fingerprint(state)) {
             std::collections::hash_map::Entry::Occupied(known) => (*known.get(), false),
             std::collections::hash_map::Entry::Vacant(new) => {
                 new.insert(next);
@@ -101,9 +100,9 @@ impl Tree {
     ///
     /// # Panics
     /// When the model is not deterministic.
-    pub(crate) fn path<M: Proof>(&self, model: &M, node: Node) -> Path<M> {
+    pub(crate) fn path<M: Proof>(&self, model: &M, id: StateId) -> Path<M> {
         let mut indices = Vec::new();
-        let mut at = node;
+        let mut at = id;
         while self.parent[at as usize] != at {
             indices.push(self.via[at as usize]);
             at = self.parent[at as usize];
@@ -143,26 +142,26 @@ pub(crate) fn level_order<M: Proof>(
     observer: &mut impl Observer<M>,
 ) -> (Tree, End) {
     let mut tree = Tree::default();
-    let mut queue: VecDeque<(Node, u32, M::State)> = VecDeque::new();
+    let mut queue: VecDeque<(StateId, u32, M::State)> = VecDeque::new();
     let mut pulse = Pulse::new(model.name(), stage);
 
     let starts = match guard::catch(|| model.init_states()) {
         Ok(starts) => starts,
-        Err(panic) => return (tree, End::Panicked { node: 0, action: None, panic }),
+        Err(panic) => return (tree, End::Panicked { id: 0, action: None, panic }),
     };
     for (index, state) in starts.into_iter().enumerate() {
         if !model.within_boundary(&state) {
             continue;
         }
         tree.generated += 1;
-        let (node, new) = tree.insert(&state, None, index);
+        let (id, new) = tree.insert(&state, None, index);
         if !new {
             continue;
         }
-        match guard::catch(|| observer.state(node, &state)) {
-            Ok(ControlFlow::Continue(())) => queue.push_back((node, 1, state)),
-            Ok(ControlFlow::Break(())) => return (tree, End::Found(node)),
-            Err(panic) => return (tree, End::Panicked { node, action: None, panic }),
+        match guard::catch(|| observer.state(id, &state)) {
+            Ok(ControlFlow::Continue(())) => queue.push_back((id, 1, state)),
+            Ok(ControlFlow::Break(())) => return (tree, End::Found(id)),
+            Err(panic) => return (tree, End::Panicked { id, action: None, panic }),
         }
     }
 
@@ -173,7 +172,7 @@ pub(crate) fn level_order<M: Proof>(
         }
         tree.depth = tree.depth.max(depth as usize);
         if let Err(panic) = guard::catch(|| model.actions(&before, &mut actions)) {
-            return (tree, End::Panicked { node: from, action: None, panic });
+            return (tree, End::Panicked { id: from, action: None, panic });
         }
         for (index, action) in actions.drain(..).enumerate() {
             let tried =
@@ -186,21 +185,21 @@ pub(crate) fn level_order<M: Proof>(
                 }
                 Err(panic) => {
                     let action = u32::try_from(index).ok();
-                    return (tree, End::Panicked { node: from, action, panic });
+                    return (tree, End::Panicked { id: from, action, panic });
                 }
             };
             tree.generated += 1;
-            let (node, new) = tree.insert(&after, Some(from), index);
+            let (id, new) = tree.insert(&after, Some(from), index);
             if new {
-                match guard::catch(|| observer.state(node, &after)) {
+                match guard::catch(|| observer.state(id, &after)) {
                     Ok(ControlFlow::Continue(())) => {}
-                    Ok(ControlFlow::Break(())) => return (tree, End::Found(node)),
-                    Err(panic) => return (tree, End::Panicked { node, action: None, panic }),
+                    Ok(ControlFlow::Break(())) => return (tree, End::Found(id)),
+                    Err(panic) => return (tree, End::Panicked { id, action: None, panic }),
                 }
             }
-            observer.step(from, &before, &action, Some((node, &after)));
+            observer.step(from, &before, &action, Some((id, &after)));
             if new {
-                queue.push_back((node, depth + 1, after));
+                queue.push_back((id, depth + 1, after));
             }
         }
         observer.expanded(from);

@@ -6,7 +6,7 @@ use stateright::Expectation;
 
 use crate::engine::guard::{self, Panic};
 use crate::engine::proof::{Kind, Proof};
-use crate::engine::search::{self, End, Node, Observer};
+use crate::engine::search::{self, End, Observer, StateId};
 use crate::engine::settings::{Settings, Stage};
 use crate::engine::trace::{self, Counterexample, Step};
 
@@ -51,8 +51,8 @@ pub fn shortest<M: Proof>(model: &M, settings: &Settings, only: Option<&str>) ->
     match end {
         End::Exhausted => Shortest::None { unique_states },
         End::Stopped => Shortest::Stopped { unique_states },
-        End::Found(node) => {
-            let (start, steps) = tree.path(model, node);
+        End::Found(id) => {
+            let (start, steps) = tree.path(model, id);
             let trace = Counterexample {
                 model: model.name().into(),
                 property: violations.violated[0].into(),
@@ -65,8 +65,8 @@ pub fn shortest<M: Proof>(model: &M, settings: &Settings, only: Option<&str>) ->
             };
             Shortest::Found { trace: Box::new(trace), unique_states }
         }
-        End::Panicked { node, action, panic } => {
-            let trace = panicked(model, &tree, node, action, &panic);
+        End::Panicked { id, action, panic } => {
+            let trace = panicked(model, &tree, id, action, &panic);
             Shortest::Found { trace: Box::new(trace), unique_states }
         }
     }
@@ -78,7 +78,7 @@ pub const PANIC: &str = "panic";
 fn panicked<M: Proof>(
     model: &M,
     tree: &search::Tree,
-    node: Node,
+    id: StateId,
     action: Option<u32>,
     panic: &Panic,
 ) -> Counterexample {
@@ -96,7 +96,7 @@ fn panicked<M: Proof>(
     if tree.len() == 0 {
         return trace;
     }
-    let (start, steps) = tree.path(model, node);
+    let (start, steps) = tree.path(model, id);
     trace.steps = trace::describe(model, &start, &steps);
     if let Some(index) = action {
         let before = steps.last().map_or(&start, |(_, state)| state);
@@ -118,7 +118,7 @@ struct Violations<'a, M: Proof> {
 }
 
 impl<M: Proof> Observer<M> for Violations<'_, M> {
-    fn state(&mut self, _: Node, state: &M::State) -> ControlFlow<()> {
+    fn state(&mut self, _: StateId, state: &M::State) -> ControlFlow<()> {
         for (name, condition) in &self.always {
             if !condition(self.model, state) {
                 self.violated.push(name);
@@ -127,7 +127,7 @@ impl<M: Proof> Observer<M> for Violations<'_, M> {
         if self.violated.is_empty() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
-    fn step(&mut self, _: Node, _: &M::State, _: &M::Action, _: Option<(Node, &M::State)>) {}
+    fn step(&mut self, _: StateId, _: &M::State, _: &M::Action, _: Option<(StateId, &M::State)>) {}
 
-    fn expanded(&mut self, _: Node) {}
+    fn expanded(&mut self, _: StateId) {}
 }

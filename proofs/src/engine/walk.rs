@@ -1,10 +1,10 @@
 //! A random walk over a model, at bounds that no search could exhaust.
 //!
-//! A walk is decided by a list of numbers, one per step: the same numbers take the same walk, and fewer or smaller ones a
-//! simpler one. So the random tests that draw the numbers can repeat a walk, and shorten one that fails. After each step
-//! the walk judges every `always` of the model, and whether the machine survives being written and read.
+//! A list of numbers, one per step, determines a walk. Fewer or smaller numbers give a simpler walk. So the random
+//! tests that draw the numbers can repeat a walk, and shorten one that fails. After each step the walk checks every
+//! `always` of the model, and that the machines are equal after they were written and read.
 //!
-//! [`Proof::weight`] says how often an action is taken, so that a walk does not end at once if many actions end it.
+//! [`Proof::weight`] says how often an action is taken. It keeps a walk going even if many actions would end it.
 
 use stateright::{Expectation, Property};
 

@@ -4,8 +4,8 @@
 //! two users and with two lifetimes, revocations, any timer. The number of presented credentials is bounded, because
 //! each has a new attempt number. The machine only compares that number with the newest one.
 //!
-//! The oracle (`properties::credential`) decides from the inputs alone which attempt is
-//! the newest, which grant is valid, and what each input must bring about.
+//! The oracle (`properties::credential`) decides from the inputs alone which attempt is the newest, which grant is
+//! valid, and what each input must cause.
 
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ impl State {
     }
 }
 
-/// What the machine says when this comes about.
+/// The machine's output for this.
 const fn output_of(effect: Effect) -> Option<Output> {
     match effect {
         Effect::Late | Effect::Ended(Ending::Abandoned) => None,

@@ -3,9 +3,8 @@
 //! conversations. Whatever the readers miss, and wherever a page ends, they read each entry once (STR-3). Entries that
 //! are deleted meanwhile are not read (RET-1).
 //!
-//! Where threads are deleted, one thing is not promised: that a client is told the result of a message whose beginning
-//! was deleted while its reader was behind the window. The client finds out when it sends the message again, which is
-//! refused as forgotten.
+//! One thing is not promised. If a thread is deleted while a reader is behind the window, the client may not be told
+//! the result of a message of that thread. It finds out when it sends the message again, which is refused as forgotten.
 
 use lockstep_model::Bounds;
 

@@ -3,8 +3,8 @@
 //! Explores every input in every state: the user connects, leaves, sends and withdraws at any time; the gateway accepts
 //! messages of any length, or only short ones; credentials answer any request, or come unrequested; past, present and
 //! future sockets open, receive any frame and close with any code; any timer fires; the gateway may fall silent for
-//! good at any moment. Sockets, token requests and offsets are numbered and therefore bounded. Of past and future
-//! sockets the nearest stands for all, because the machine only asks whether an input is of its newest socket.
+//! good at any moment. Sockets, token requests and offsets are numbered and therefore bounded. One past and one future
+//! socket stand for all, because the machine only checks whether an input belongs to its newest socket.
 //!
 //! The gateway is honest about positions when it is ready: it does not name one before the client's in the same epoch.
 //! It may skip, repeat and reset, even to a position that the client has passed.
@@ -108,7 +108,7 @@ impl State {
         handled
     }
 
-    /// Checks what the client says of itself against what was observed.
+    /// Checks the client's own account against the oracle's.
     fn check(&mut self) {
         let (link, messages) = (&self.observed.link, &self.observed.messages);
         let (holds, goes) = (messages.held, link.going);
@@ -176,8 +176,8 @@ impl Alone {
         (0..most).all(|message| send(message).is_ok()) && send(most) == Err(Refusal::Backpressure)
     }
 
-    /// A message is written as soon as possible, whatever the node's mode. Whatever the reason of a refusal, the user
-    /// is told of it once, and of every error.
+    /// A message is written as soon as possible, in every mode of the node. The user is told once of each refusal, and
+    /// of every error.
     fn heeds(bounds: &Bounds, code: Code) -> bool {
         let (mut client, mut out) = (Client::<u8>::new(ReadFrom::Latest), Vec::new());
         let (message, socket, connection) = (MessageId(1), SocketId(1), ConnectionId(1));
@@ -216,7 +216,7 @@ impl Alone {
         client
     }
 
-    /// However often the client fails, its pause stays at the maximum, and it comes back.
+    /// After any number of failures the client's pause stays at the maximum, and it comes back.
     fn lasts(bounds: &Bounds) -> bool {
         let (mut client, mut out) = (Self::connecting(bounds), Vec::new());
         (0..300).all(|tries| {
@@ -285,7 +285,7 @@ impl Alone {
         })
     }
 
-    /// Becoming ready resets nothing, whatever code the gateway closes with then.
+    /// Becoming ready resets nothing, with any close code of the gateway.
     fn tires(bounds: &Bounds) -> bool {
         let long = Output::Pause(bounds.backoff_most);
         [1000, 1006, 1011, 4000, 4001, 4004, 4499].into_iter().all(|code| {

@@ -8,15 +8,15 @@
 //! | the log | carries out a call, answers it; loses a call or its answer, or carries it out late; ends a lease |
 //! | a gateway | learns that its lease has ended; crashes; drains; opens a relay; its timers fire |
 //!
-//! What [`tenure`](crate::models::tenure) shows of leases, replication and revocation with parts of a session, this
-//! model shows of the hand-over with all of it: acquire and restore, confirm, relay, drain, fence.
+//! [`tenure`](crate::models::tenure) explores leases, replication and revocation with parts of a session. This model
+//! explores the hand-over with a whole session: acquire and restore, confirm, relay, drain, fence.
 //!
-//! Each budget is an initial state of its own. A lease may end at any moment, also while its process counts on it.
+//! Each budget is an initial state of its own. A lease may end at any moment, even while its process counts on it.
 //!
-//! Abstractions. A gateway's calls are answered in order, as its journal sends them. A restore is read after the user is
-//! acquired, in a call of its own. Frames and verdicts arrive in the step that emits them: what is in flight when the
-//! client is cut is lost, and to the machines a cut before the next step is the same. A gateway notices a cut at once.
-//! A relay ends when either of its ends does; whether it opens is decided by whether the owner's process still lives.
+//! Abstractions. A gateway's calls are answered in order, as its journal sends them. A restore is read after the user
+//! is acquired, in a call of its own. Frames and verdicts arrive in the step that emits them. To the machines, a frame
+//! that is lost with its socket is the same as a cut before the next step. A gateway notices a cut at once. A relay
+//! ends when either of its ends does, and opens if the owner's process still lives.
 
 mod action;
 mod engine;
@@ -190,7 +190,7 @@ impl Model for Pair {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut all = unbroken();
         if self.mistake.is_some() {
-            // A broken variant shows what its budget lets it.
+            // A broken variant need not reach every premise within its budget.
             return all;
         }
         all.extend([

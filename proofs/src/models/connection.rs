@@ -5,9 +5,9 @@
 //! may fall silent for good at any moment. The number of presented credentials is bounded, as in
 //! [`crate::models::auth`].
 //!
-//! Requests differ only as far as the machine distinguishes them. Two messages stand for all, because the machine
-//! passes payloads on unread, and so do two refusal codes (a test covers each code). Every cause, mode, successor and
-//! timer is included.
+//! Only requests that the machine distinguishes differ here. Two messages stand for all, because the machine passes
+//! payloads on unread. Two refusal codes stand for all as well; a test covers each code. Every cause, mode, successor
+//! and timer is included.
 //!
 //! The oracle is `properties::connection`.
 //!
@@ -135,7 +135,7 @@ impl State {
         handled
     }
 
-    /// CONN-3: the timers that are armed are those that something waits for. The warning fires once for each grant.
+    /// CONN-3: exactly the timers that something waits for are armed. The warning fires once for each grant.
     fn check_timers(&mut self, warns: bool) {
         let mut due = Armed::default();
         let warning = warns.then_some(Timer::Warning);

@@ -1,7 +1,7 @@
 //! The golden path at its smallest: one user logs in, sends a message and sees the answer as it is produced, with real
 //! queues in both directions, while the connection is cut, the log fails, the process crashes or is drained, once each.
-//! At `quick` the user has one place, so that a connection that comes back finds it taken by the one that it replaces.
-//! A second user reads too, a restore fails, and sessions linger. At `deep` runs have tools, a refused batch may be
+//! At `quick` the user may have one connection, so a connection that comes back meets the old one that it replaces. A
+//! second user reads too, a restore fails, and sessions linger. At `deep` runs have tools, a refused batch may be
 //! written in part, and a verdict and a restore fail too. With all the adversary's budgets the states would exceed
 //! memory: expiry alone has seventy times as many.
 

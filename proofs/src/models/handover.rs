@@ -1,5 +1,5 @@
-//! A planned end of the process, as two users see it: one whose run may be open, and one who only reads. There is no
-//! successor, or one that waits and may give up, after which the process may be ended for good.
+//! A planned end of the process, with two users: one whose run may be open, and one who only reads. There is no
+//! successor, or one that waits and may give up; then the process may be ended for good.
 
 use crate::engine::profile::Profile;
 use crate::models::world::{ClientSetup, Explored, Setup};

@@ -1,4 +1,4 @@
-//! What a node tells two users at once: a mode, a drain, a revocation without a matching connection, while connections
+//! A node tells two users at once of a mode, a drain, or a revocation without a matching connection, while connections
 //! come and go and sessions retire. At `quick` a peer sends another credential and a ping before its verdict.
 
 use crate::engine::profile::Profile;

@@ -263,7 +263,7 @@ impl State {
             match output {
                 Output::Arm(timer, after) => {
                     self.armed.arm(*timer);
-                    // The time that its clients and its log are given is compared with the required outputs below.
+                    // The times for its clients and its log are compared with the required outputs below.
                     let leaving = *timer == Timer::Grace && *after == bounds.close;
                     self.expect(leaving || deadline(bounds, *timer) == Some(*after), "NODE-1");
                 }

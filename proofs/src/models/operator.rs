@@ -1,7 +1,7 @@
-//! What an operator and the clock do to one user: modes, a drain, sessions that retire, credentials that are about to
-//! expire and do, cancels; with a client that comes back. At `quick` a second client reads too, the verifier may fall
-//! silent, so that a drain meets unverified connections, and there is a notice, possibly for an absent user while the
-//! node drains. At `deep` the process crashes too, and a dead peer is detected by idleness alone.
+//! An operator and the clock act on one user: modes, a drain, sessions that retire, credentials that are about to
+//! expire and do, cancels. The client comes back. At `quick` a second client reads too, the verifier may fall silent,
+//! so that a drain meets unverified connections, and one notice is sent, perhaps to an absent user while the node
+//! drains. At `deep` the process crashes too, and a dead peer is detected by idleness alone.
 
 use crate::engine::profile::Profile;
 use crate::models::world::{ClientSetup, Explored, Setup};

@@ -1,7 +1,8 @@
-//! Runs that wait for a reply of the user. Replies are right, repeated, to an earlier pause or to one that never was,
-//! and come from any connection; the run is cancelled, its time is over, the process crashes or is replaced, and the log
-//! refuses the reply. The reader is never behind, because no step depends on its cursor. At `ci` a run pauses twice, the
-//! log fails, and the node is replaced. At `deep` a second connection replies too, and a second run shares the thread.
+//! Runs that wait for a reply of the user. Replies come from any connection; they are right, repeated, to an earlier
+//! pause, or to a pause that never existed. The run is cancelled or times out, the process crashes or is replaced, and
+//! the log refuses the reply. The reader is never behind, because no step depends on its cursor. At `ci` a run pauses
+//! twice, the log fails, and the node is replaced. At `deep` a second connection replies too, and a second run shares
+//! the thread.
 
 use lockstep_model::Bounds;
 

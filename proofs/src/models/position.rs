@@ -3,14 +3,14 @@
 //!
 //! The client connects without a position. At any moment it names the last entry that it has, or one of an earlier
 //! epoch, or sends another request; or its time is over. A connection may be lost at any moment, with the frames in
-//! flight. Meanwhile the service appends notices, more than the stream retains, and the log keeps trimmed entries and
-//! returns them in pages of any size, or it does not keep them.
+//! flight. Meanwhile the service appends more notices than the stream retains. The log either keeps trimmed entries and
+//! returns them in pages of any size, or does not keep them.
 //!
-//! The environment is restricted as follows. The log confirms a write and an owner at once, and no other connection reads the stream. The
-//! worlds cover both. A frame that arrives is handled at once.
+//! The environment is restricted: the log confirms a write and an owner at once, and no other connection reads the
+//! stream. The worlds cover both cases. A frame that arrives is handled at once.
 //!
-//! The oracle knows the numbers of the entries: how many there are, which one the client has, and which one must come
-//! next on its connection.
+//! The oracle knows how many entries there are, which one the client has, and which one must come next on its
+//! connection.
 
 mod step;
 
@@ -100,7 +100,7 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Reader {
     id: ConnectionId,
-    /// Whether its writer has something to pull, as far as it was told.
+    /// Whether its writer was told that there is something to pull.
     awake: bool,
     /// Whether the timer is armed.
     armed: bool,

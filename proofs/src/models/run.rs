@@ -5,8 +5,8 @@
 //! the user cancels, the agent dies, the process goes down, any timer fires. The run begins at once, or is queued, and its turn comes at any moment or never.
 //!
 //! The oracle sees only the emitted events and checks them against the grammar
-//! ([`properties::run`](crate::properties::run)). They also decide whether an emit must be accepted: the grammar and
-//! the bounds must allow it next.
+//! ([`properties::run`](crate::properties::run)). It accepts an emit exactly if the grammar and the bounds allow it
+//! next.
 
 use lockstep_model::run::{Ending, Input, Kind, Output, Reason, Received, Run, Schedule, State as Stage, ToolEnd};
 use lockstep_model::{Bounds, Handled, MessageId, PartId, PauseId, Refusal, ThreadId, Timer, ToolId};
@@ -56,7 +56,7 @@ impl Observed {
         self.queued && !self.grammar.has_started() && self.is_open()
     }
 
-    /// Whether an agent has it, or is about to.
+    /// Whether an agent has it, or is about to get it.
     fn has_agent(&self) -> bool {
         self.is_open() && !self.is_waiting() && self.grammar.paused().is_none()
     }
@@ -73,8 +73,8 @@ impl Observed {
         !matches!(kind, Kind::Notice | Kind::Deleted) && self.grammar.take(kind.into()).is_ok()
     }
 
-    /// The required answer to an input: the events to emit, a refusal, or `None` for a late input. The grammar and the
-    /// bounds decide: an agent's event is emitted if both allow it next, and else the agent is told which forbids it.
+    /// The required answer to an input: the events to emit, a refusal, or `None` for a late input. An agent's event is
+    /// emitted if the grammar and the bounds allow it next. Otherwise the agent is told which of them forbids it.
     fn answer(&self, bounds: &Bounds, input: Input) -> Option<Result<Vec<Kind>, Refusal>> {
         let started = self.grammar.has_started();
         let late = if self.is_open() { Refusal::OutOfOrder } else { Refusal::RunEnded };
@@ -233,8 +233,8 @@ impl State {
             Some(Ok(events)) => {
                 self.expect(handled == Ok(Handled::Done), "RUN-3");
                 self.expect(emitted == events, "RUN-1");
-                // A run that is taken back does not need the room reserved for its beginning, and a paused one that ends
-                // not that for its `agent_resumed`.
+                // A run that is taken back does not need the room reserved for its beginning. A paused run that ends
+                // does not need the room for its `agent_resumed`.
                 let spare = usize::from((waiting || paused.is_some()) && !self.observed.is_open());
                 self.expect(emitted.len() + self.run.reserve() + spare == room, "RUN-3");
                 if self.observed.is_open() && !emitted.is_empty() {

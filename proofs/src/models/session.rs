@@ -2,10 +2,10 @@
 //! two runs with tools, a stream that retains less than is emitted, a log that fails, a process that crashes.
 //!
 //! At `quick` one client with one run meets every fault at its finest grain: pulls of one frame, refused batches that
-//! were written in part, writers that pull after a cut, cancels, no more room for pending events than one run needs,
-//! liveness. `ci` and `deep` have all the clients, and a coarser grain where [`world`](crate::models::world) argues
-//! that this hides nothing. `deep` adds cancels, and batches that were written in part. One of the two readers is never
-//! behind, because no step depends on two cursors.
+//! were written in part, writers that pull after a cut, cancels, room for the pending events of one run only, liveness.
+//! `ci` and `deep` have all the clients, and a coarser grain where [`world`](crate::models::world) argues that this
+//! hides nothing. `deep` adds cancels, and batches that were written in part. One of the two readers is never behind,
+//! because no step depends on two cursors.
 
 use lockstep_model::Bounds;
 

@@ -203,7 +203,7 @@ impl Lifecycle for Alone {
             Input::Run { .. } => "emit",
             Input::Notice { .. } => "notice",
             Input::Delete { .. } => "delete",
-            // A session alone does no lookups, which the worlds cover, and its process has no other beside it.
+            // A session alone does no lookups, which the worlds cover, and its process is the only one.
             Input::Found { .. } | Input::NotFound { .. } | Input::Elsewhere { .. } | Input::Lost => return None,
             Input::Confirmed { .. } | Input::NotConfirmed { .. } => return None,
             Input::Persisted { .. } => "persisted",

@@ -6,15 +6,15 @@
 //! of any generation up to the present one, because its verification may have begun that long ago. A message may be
 //! repeated, even while nothing is admitted: by then its run may be open, over, or out of the stream.
 //!
-//! The environment is restricted as follows. The log answers a restore late, or fails it and is asked again, and
-//! answers a write at once: the worlds cover what happens in between. Every frame is read at once. A connection that
-//! joins names no position, and may replace the first. A session does not check runs against a fence or grants against
-//! its breaker, so messages come while nothing is revoked, and revocations come before the first message. The node may
-//! meanwhile admit no connection.
+//! The environment is restricted as follows. The log answers a restore late, or fails it and is asked again. It answers
+//! a write at once; the worlds cover late answers. Every frame is read at once. A connection that joins names no
+//! position, and may replace the first. A session does not check runs against a fence or grants against its breaker, so
+//! messages come while nothing is revoked, and revocations come before the first message. Meanwhile the node may refuse
+//! new connections.
 //!
 //! The log has one message at first, which ran twice and was interrupted twice by crashes. Nothing of its first run can
 //! still be read. A log that failed the first restore has lost even that. Run ids decrease from message to message, so
-//! that nothing is right merely because ids happen to be in order.
+//! that no result depends on ids being in order.
 //!
 //! The oracle keeps the revocations since the fence was last lowered, the failures since the last success, and the
 //! number of events, as lists and numbers. It derives from them which members are admitted, what each is told, and

@@ -2,9 +2,9 @@
 //! executes abandoned requests late and reports them; it grants the user to another owner; it breaks its contract.
 //! Meanwhile the node is drained, the client comes back, and sessions retire.
 //!
-//! Nothing is assumed of this log, not even fairness, so the properties here hold whatever it does: LIVE-1, that each
-//! connection becomes live or closed, and LIVE-4, that a drain completes. The other worlds promise that a run ends and
-//! that a reader reaches the head (LIVE-2, LIVE-3), for a log that eventually accepts a repeated request.
+//! Nothing is assumed of this log, not even fairness, so the properties here hold with any log: each connection becomes
+//! live or closed (LIVE-1), and a drain completes (LIVE-4). If the log eventually accepts a repeated request, a run
+//! ends and a reader reaches the head (LIVE-2, LIVE-3): the other worlds promise that.
 
 use lockstep_model::Bounds;
 

@@ -1,14 +1,14 @@
 //! One user's stream ([`lockstep_model::stream`]) between its writers, a log and its readers, alone.
 //!
-//! The log takes writes one by one, late or never; assigns offsets with or without gaps; refuses the rest of a batch,
-//! or does not answer it, even after having silently taken part of it, and takes more of it after that; repeats every
-//! answer, and answers late. The process may crash at any moment, with whatever the log has taken by then. The log then
-//! returns all of that or the retained part, or it has lost everything and begins a new epoch. A log does not lie: it
-//! confirms nothing that it does not have.
+//! The log takes writes one by one, late or never; assigns offsets with or without gaps; refuses the rest of a batch or
+//! does not answer it, even if it has silently taken a part, and takes more of it later; repeats every answer, and
+//! answers late. The process may crash at any moment. The log then returns everything that it has taken or the retained
+//! part, or it has lost everything and begins a new epoch. A log does not lie: it confirms nothing that it does not
+//! have.
 //!
 //! Nothing is assumed of the log: LIVE-3 holds even if it never answers, because readable entries do not wait for it.
 //!
-//! The machine's caller ensures that there is room for an append, and so does the environment.
+//! As the machine's callers do, the environment appends only if there is room.
 //!
 //! One reader hides no violation: a read takes the stream by shared reference, so readers cannot affect each other, and
 //! one stands for any. The largest profile nevertheless has two.
@@ -108,7 +108,7 @@ pub struct State {
     /// Emitted writes after the confirmed ones.
     writes: Vec<u8>,
     writing: bool,
-    /// How many of the waiting events the log was ever asked to write. It may do so at any later time.
+    /// How many of the waiting events the log was ever asked to write. It may write them at any later time.
     asked: usize,
     /// Whether it did not take the oldest when it was last asked.
     refused: bool,
@@ -400,7 +400,7 @@ impl State {
         self.check_claims();
     }
 
-    /// However much waits while a batch is in progress, the next batch has all of it.
+    /// The next batch has everything that waits while a batch is in progress.
     fn check_batches(&mut self, bounds: &Bounds) {
         let (mut stream, mut out) = (self.stream.clone(), Vec::new());
         let most = u8::try_from(bounds.pending).unwrap_or(u8::MAX);
@@ -416,7 +416,7 @@ impl State {
         self.expect(written.eq(0..most), "STR-2");
     }
 
-    /// Whatever position and epoch a client claims to have read to, only positions that it can have read are accepted.
+    /// A client may claim any position and epoch. Only positions that it can have read are accepted.
     fn check_claims(&mut self) {
         let (head, tail) = (self.head(), self.tail());
         for (epoch, offset) in (0..=self.epoch + 1).flat_map(|epoch| (0..=head + 1).map(move |offset| (epoch, offset)))

@@ -10,13 +10,13 @@
 //! | an agent | ends its run, or never does |
 //! | an operator | revokes the client's credential |
 //!
-//! A node is the production [`Membership`], and per session the production [`Ownership`] and [`Stream`]. What else a
-//! session and its driver must do is written here: which connection waits for what, when a user is released, which
-//! messages are known.
+//! A node is the production [`Membership`], and per session the production [`Ownership`] and [`Stream`]. The model
+//! itself adds the other duties of a session and its driver: which connection waits for what, when a user is released,
+//! which messages are known.
 //!
-//! The bounds are budgets, and each budget is an initial state of its own. Where clocks are *wrong*, the log may end a
-//! lease at any moment, also one that its node still counts on; nothing but OWN-5 depends on that, so nothing is
-//! revoked there. Where clocks are *right*, a node's own lease ends first, or the node is paused and wakes to that end.
+//! The bounds are budgets, and each budget is an initial state of its own. If clocks are *wrong*, the log may end a
+//! lease at any moment, even one that its node still counts on. Only OWN-5 depends on clocks, so nothing is revoked
+//! there. If clocks are *right*, a node's own lease ends first, or the node is paused and wakes to that end.
 //!
 //! Abstractions. A user's calls are one at a time, as in the journal. Only one delayed call exists at a time. The answer to a
 //! renewal is immediate or lost. A drain does not interrupt a run; the run may last forever, and the client must be
@@ -121,7 +121,7 @@ pub struct State {
     late: Option<Call>,
     client: Client,
     left: Budget,
-    /// What anyone was shown of the present epoch, or was told is durable, and the token that did so first.
+    /// The events of the present epoch that were shown, or confirmed as durable, each with the first token that did so.
     shown: BTreeMap<u64, (u8, u32)>,
     granted: BTreeSet<(u64, u32)>,
     broken: Option<&'static str>,
@@ -223,7 +223,7 @@ impl Model for Cluster {
             }),
         ]);
         if self.mistake.is_some() {
-            // A broken variant shows what its budget lets it.
+            // A broken variant need not reach every premise within its budget.
             all.retain(|property| property.expectation == stateright::Expectation::Always);
         }
         all

@@ -17,9 +17,9 @@
 //!
 //! # What a world abstracts away, and why this hides no violation
 //!
-//! * *Deadlines are ordered by their durations.* A responsive peer is heard before it counts as idle. The models of the
-//!   single machines let these timers fire at any moment. A verdict may come after any timer, because a process may be
-//!   suspended between any two steps.
+//! * *Deadlines are ordered by their durations.* A frame of a responsive peer arrives before the peer counts as idle.
+//!   The models of the single machines let these timers fire at any moment. A verdict may come after any timer, because
+//!   a process may be suspended between any two steps.
 //! * *An upgrade is one step.* Between accept and open no other part knows the connection. The connection's model
 //!   separates the two.
 //! * *With [`Wire::Instant`] a pulled frame is handled in the same step.* Handling a stream frame changes only the

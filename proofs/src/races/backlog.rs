@@ -1,5 +1,5 @@
-//! Readers that have fallen out of the window: entries that are lost, doubled or read too late at the border between
-//! log and window.
+//! Readers that have fallen out of the window: entries are lost, doubled or read too late at the border between log and
+//! window.
 
 use lockstep_model::session::Found;
 use lockstep_model::stream::{Entry, Page};
@@ -144,7 +144,7 @@ fn keep_nothing(_: &World, mut input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-/// Treats the answer to an earlier lookup as the answer to the one that replaced it.
+/// Treats the answer to an earlier lookup as the answer to the lookup that replaced it.
 fn renumber(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     if let Input::Session { user, input: S::Found { connection, attempt, .. }, .. } = &mut input {
         let slot = world.gateway.slots().get(user);

@@ -124,7 +124,7 @@ impl Model for Breaking {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            // What is refused is refused for a time, which has a deadline.
+            // A breaker refuses until a deadline.
             Property::always("LIM-1", |_: &Self, state: &BreakingState| !state.refused || state.armed),
             Property::sometimes("LIM-1.refused", |_: &Self, state: &BreakingState| state.refused),
             Property::sometimes("LIM-1.again", |_: &Self, state: &BreakingState| state.running && state.messages < 3),

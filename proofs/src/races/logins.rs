@@ -200,7 +200,7 @@ fn ends_if(state: &State, input: Input<Subject>, ends: fn(u64, u64, u64) -> bool
     Some(input)
 }
 
-/// Persons with the same name are not distinguished.
+/// Holders of the same name are not distinguished.
 fn by_name(_: &State, input: Input<Subject>) -> Option<Input<Subject>> {
     let first = |holder: Subject| Holder { incarnation: 1, ..holder };
     Some(match input {

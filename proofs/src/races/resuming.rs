@@ -142,7 +142,7 @@ fn renumber_entries(_: &World, mut input: Input, fed: &mut Vec<Input>) {
             (entry.offset, entry.previous) = (Offset(offset), Offset(offset - 1));
         }
         snapshot.trimmed = Offset(0);
-        // Nothing was asked before a client that had seen more was answered.
+        // A client that had seen more was answered without a question to the log.
         let input = S::Confirmed { attempt: ConfirmationId(1) };
         next = Some(Input::Session { user: *user, generation: *generation, input });
     }

@@ -1,4 +1,4 @@
-//! One [`Node`] that starts: what it needs becomes ready or does not, its deadline passes, and clients come.
+//! One [`Node`] that starts: its requirements become ready or do not, its deadline passes, and clients come.
 
 use lockstep_model::node::{Input, Node, Output, Successor};
 use lockstep_model::{Bounds, Mode};
@@ -25,7 +25,7 @@ struct Starting {
     serves_late: bool,
 }
 
-/// What a node needs: its log, its keys, its socket.
+/// A node's requirements: its log, its keys, its socket.
 const NEEDS: usize = 3;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

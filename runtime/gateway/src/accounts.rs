@@ -13,8 +13,8 @@
 //!
 //! A password is hashed even if there is no account of that name, so that the response time does not reveal which
 //! accounts exist. At most [`MAX_HASHING`] passwords are hashed at a time, in reused memory, and at most
-//! [`MAX_WAITING`] wait for that. Hashing is slow on purpose, and must not take processors or memory from users who are
-//! logged in.
+//! [`MAX_WAITING`] wait for that. Hashing is slow on purpose, and must not take processor time or memory from users who
+//! are logged in.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -305,7 +305,8 @@ impl Accounts {
     /// [`AccountError::File`].
     pub fn look(&self) -> Result<Snapshot, AccountError> {
         let mut known = lock(&self.known);
-        // Take the stamp before the content: content that is newer than its stamp is read once more, never missed.
+        // Take the stamp before the content: if the content is newer than its stamp, it is read once more and never
+        // missed.
         let stamp = match fs::metadata(&self.path) {
             Ok(metadata) => Some(stamp(&metadata)),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -348,7 +349,7 @@ impl Accounts {
         ))
     }
 
-    /// The file that is locked for a change, and is not empty once there were accounts.
+    /// The file that is locked for a change. It is not empty once there were accounts.
     fn marker(&self) -> PathBuf {
         self.path.with_extension("lock")
     }

@@ -13,8 +13,8 @@
 //! `origins`, as for the socket. An error before the stream begins has a status and a JSON body. The end of a request
 //! does not end the run, because a lost connection looks the same: to stop a run, a front end cancels it.
 //!
-//! A stream that ends before its run does, such as at a restart or when the token expires, ends with a `RUN_ERROR` with
-//! the code `disconnected`: the client repeats the request.
+//! If a stream ends before its run, such as at a restart or when the token expires, its last event is a `RUN_ERROR`
+//! with the code `disconnected`, and the client repeats the request.
 
 use core::convert::Infallible;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ const MAX_USERS: usize = 65_536;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// What the routes share.
-struct Desk {
+struct Routes {
     manager: Manager,
     bearer: Bearer,
     limiter: Limiter<Arc<str>>,
@@ -58,17 +58,17 @@ struct Desk {
 /// The routes, for users whose token `verifier` accepts and pages of these origins.
 pub fn agui_routes<S>(manager: &Manager, verifier: Arc<dyn Verifier>, origins: Vec<String>) -> Router<S> {
     let limiter = Limiter::new(RATE, MAX_USERS, Clock::monotonic());
-    let desk = Arc::new(Desk { manager: manager.clone(), bearer: Bearer::new(verifier), limiter, origins });
+    let routes = Arc::new(Routes { manager: manager.clone(), bearer: Bearer::new(verifier), limiter, origins });
     let router = Router::new()
         .route("/agui", post(run).options(preflight))
         .route("/agui/cancel", post(cancel).options(preflight));
-    router.route_layer(middleware::from_fn_with_state(Arc::clone(&desk), origin)).with_state(desk)
+    router.route_layer(middleware::from_fn_with_state(Arc::clone(&routes), origin)).with_state(routes)
 }
 
-async fn run(State(desk): State<Arc<Desk>>, request: Request) -> Result<Response, Problem> {
+async fn run(State(routes): State<Arc<Routes>>, request: Request) -> Result<Response, Problem> {
     let seen = request.headers().get(LAST_EVENT_ID).map(place).transpose()?;
-    let (token, asked) = desk.asked(request).await?;
-    let events = desk.manager.agui(&token, &asked, seen).await.map_err(|not| refused(&not))?;
+    let (token, asked) = routes.asked(request).await?;
+    let events = routes.manager.agui(&token, &asked, seen).await.map_err(|not| refused(&not))?;
     let mut response = Response::new(Body::from_stream(stream::unfold(Some(Box::new(events)), next)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -78,9 +78,9 @@ async fn run(State(desk): State<Arc<Desk>>, request: Request) -> Result<Response
     Ok(response)
 }
 
-async fn cancel(State(desk): State<Arc<Desk>>, request: Request) -> Result<Response, Problem> {
-    let (token, asked) = desk.asked(request).await?;
-    match desk.manager.cancel_agui(&token, &asked).await.map_err(|not| refused(&not))? {
+async fn cancel(State(routes): State<Arc<Routes>>, request: Request) -> Result<Response, Problem> {
+    let (token, asked) = routes.asked(request).await?;
+    match routes.manager.cancel_agui(&token, &asked).await.map_err(|not| refused(&not))? {
         true => Ok(nothing()),
         false => Err(Problem::new(StatusCode::NOT_FOUND, "unknown_run", "this message has no run in progress")),
     }
@@ -98,7 +98,7 @@ async fn next(events: Option<Box<Events>>) -> Option<(Result<String, Infallible>
     }
 }
 
-impl Desk {
+impl Routes {
     /// The token and the content of a request.
     async fn asked(&self, request: Request) -> Result<(Token, Asked), Problem> {
         let (token, identity) = self.bearer.identify(request.headers()).await?;
@@ -142,11 +142,11 @@ fn refused(not: &NotBegun) -> Problem {
 }
 
 /// Refuses pages of other origins, and tells browsers which of them may read the response.
-async fn origin(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
+async fn origin(State(routes): State<Arc<Routes>>, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let said = origin.as_ref().map(|origin| origin.to_str().unwrap_or(""));
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    if !origin_allowed(said, host, &desk.origins) {
+    if !origin_allowed(said, host, &routes.origins) {
         let message = "pages of this origin may not connect: add it to the gateway's `origins`";
         return Problem::new(StatusCode::FORBIDDEN, "origin", message).into_response();
     }

@@ -26,7 +26,7 @@ use serde_json::Number;
 use super::StartError;
 use super::accounts::{AccountError, AccountStore, Accounts, SharedAccounts};
 use super::config::{self, AgentKind, Config, Issuer};
-use super::login::{Login, LoginConfig, RevokeError, Revoker, TicketDesk, routes, ticket_routes};
+use super::login::{Login, LoginConfig, RevokeError, Revoker, TicketService, routes, ticket_routes};
 use super::markdown::{Renderer, markdown_routes};
 use super::operator::SubjectSource;
 
@@ -52,7 +52,7 @@ pub(super) struct Assembly {
 /// The interval between two checks of the accounts.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// `shared` is what the gateways of a cluster share.
+/// `shared` is the state that the gateways of a cluster share.
 pub(super) async fn open(config: &Config, shared: Option<Shared>) -> Result<Assembly, StartError> {
     match config.auth.issuer {
         Issuer::Jwt => Ok(foreign(config, shared)?),
@@ -60,7 +60,7 @@ pub(super) async fn open(config: &Config, shared: Option<Shared>) -> Result<Asse
     }
 }
 
-/// Validates the settings as far as that is possible without the data directory.
+/// Validates the settings that do not need the data directory.
 pub(super) fn check(config: &Config) -> Result<(), String> {
     agent(config)?;
     match config.auth.issuer {
@@ -78,9 +78,9 @@ fn foreign(config: &Config, shared: Option<Shared>) -> Result<Assembly, String> 
     let jwt = foreign_tokens(config)?;
     let revocations = revocations(&config.data_dir, jwt.retention())?;
     let verifier: Arc<dyn Verifier> = Arc::new(judge_of(jwt, Arc::clone(&revocations))?);
-    let (desk, redeem) = tickets(&verifier, config, shared);
+    let (service, redeem) = tickets(&verifier, config, shared);
     let markdown = markdown_routes(Arc::new(Renderer::new(Arc::clone(&verifier), Clock::monotonic())));
-    let routes = move |_: &Manager| ticket_routes(desk).merge(markdown);
+    let routes = move |_: &Manager| ticket_routes(service).merge(markdown);
     let watch = Box::pin(core::future::pending());
     let (redeem, login, welcome) = (Some(redeem), Some(Box::new(routes) as Routes), String::new());
     Ok(Assembly { verifier, redeem, revocations, subjects: SubjectSource::OfTheIssuer, login, watch, welcome })
@@ -121,19 +121,19 @@ fn foreign_tokens(config: &Config) -> Result<JwtConfig, String> {
     Ok(jwt)
 }
 
-/// The desk that exchanges credentials for tickets.
+/// The service that exchanges credentials for tickets.
 fn tickets(
     verifier: &Arc<dyn Verifier>,
     config: &Config,
     shared: Option<Shared>,
-) -> (Arc<TicketDesk>, Arc<dyn Redeem>) {
-    let desk = TicketDesk::new(Arc::clone(verifier), Clock::monotonic()).rate(config.login.tickets());
-    let desk = Arc::new(match shared {
-        Some(shared) => desk.shared(shared),
-        None => desk,
+) -> (Arc<TicketService>, Arc<dyn Redeem>) {
+    let service = TicketService::new(Arc::clone(verifier), Clock::monotonic()).rate(config.login.tickets());
+    let service = Arc::new(match shared {
+        Some(shared) => service.shared(shared),
+        None => service,
     });
-    let redeem: Arc<dyn Redeem> = Arc::clone(&desk) as _;
-    (desk, redeem)
+    let redeem: Arc<dyn Redeem> = Arc::clone(&service) as _;
+    (service, redeem)
 }
 
 fn revocations(directory: &Path, retention: Duration) -> Result<Arc<Revocations>, String> {
@@ -141,7 +141,7 @@ fn revocations(directory: &Path, retention: Duration) -> Result<Arc<Revocations>
     Ok(Arc::new(revocations.map_err(|error| error.to_string())?))
 }
 
-/// How long revocations from before the built-in login was in use are remembered. Our own tokens end with their login.
+/// How long revocations from the time before the built-in login are remembered. Our own tokens end with their login.
 const REMEMBERED: Duration = Duration::from_hours(31 * 24);
 
 /// The built-in login, with the accounts of the data directory, or of a cluster.
@@ -170,13 +170,13 @@ async fn own(config: &Config, shared: Option<Shared>) -> Result<Assembly, StartE
     };
     let login = Arc::new(login);
     let verifier = login.judge();
-    let (desk, redeem) = tickets(&verifier, config, shared);
+    let (service, redeem) = tickets(&verifier, config, shared);
     let markdown = markdown_routes(Arc::new(Renderer::new(Arc::clone(&verifier), Clock::monotonic())));
     let watch = Box::pin(Arc::clone(&login).watch(LOOK));
     let subjects = SubjectSource::Accounts(Arc::clone(&login));
     let routes = move |manager: &Manager| {
         login.revoke_through(Arc::new(Through(manager.clone())));
-        routes(login).merge(ticket_routes(desk)).merge(markdown)
+        routes(login).merge(ticket_routes(service)).merge(markdown)
     };
     let (redeem, login) = (Some(redeem), Some(Box::new(routes) as Routes));
     Ok(Assembly { verifier, redeem, revocations, subjects, login, watch, welcome })

@@ -102,7 +102,7 @@ fn failed(error: lockstep::log::postgres::NotConnected) -> StartError {
     StartError::because(error.to_string(), error)
 }
 
-/// What this gateway is in its cluster.
+/// This gateway's part in its cluster.
 pub(super) fn member(settings: &config::Cluster) -> Result<Cluster, StartError> {
     let (Some(listen), Some(path)) = (settings.listen, &settings.key_file) else {
         return Err(StartError::new("`log.kind = \"postgres\"` needs `cluster.listen` and `cluster.key_file`"));

@@ -1,8 +1,8 @@
 //! The data directory. Only one gateway uses it at a time, whatever it stores there.
 //!
 //! A gateway takes the lock before it reads or writes anything else in the directory, so a second one changes nothing.
-//! The operating system releases the lock when the process ends, however it ends. Commands that manage accounts run
-//! beside a gateway: they do not take this lock, because the accounts have their own.
+//! The operating system releases the lock when the process ends in any way. Commands that manage accounts run beside a
+//! gateway: they do not take this lock, because the accounts have their own.
 //!
 //! Directories that the gateway creates are accessible only to their owner (0700). An existing directory keeps its
 //! permissions, because other users may need access to it; if they can change its content, the log says so. Each file
@@ -97,7 +97,7 @@ impl DataDir {
             }
             Err(TryLockError::Error(error)) => return Err(fail(error)),
         }
-        // Only for another process's error message. The lock holds without it, even on a full disk.
+        // The content is only for another process's error message. The lock holds without it, even on a full disk.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
         warn_of_others(path);
         Ok(Self { path: path.to_owned(), lock })

@@ -1,4 +1,4 @@
-//! The errors of the gateway: a sentence for the operator, and the error behind it where there is one.
+//! The errors of the gateway: a sentence for the operator, and its cause, if there is one.
 
 lockstep::internal::sentence! {
     /// Why the gateway cannot start, or cannot go on.

@@ -11,18 +11,19 @@
 //! | 6 | | opens the directory, accepts connections, and reports that it serves |
 //! | 7 | ends | |
 //!
-//! *Why this order.* The log has one writer, so the successor can serve no client before step 5. Clients that were sent
-//! away in step 3 would wait for the longest answer of any user. They therefore stay until step 4, and are away only
+//! *Why this order.* The log has one writer, so the successor can serve no client before step 5. If clients were sent
+//! away in step 3, they would wait for the longest answer of any user. So they stay until step 4, and are away only
 //! during steps 4 to 6, which do not depend on any answer. Both processes share one socket including its queue, so a
 //! connection between the last accept of the one and the first accept of the other waits and is not refused. The lock
 //! is the open file itself: it passes from one process to the other and is never free in between.
 //!
 //! *Which failures are tolerated.* Until step 4, a successor that disappears changes nothing: the node continues to
 //! serve ([`HandoverAborted`](lockstep_model::node::Input::HandoverAborted)). From step 5 until the successor reports
-//! that it serves, the first process keeps the socket and the lock, and starts again if the successor is gone. The only
-//! sign of that is that the successor's end of the connection is closed; a process that is still opening the directory
-//! does not close it. A time limit would prove nothing, and two processes that both consider themselves the owner would
-//! write one log. If the first process dies, the lock is free, and the successor takes it like any other start.
+//! that it serves, the first process keeps the socket and the lock, and starts again if the successor is gone. The
+//! first process knows that only by the closed end of the successor's connection; a process that is still opening the
+//! directory does not close it. A time limit would prove nothing, and two processes that both consider themselves the
+//! owner would write one log. If the first process dies, the lock is free, and the successor takes it like any other
+//! start.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};

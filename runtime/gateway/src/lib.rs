@@ -78,11 +78,12 @@ struct Parts {
     metrics: PrometheusHandle,
     /// The data directory, if the log is on disk.
     kept: Option<Arc<Path>>,
-    /// What a failover of the log's engine does, if it has one.
+    /// The effect of a failover of the log's engine, if it has one.
     promise: Option<&'static str>,
 }
 
-/// Every route of the gateway. `kept` is the data directory, if the log is on disk; `limits` is what clients may know.
+/// Every route of the gateway. `kept` is the data directory, if the log is on disk; `limits` are those that clients may
+/// know.
 pub(crate) fn routes(
     manager: &Manager,
     metrics: PrometheusHandle,
@@ -134,7 +135,7 @@ async fn metrics_page(State(parts): State<Parts>) -> Response {
 /// An open log.
 struct OpenLog {
     log: Arc<dyn Log>,
-    /// What gateways share in its engine, if it has one.
+    /// The state that gateways share in its engine, if it has one.
     shared: Option<Shared>,
 }
 
@@ -248,7 +249,7 @@ pub async fn run(
     }
 }
 
-/// Opens the directory and serves it to the end. Returns what is needed to start again if a successor has failed.
+/// Opens the directory and serves it to the end. Returns the state to start again with, if a successor has failed.
 async fn serve_once(
     config: &Config,
     metrics: &PrometheusHandle,
@@ -261,7 +262,7 @@ async fn serve_once(
     let opened = tokio::select! {
         opened = &mut opening => opened.map_err(|error| format!("cannot start: {error}"))??,
         () = signals.end() => {
-            // Close again what is being opened, unless that takes long.
+            // Close the log that is being opened, unless that takes long.
             if let Ok(Ok(Ok(Open { manager, .. }))) = tokio::time::timeout(succession::REST, opening).await {
                 succession::close_log(&manager).await;
             }
@@ -309,7 +310,7 @@ async fn until_leaving(manager: &Manager, work: impl Future<Output = ()>) {
     core::future::pending::<()>().await;
 }
 
-/// Everything that is needed to serve.
+/// The parts of a serving gateway.
 struct Open {
     directory: DataDir,
     files: Files,

@@ -8,9 +8,9 @@
 //! | `POST /ws/ticket` ([`ticket`]) | `Authorization: Bearer` | 200 `{ticket, expires_in}` |
 //!
 //! The access token is short-lived and kept by the page; only these routes see the cookie. One login is one credential:
-//! its tokens share the claim `sid`, and are valid as long as the login is. [`lockstep_model::login`] decides what
-//! happens to a login and when it is answered; this module is the HTTP around it. [`Login::watch`] notices changes that
-//! the command line makes to accounts.
+//! its tokens share the claim `sid`, and are valid as long as the login is. [`lockstep_model::login`] decides about
+//! logins and when a request is answered; this module is the HTTP around it. [`Login::watch`] notices changes that the
+//! command line makes to accounts.
 //!
 //! Every request is answered within a deadline: if the disk does not answer, the response is 503.
 //!
@@ -66,7 +66,7 @@ pub use issuer::{Issuer, KEY_FILE};
 pub use limit::Rate;
 pub use lockstep::upgrade::ClientAddress;
 pub use settings::LoginConfig;
-pub use ticket::{TicketDesk, ticket_routes};
+pub use ticket::{TicketService, ticket_routes};
 
 /// The most accounts, and the most addresses, whose attempts are counted.
 const MAX_TRIERS: usize = 16_384;
@@ -120,14 +120,14 @@ struct Logout {
 }
 
 #[derive(Serialize)]
-struct LoggedIn<'a> {
+struct LoggedInBody<'a> {
     token: &'a str,
     expires_in: u64,
     user: &'a str,
 }
 
 /// The result of a login or a refresh.
-struct Entry {
+struct LoggedIn {
     user: Arc<str>,
     token: Token,
     cookie: String,
@@ -194,7 +194,7 @@ impl Login {
         Ok(Self::of(config, keeper, issuer, verifier, (audit, closes), clock))
     }
 
-    /// Opens the login of a cluster: accounts, logins and the key are in the engine of its log. `revocations` has those
+    /// Opens the login of a cluster: accounts, logins and the key are in the engine of its log. `revocations` are those
     /// that were applied here.
     ///
     /// # Errors
@@ -241,7 +241,7 @@ impl Login {
         }
     }
 
-    /// The verifier of the gateway: what it revokes ends the logins, too.
+    /// The verifier of the gateway: its revocations end the logins too.
     #[must_use]
     pub fn judge(&self) -> Arc<dyn Verifier> {
         let tokens = self.verifier();
@@ -273,8 +273,8 @@ impl Login {
         self.check_origin(request.headers())?;
         let address = address(&request);
         let Credentials { username, password } = body(request, None).await?;
-        let entry = self.check_password(&username, &password, address).await;
-        let result = match &entry {
+        let logged_in = self.check_password(&username, &password, address).await;
+        let result = match &logged_in {
             Ok(_) => "good",
             Err(NotLoggedIn::Wrong) => "wrong",
             Err(NotLoggedIn::TooOften(_)) => "too_often",
@@ -282,8 +282,8 @@ impl Login {
             Err(NotLoggedIn::Unavailable(_)) => "unavailable",
         };
         self.audit.login(result, self.keeper.knows(&username).then_some(&*username), address);
-        match entry {
-            Ok(entry) => Ok(self.welcome(&entry)),
+        match logged_in {
+            Ok(logged_in) => Ok(self.welcome(&logged_in)),
             Err(NotLoggedIn::Wrong) => Err(wrong_credentials()),
             Err(NotLoggedIn::TooOften(wait)) => Err(Problem::too_often(wait)),
             Err(NotLoggedIn::Busy) => Err(Problem::unavailable(&AccountError::Busy.to_string())),
@@ -296,7 +296,7 @@ impl Login {
         username: &str,
         password: &str,
         address: IpAddr,
-    ) -> Result<Entry, NotLoggedIn> {
+    ) -> Result<LoggedIn, NotLoggedIn> {
         // An invalid name has no account, so it counts against its network alone.
         let name = is_name(username).then(|| username.to_owned());
         let attempt = self.attempts.begin(network(address), name).map_err(NotLoggedIn::TooOften)?;
@@ -323,7 +323,7 @@ impl Login {
             now,
         });
         match begun.await {
-            Answer::Admitted { subject, turn } => self.entry(subject, &id, turn).map_err(NotLoggedIn::Unavailable),
+            Answer::Admitted { subject, turn } => self.logged_in(subject, &id, turn).map_err(NotLoggedIn::Unavailable),
             Answer::Ended | Answer::Refused => Err(NotLoggedIn::Wrong),
             Answer::Unavailable => Err(NotLoggedIn::Unavailable(self.keeper.failure())),
         }
@@ -338,8 +338,8 @@ impl Login {
         let _ = self.look().await;
         match self.keeper.ask(|ask, now| Input::Refresh { ask, login, turn, now }).await {
             Answer::Admitted { subject, turn } => {
-                let entry = self.entry(subject, &id, turn).map_err(|reason| Problem::unavailable(&reason))?;
-                Ok(self.welcome(&entry))
+                let logged_in = self.logged_in(subject, &id, turn).map_err(|reason| Problem::unavailable(&reason))?;
+                Ok(self.welcome(&logged_in))
             }
             Answer::Ended => {
                 self.wait_for_closes(Some(login)).await?;
@@ -374,15 +374,15 @@ impl Login {
         closed.map_err(|_| Problem::unavailable("the connections of an ended login are not closed yet"))
     }
 
-    fn entry(&self, user: Arc<str>, id: &str, turn: u64) -> Result<Entry, String> {
+    fn logged_in(&self, user: Arc<str>, id: &str, turn: u64) -> Result<LoggedIn, String> {
         let token = self.issuer.issue(&user, id).map_err(|error| error.to_string())?;
-        Ok(Entry { user, token, cookie: self.seal.cookie(id, turn) })
+        Ok(LoggedIn { user, token, cookie: self.seal.cookie(id, turn) })
     }
 
-    fn welcome(&self, entry: &Entry) -> Response {
+    fn welcome(&self, logged_in: &LoggedIn) -> Response {
         let expires_in = self.config.access_lifetime.as_secs();
-        let mut response = ok(&LoggedIn { token: entry.token.expose(), expires_in, user: &entry.user });
-        self.set_cookie(&mut response, &entry.cookie, millis(self.config.idle) / 1000);
+        let mut response = ok(&LoggedInBody { token: logged_in.token.expose(), expires_in, user: &logged_in.user });
+        self.set_cookie(&mut response, &logged_in.cookie, millis(self.config.idle) / 1000);
         response
     }
 

@@ -38,7 +38,7 @@ pub const RATE: Rate = Rate { burst: 128, refill: Duration::from_millis(200) };
 const MAX_USERS: usize = 65_536;
 /// The most texts that are parsed at the same time.
 const MAX_PARSED: usize = 2;
-/// The stack size for parsing, in bytes. A formula is parsed recursively, with a depth that its length bounds: in an
+/// The stack size for parsing, in bytes. A formula is parsed recursively, and its length bounds the depth: in an
 /// unoptimised build the worst case uses a quarter of this.
 const STACK: usize = 64 * 1024 * 1024;
 

@@ -2,8 +2,8 @@
 //!
 //! Each action is logged, and so is each request without the token, up to a rate. An address that guesses is soon
 //! answered
-//! 429. The right token is accepted from there all the same: it has at least 20 characters, so it cannot be guessed at
-//!      any rate, and a stranger behind the same proxy must not lock the operator out.
+//! 429. The right token is still accepted from there. It has at least 20 characters, so it cannot be guessed at any
+//!      rate, and a stranger behind the same proxy must not lock the operator out.
 //!
 //! | request | what |
 //! | --- | --- |
@@ -16,15 +16,15 @@
 //! | `POST /operator/mode` | `{"mode": "ready" \| "degraded" \| "emergency" \| null}`: pin it, or let health decide |
 //! | `POST /operator/drain` | begin to drain; answers at once |
 //!
-//! In a cluster, each gateway answers for all but `health`, `mode` and `drain`, which are about the gateway that is
-//! called. One that must be asked and does not answer makes it 503 with that gateway's address.
+//! In a cluster, each gateway answers for all gateways, except `health`, `mode` and `drain`, which concern the called
+//! gateway alone. If another gateway is needed and does not answer, the response is 503 with its address.
 //!
 //! With another issuer's tokens, a subject is that issuer's name for its user. With the built-in login it is an
-//! account's name, and refers to a person: a new account that reuses a name is another subject
-//! ([`accounts`](super::accounts)). A name alone means the current account. A revocation also applies to earlier
-//! accounts of that name as long as they may have connections, and a lookup finds their sessions if the current account
-//! has none. `ada#2` means only the second account of that name, and `ada#1` the first. An unknown name is answered
-//! 404, because a typo must not look like a revocation.
+//! account's name, and a new account that reuses the name is another subject ([`accounts`](super::accounts)). A name
+//! alone means the current account. A revocation also applies to earlier accounts of that name as long as they may have
+//! connections, and a lookup finds their sessions if the current account has none. `ada#2` means only the second
+//! account of that name, and `ada#1` the first. An unknown name is answered 404, because a typo must not look like a
+//! revocation.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -125,7 +125,7 @@ struct Guard {
     audit: Audit,
 }
 
-/// What a subject refers to.
+/// The meaning of a subject.
 #[derive(Clone)]
 pub(super) enum SubjectSource {
     /// A subject is a user of another issuer.
@@ -305,7 +305,7 @@ async fn revoke(
         };
         async move { manager.revoke(&revocation).await }
     });
-    // Each revocation takes effect before a disk is waited for, and one that cannot be recorded delays no other.
+    // Each revocation takes effect before it is on disk, and one that cannot be recorded delays no other.
     let revoked: Result<(), NotRecorded> = join_all(revoked).await.into_iter().collect();
     revoked.map_err(|why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_recorded", why.to_string()))?;
     Ok((Extension(about), StatusCode::NO_CONTENT))

@@ -185,8 +185,8 @@ fn takes_gzip(asked: &HeaderMap) -> bool {
     })
 }
 
-/// The content security policy: only the gateway's own content is loaded and connected to. For browsers whose `'self'`
-/// does not include the socket, the policy names it by the host that the page was requested under.
+/// The content security policy: only the gateway's own content is loaded and connected to. In some browsers `'self'`
+/// does not include the socket, so the policy names the socket by the host in the page's request.
 fn policy(host: Option<&HeaderValue>) -> HeaderValue {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".:-_[]".contains(byte);
     let host = host.and_then(|host| host.to_str().ok()).filter(|host| host.as_bytes().iter().all(is_plain));

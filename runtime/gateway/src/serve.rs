@@ -1,7 +1,7 @@
-//! The listener: limits what a peer may use before its connection has a machine with its own limits, and identifies the
+//! The listener: limits a peer's resources until its connection has a machine with its own limits, and identifies the
 //! client.
 //!
-//! A connection takes these steps, each with a time limit: a slot (`slots.rs`), the header of the PROXY protocol if a
+//! A connection takes these steps, each with a time limit: a permit (`permits.rs`), the header of the PROXY protocol if a
 //! trusted proxy sends one (`proxy_protocol.rs`), TLS (`tls.rs`), and the head of its first request (`stream.rs`). Only
 //! then is the HTTP connection created, which takes several times as much memory. Each request is passed on as its
 //! client sent it (`request.rs`, `forwarded.rs`).
@@ -26,14 +26,14 @@ use super::config::{BasePath, Config, Limits, Proxies};
 
 pub mod files;
 mod forwarded;
+mod permits;
 mod proxy_protocol;
 mod request;
-mod slots;
 mod stream;
 mod tls;
 
+use self::permits::{Limit, Permits};
 use self::request::Connection;
-use self::slots::{Limit, Slots};
 use self::stream::{HeadTimer, Phase, Prefixed, Watched, head};
 pub use self::tls::{CertificateError, Certificates};
 
@@ -44,7 +44,7 @@ const QUEUE: u32 = 4_096;
 pub(crate) const REST: Duration = Duration::from_millis(50);
 /// The interval between two log lines with the same message about the listener.
 const QUIET: Duration = Duration::from_secs(10);
-/// The response to a connection for which there is no slot.
+/// The response to a connection for which there is no permit.
 const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n";
 
@@ -73,7 +73,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // As in the standard library: the port is free again as soon as its listener has ended.
+    // As in the standard library, so that the port is free as soon as its listener has ended.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(QUEUE)
@@ -95,7 +95,7 @@ pub fn inherit(listener: std::net::TcpListener) -> Result<TcpListener, BindError
 /// How a listener serves.
 #[derive(Debug)]
 pub struct Serving {
-    /// The limits on what a peer may use.
+    /// The limits on a peer's resources.
     pub limits: Limits,
     /// The trusted proxies.
     pub proxies: Proxies,
@@ -126,7 +126,7 @@ impl Serving {
 
 /// Accepts connections forever.
 pub async fn accept(listener: TcpListener, router: Router, serving: Serving) {
-    let slots = Arc::new(Slots::new(&serving.limits));
+    let permits = Arc::new(Permits::new(&serving.limits));
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(serving.limits.idle()).max_buf_size(serving.limits.header_bytes);
     let serving = Arc::new(serving);
@@ -152,7 +152,7 @@ pub async fn accept(listener: TcpListener, router: Router, serving: Serving) {
         };
         let peer = address.ip().to_canonical();
         let trusted = serving.proxies.trusts(peer);
-        let (slot, beyond) = match Slots::take(&slots, (!trusted).then_some(peer)) {
+        let (permit, beyond) = match Permits::take(&permits, (!trusted).then_some(peer)) {
             Ok(taken) => taken,
             Err(limit) => {
                 refused(limit);
@@ -167,14 +167,14 @@ pub async fn accept(listener: TcpListener, router: Router, serving: Serving) {
         };
         let _ = stream.set_nodelay(true);
         let connection = Connection {
-            slots: Arc::clone(&slots),
+            permits: Arc::clone(&permits),
             peer,
             trusted,
             secure: serving.certificates.is_some(),
             beyond,
             phase: Arc::new(Phase::new()),
             draining: serving.draining.clone(),
-            _slot: slot,
+            _permit: permit,
             _owner: None,
             claim: Mutex::default(),
             serving: Arc::clone(&serving),
@@ -241,7 +241,7 @@ async fn open(mut stream: TcpStream, mut connection: Connection, builder: http1:
     }
 }
 
-/// Assigns the connection to the client that a trusted proxy names. Returns false if that address has no slot left.
+/// Assigns the connection to the client that a trusted proxy names. Returns false if that address has no permit left.
 fn own(connection: &mut Connection, address: IpAddr) -> bool {
     connection.peer = address;
     // Its client is known for the whole connection, unless it is a trusted proxy too.
@@ -249,7 +249,7 @@ fn own(connection: &mut Connection, address: IpAddr) -> bool {
     if connection.trusted {
         return true;
     }
-    let claim = Slots::claim(&connection.slots, address);
+    let claim = Permits::claim(&connection.permits, address);
     let found = claim.is_some();
     if !found {
         refused(Limit::PerAddress);
@@ -258,7 +258,7 @@ fn own(connection: &mut Connection, address: IpAddr) -> bool {
     found
 }
 
-/// Serves the requests of a connection. The future is boxed here, so that the task needs no room for it before.
+/// Serves the requests of a connection. The future is boxed here, so that the task needs no room for it until then.
 fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     read: Bytes,

@@ -14,7 +14,7 @@ use std::io;
 pub enum Asked {
     /// End the process.
     End,
-    /// Reload what can be reloaded.
+    /// Reload the certificates.
     Reload,
 }
 

@@ -1,6 +1,5 @@
-//! `/ws/health`, `/ws/config` and `/ws/stats`: what clients and dashboards of the earlier system ask for, as small JSON
-//! objects. They need no credential, and so contain no user, connection or secret: the same numbers are in
-//! `/metrics`.
+//! `/ws/health`, `/ws/config` and `/ws/stats`: small JSON objects for clients and dashboards of the earlier system.
+//! They need no credential, and so contain no user, connection or secret. The same numbers are in `/metrics`.
 
 use axum::Router;
 use axum::extract::State;
@@ -24,7 +23,7 @@ pub(crate) struct Announced {
     bounds: Bounds,
     /// Bytes of the longest message.
     message: usize,
-    /// What a failover of the log's engine does, if it has one.
+    /// The effect of a failover of the log's engine, if it has one.
     pub(crate) promise: Option<&'static str>,
 }
 

@@ -1,5 +1,5 @@
-//! A gateway's part in a hand-over ([`handover`](super::handover)): when it leaves, what it closes, and how it reacts
-//! when the other process fails.
+//! A gateway's part in a hand-over ([`handover`](super::handover)): when it leaves, which files it closes, and how it
+//! reacts when the other process fails.
 
 use core::time::Duration;
 use std::fs::File;
@@ -34,7 +34,7 @@ const STARTS: Duration = Duration::from_secs(10);
 /// The interval between two checks for that.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What a process receives from its predecessor.
+/// The parts that a process receives from its predecessor.
 #[derive(Debug, Default)]
 pub(super) struct Inherited {
     /// The listening socket.
@@ -84,7 +84,7 @@ pub(super) async fn while_open(State(requests): State<Requests>, request: Reques
     next.run(request).await
 }
 
-/// What a process passes to its successor, and what it must close before.
+/// The parts that a process passes to its successor, and the files that it must close before.
 pub(super) struct Handover<'a> {
     /// The machines.
     pub(super) manager: &'a Manager,
@@ -93,7 +93,7 @@ pub(super) struct Handover<'a> {
     files: &'a Files,
 }
 
-/// What this process writes in the data directory besides the log, and the requests that cause it.
+/// This process's files in the data directory besides the log, and the requests that write them.
 pub(super) struct Files {
     /// The file of the logins.
     pub(super) logins: Arc<Revocations>,
@@ -123,7 +123,7 @@ impl<'a> Handover<'a> {
         Ok(Self { manager, listener: listener.into(), lock, files })
     }
 
-    /// What this process needs to start again.
+    /// The parts with which this process starts again.
     fn keep(&self) -> std::io::Result<Inherited> {
         Ok(Inherited {
             listener: Some(self.listener.try_clone()?),
@@ -227,7 +227,7 @@ pub(super) async fn next(offer: Option<&Offer>) -> Successor {
 }
 
 /// Takes over from the process that serves the directory: returns when that process has left. The configuration is
-/// validated before, so that the other process keeps serving if it is wrong.
+/// validated first, so that the other process keeps serving if it is wrong.
 pub(super) async fn take_over(config: &Config, say: &dyn Fn(&str)) -> Result<Inherited, StartError> {
     let began = Instant::now();
     let (predecessor, listener) = loop {

@@ -24,7 +24,7 @@ const MODEL_BUCKETS: [f64; 14] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10
 const UPKEEP: Duration = Duration::from_secs(5);
 
 lockstep::internal::sentence! {
-    /// Why nothing is recorded.
+    /// Why metrics are not recorded.
     NotInstalled
 }
 
@@ -63,8 +63,8 @@ pub(super) async fn upkeep(handle: &PrometheusHandle) {
     }
 }
 
-/// Parses a log level or filter. It never includes the frames of the WebSocket library, which logs them completely at
-/// `trace`, with the credentials in them. The filter is a layer of the crate `tracing-subscriber`, because the binary
+/// Parses a log level or filter. It never includes the messages of the WebSocket library, which at `trace` contain
+/// whole frames with their credentials. The filter is a layer of the crate `tracing-subscriber`, because the binary
 /// installs the subscriber.
 ///
 /// # Errors

@@ -17,8 +17,8 @@
 //! `list_threads`, `read_turns`, `rename_thread` and `delete_thread` do the same on the socket.
 //!
 //! `next` is the `before` of the next page, `null` on the last one. `limit` is 1 to
-//! [`MAX_PAGE`](lockstep::wire::MAX_PAGE). Without `thread_id`, the requests are about the thread of messages that named
-//! none. If the log keeps no conversations, the answer is 404.
+//! [`MAX_PAGE`](lockstep::wire::MAX_PAGE). Without `thread_id`, a request concerns the thread of all messages that
+//! named none. If the log keeps no conversations, the answer is 404.
 
 use std::sync::Arc;
 
@@ -169,7 +169,7 @@ fn not_kept() -> Problem {
 
 fn refused(error: &LogError) -> Problem {
     match error {
-        // The user is erased, and the token has outlived its account.
+        // The user was erased after the token was issued.
         LogError::Fenced => Problem::new(StatusCode::UNAUTHORIZED, "rejected", "the token is not valid"),
         LogError::Unavailable(_) | LogError::Broken(_) => Problem::unavailable(&error.to_string()),
     }

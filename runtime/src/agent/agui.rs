@@ -34,10 +34,10 @@
 //! too. Types that are not known are ignored, and so is everything behind the end. A call without a result is closed as
 //! abandoned when the run ends.
 //!
-//! An order that AG-UI forbids, such as arguments of an unknown call, fails the run with the code `protocol`, and the
-//! operator's log says what was wrong. A stream that breaks off fails the run; it is never a short answer. A request is
-//! repeated only if it did not reach the server, or was refused with 429 or 503. When the run is cancelled or reaches
-//! its deadline, the connection to the server is closed, which is how AG-UI servers are told to stop.
+//! If the events violate AG-UI, such as arguments of an unknown call, the run fails with the code `protocol`, and the
+//! operator's log has the reason. If the stream breaks off, the run fails; it never becomes a short answer. A request
+//! is repeated only if it did not reach the server, or was refused with 429 or 503. When the run is cancelled or
+//! reaches its deadline, the connection to the server is closed, which tells an AG-UI server to stop.
 //!
 //! # Human in the loop
 //!
@@ -128,7 +128,7 @@ impl AgUi {
         self.exchange(&body, run, (reading, steps)).await
     }
 
-    /// Sends a request, and reads what its run comes to.
+    /// Sends a request, and reads its run to the end.
     async fn exchange(&self, body: &Value, run: &Run, begun: (Reading, Steps)) -> Result<Outcome, Failure> {
         // Each wait for the server has its own time-out.
         let response = run.alive_during(self.ask(body, run)).await?;

@@ -208,7 +208,7 @@ impl Agent for Builtin {
     }
 }
 
-/// What the agent has come to.
+/// The outcome of the agent's work.
 enum Work {
     Answer(String),
     /// The user must reply first.

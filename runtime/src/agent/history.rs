@@ -1,7 +1,7 @@
 //! A thread's history: its earlier turns, as an agent is given them.
 //!
-//! A turn is a message and its run. If the run was cancelled, failed or was interrupted, the turn has what it had said
-//! and done until then, because the user has seen that and may refer to it ("go on").
+//! A turn is a message and its run. If the run was cancelled, failed or was interrupted, the turn has the output until
+//! then, because the user has seen it and may refer to it ("go on").
 
 use lockstep_model::run::{Kind, Reason};
 use lockstep_model::{Offset, PartId, RunId};
@@ -126,15 +126,16 @@ struct Resumed<'a> {
     reply: &'a RawValue,
 }
 
-/// What a run has said and done, if its message is among the entries.
+/// The output of a run, if its message is among the entries.
 pub(crate) fn so_far(entries: &[(Offset, Written)], run: RunId) -> Option<SoFar> {
     let begin = entries.iter().find(|(_, entry)| entry.run == run && matches!(entry.kind, Kind::Received(_)))?;
     let Received { message_id, payload } = serde_json::from_str(begin.1.record.data.get()).ok()?;
-    let mut told = Told { run, begin: begin.0, begun: false, part: None, turn: Turn::new(run, payload.to_owned()) };
+    let mut builder =
+        TurnBuilder { run, begin: begin.0, begun: false, part: None, turn: Turn::new(run, payload.to_owned()) };
     for (_, entry) in entries.iter().filter(|(_, entry)| entry.run == run) {
-        told.event(entry.kind, &entry.record);
+        builder.event(entry.kind, &entry.record);
     }
-    Some(SoFar { message_id, turn: told.turn, newest: newest(entries, run) })
+    Some(SoFar { message_id, turn: builder.turn, newest: newest(entries, run) })
 }
 
 /// The user's reply in an `agent_resumed`.
@@ -142,7 +143,7 @@ pub(crate) fn reply(record: &Record) -> Option<Box<RawValue>> {
     serde_json::from_str::<Resumed<'_>>(record.data.get()).ok().map(|resumed| resumed.reply.to_owned())
 }
 
-/// The numbers from which an agent that resumes a run counts on.
+/// An agent that resumes a run continues from these numbers.
 fn newest(entries: &[(Offset, Written)], run: RunId) -> Newest {
     let mut newest = Newest::default();
     for (_, entry) in entries.iter().filter(|(_, entry)| entry.run == run) {
@@ -169,17 +170,17 @@ fn newest(entries: &[(Offset, Written)], run: RunId) -> Newest {
 /// the stream too; messages that were taken back before their run began; and runs whose message is not among the
 /// entries.
 pub(crate) fn turns(entries: impl IntoIterator<Item = (Offset, Written)>, own: RunId) -> Vec<Turn> {
-    let (mut turns, mut is_before): (Vec<Told>, bool) = (Vec::new(), true);
+    let (mut turns, mut is_before): (Vec<TurnBuilder>, bool) = (Vec::new(), true);
     for (offset, Written { run, kind, record }) in entries {
         if kind == Kind::Deleted {
             turns.clear();
         } else if let Kind::Received(received) = kind {
             if is_before && let Some(from) = received.replaces {
-                turns.retain(|told| told.begin < from);
+                turns.retain(|builder| builder.begin < from);
             }
             is_before &= run != own;
             if is_before && let Ok(received) = serde_json::from_str::<Received<'_>>(record.data.get()) {
-                turns.push(Told {
+                turns.push(TurnBuilder {
                     run,
                     begin: offset,
                     begun: false,
@@ -188,17 +189,17 @@ pub(crate) fn turns(entries: impl IntoIterator<Item = (Offset, Written)>, own: R
                 });
             }
         } else if kind == Kind::Error(Reason::Cancelled) {
-            turns.retain(|told| told.run != run || told.begun);
+            turns.retain(|builder| builder.run != run || builder.begun);
         }
-        if let Some(told) = turns.iter_mut().rfind(|told| told.run == run) {
-            told.event(kind, &record);
+        if let Some(builder) = turns.iter_mut().rfind(|builder| builder.run == run) {
+            builder.event(kind, &record);
         }
     }
-    turns.into_iter().map(|told| told.turn).collect()
+    turns.into_iter().map(|builder| builder.turn).collect()
 }
 
-/// A turn, as far as the entries have told it.
-struct Told {
+/// Builds a turn from its entries.
+struct TurnBuilder {
     run: RunId,
     /// The offset of its message.
     begin: Offset,
@@ -208,7 +209,7 @@ struct Told {
     turn: Turn,
 }
 
-impl Told {
+impl TurnBuilder {
     fn event(&mut self, kind: Kind, record: &Record) {
         let grows = core::mem::take(&mut self.part);
         match kind {

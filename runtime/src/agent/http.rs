@@ -1,4 +1,5 @@
-//! What agents share that ask a server over HTTP: the client, the secret, pauses, refusals, and events in flight.
+//! Shared parts of the agents that call a server over HTTP: the client, the secret, pauses, refusals, and events in
+//! flight.
 
 use core::pin::Pin;
 use std::path::Path;
@@ -82,7 +83,7 @@ pub(super) fn headers(added: &[(String, String)]) -> Option<HeaderMap> {
 #[derive(Clone)]
 pub(super) struct Secret(Arc<str>);
 
-/// Why a text is no secret.
+/// Why a text is not valid as a secret.
 #[derive(Debug)]
 pub(super) enum NotASecret {
     /// It is empty or is not valid in a header.
@@ -153,7 +154,7 @@ pub(super) fn logged(text: &str, secret: Option<&Secret>) -> String {
     text.chars().take(MAX_LOGGED).collect()
 }
 
-/// Whether a server's text cannot be anything but a code, so that users may see it.
+/// Whether a server's text has the form of a code, so that users may see it.
 pub(super) fn is_code(text: &str) -> bool {
     (1..=40).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
@@ -162,7 +163,7 @@ pub(super) fn is_code(text: &str) -> bool {
 /// half of it left out.
 pub(super) fn pause(first: Duration, most: Duration, attempt: u32) -> Duration {
     let whole = first.saturating_mul(2_u32.saturating_pow(attempt)).min(most);
-    // Without randomness, all clients wait equally long, which is no reason to fail.
+    // Without randomness, all clients wait equally long. That is no reason to fail.
     let random = crate::support::random::random_bytes().map_or(0, u32::from_ne_bytes);
     whole - whole.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0)
 }

@@ -2,15 +2,15 @@
 //!
 //! The model's output is emitted as it arrives: `agent_delta` with the next piece of its text, or of a reasoning
 //! model's thoughts (kind `reasoning`), and `agent_thinking` with a remark of this adapter. While one event is on its
-//! way to the log, further output gathers in the next one, so a slow log results in larger pieces and not in a longer
+//! way to the log, further output gathers in the next one. So a slow log leads to larger pieces and not to a longer
 //! queue. `agent_completed` has the whole `text` of the last reply, the `model`, its `usage` if the server reports it,
 //! and `"truncated": true` if a limit cut the text off.
 //!
 //! Whatever the server sends with tool calls, such as its model's thoughts and their signatures, is sent back unchanged
 //! with the results. Calls that a limit has cut off are not made.
 //!
-//! A request is repeated only while none of its answer has arrived. An answer that breaks off is reported as a failure,
-//! never as a short answer. When the run is cancelled, the connection to the model is closed.
+//! A request is repeated only before its answer has begun to arrive. An answer that breaks off is reported as a
+//! failure, never as a short answer. When the run is cancelled, the connection to the model is closed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

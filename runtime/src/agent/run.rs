@@ -1,8 +1,8 @@
 //! The run handle: the only way to emit for a run.
 //!
 //! Each method puts one event into the user's stream and returns when the log has it, so an acknowledged event is not
-//! lost (STR-2, RUN-3). An agent that produces faster than the log accepts should gather its output into the next event
-//! meanwhile. An event that the machine refuses results in an [`EmitError`] and is stored nowhere (RUN-3).
+//! lost (STR-2, RUN-3). An agent that is faster than the log should gather its output into the next event meanwhile. An
+//! event that the machine refuses results in an [`EmitError`] and is stored nowhere (RUN-3).
 
 use core::fmt;
 use core::panic::AssertUnwindSafe;
@@ -49,14 +49,14 @@ pub trait RunSink: Send + Sync {
     /// The newest `limit` turns of the run's thread before this run, oldest first, as far as they are kept.
     fn history<'a>(&'a self, run: RunId, thread: Option<&'a str>, limit: usize) -> BoxFuture<'a, Vec<Turn>>;
 
-    /// What the run has said and done so far; `None` if its beginning can no longer be read.
+    /// The run's output so far; `None` if its beginning can no longer be read.
     fn so_far<'a>(&'a self, run: RunId, thread: Option<&'a str>) -> BoxFuture<'a, Option<SoFar>>;
 
     /// How long an agent may be silent: [`Bounds::silence`](lockstep_model::Bounds::silence).
     fn silence(&self) -> Duration;
 }
 
-/// What an agent that resumes a run must know.
+/// The state of a run, for the agent that resumes it.
 #[derive(Clone, Debug)]
 pub struct SoFar {
     pub(crate) message_id: Arc<str>,
@@ -174,7 +174,7 @@ impl Run {
         Ok(())
     }
 
-    /// Reports that the agent is at work although it has nothing to emit, because what it waits for is alive. This
+    /// Reports that the agent is at work and has nothing to emit yet, such as while a model or a tool works. This
     /// restarts the silence period, but does not extend the run's deadline. Nothing is put into the stream.
     ///
     /// # Errors
@@ -231,7 +231,7 @@ impl Run {
 
     /// `agent_delta`: the next piece of a part, such as the text or a block of reasoning. It continues the last part if
     /// that part has the same kind and no other event was emitted since; otherwise it begins a new part. A client
-    /// appends it to what it has of the part, and a client that was away gets what it missed in one frame, so small
+    /// appends it to its text of the part, and a client that was away gets all missed pieces in one frame, so small
     /// pieces cost little. An empty piece is not emitted.
     ///
     /// # Errors
@@ -338,7 +338,7 @@ impl Run {
         self.end(Input::Pause, request).await
     }
 
-    /// What an earlier agent of the run has said and done, and the message's id. This handle continues its numbers.
+    /// The output of an earlier agent of the run, and the message's id. This handle continues its numbers.
     pub(crate) async fn so_far(&self) -> Option<(Turn, Arc<str>)> {
         let SoFar { message_id, turn, newest } = self.sink.so_far(self.id, self.thread()).await?;
         lock(&self.said).newest = newest;

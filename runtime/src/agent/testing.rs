@@ -176,7 +176,7 @@ impl Recorder {
         self.changed.notify_waiters();
     }
 
-    /// Feeds the machine what does not come from the agent, such as [`Input::Cancel`].
+    /// Gives the machine an input that does not come from the agent, such as [`Input::Cancel`].
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What a paused run asks of a front end, and what a request answers: pure.
+//! The questions of a paused run to a front end, and the answers of a request: pure.
 //!
 //! | an ask | is shown as | and answered by |
 //! | --- | --- | --- |
@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-/// What a request answers.
+/// The answers of a request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answers {
     /// By the ids of interrupts; `None` for one that is cancelled.
@@ -26,7 +26,7 @@ pub(super) struct Answers {
 /// An entry of `resume`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Entry {
+pub(super) struct ResumeEntry {
     interrupt_id: String,
     status: Status,
     #[serde(default)]
@@ -41,8 +41,8 @@ enum Status {
 }
 
 impl Answers {
-    pub(super) fn of(resume: Vec<Entry>) -> Self {
-        let answer = |entry: Entry| match entry.status {
+    pub(super) fn of(resume: Vec<ResumeEntry>) -> Self {
+        let answer = |entry: ResumeEntry| match entry.status {
             Status::Resolved => (entry.interrupt_id, Some(entry.payload)),
             Status::Cancelled => (entry.interrupt_id, None),
         };
@@ -106,7 +106,7 @@ enum Reading {
     Reply(Value),
 }
 
-/// What to do about an open pause.
+/// The reaction to an open pause.
 #[derive(Debug)]
 pub(super) enum Move {
     /// Nothing.
@@ -127,7 +127,7 @@ pub(super) struct Pause {
     has_reply: bool,
 }
 
-/// What the front end is shown of an ask.
+/// An ask, as the front end sees it.
 #[derive(Debug)]
 struct Ask {
     /// The agent's id for it; `None` for a question without `asks`.
@@ -164,7 +164,7 @@ impl Pause {
         self.asks.iter().map(|ask| ask.id.clone())
     }
 
-    /// What is shown of it in addition to the calls.
+    /// The interrupts that are shown in addition to the calls.
     pub(super) fn interrupts(&self) -> Vec<&Value> {
         let interrupts = self.asks.iter().filter_map(|ask| match &ask.shown {
             Shown::Interrupt(interrupt) => Some(interrupt),
@@ -178,7 +178,7 @@ impl Pause {
         self.has_reply
     }
 
-    /// Decides what follows, with the request's answers.
+    /// Decides the reaction, with the request's answers.
     pub(super) fn decide(&mut self, run: &str, answers: &Answers) -> Move {
         if self.has_reply {
             return Move::Wait;

@@ -20,19 +20,19 @@ pub(super) struct Connection {
     down: mpsc::Receiver<Outgoing>,
 }
 
-/// What a connection brings.
+/// An item that a connection delivers.
 #[derive(Debug)]
 pub(super) enum Received {
     /// A frame of the protocol `lockstep.v1`.
     Frame(Value),
-    /// The machines want to know whether the client is alive. It is if it takes what comes next: then call
+    /// The machines probe whether the client is alive. It is if it takes the next item: then call
     /// [`Connection::is_alive`].
     Probe,
     /// The connection is over.
     Closed(Cause),
 }
 
-/// What a ready connection reads.
+/// The stream of a ready connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ready {
     pub(super) epoch: u64,
@@ -79,7 +79,7 @@ impl Connection {
         self.say(&json!({ "type": "cancel", "run_id": run }));
     }
 
-    /// The next thing that the connection brings. Cancel safe.
+    /// The next item of the connection. Cancel safe.
     pub(super) async fn next(&mut self) -> Received {
         loop {
             return match self.down.recv().await {

@@ -1,4 +1,4 @@
-//! What a front end asks for: `RunAgentInput`.
+//! A front end's request: `RunAgentInput`.
 
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::answers::{Answers, Entry};
+use super::answers::{Answers, ResumeEntry};
 use crate::wire::MAX_NAME;
 
 /// A request for the run that answers the newest message of the user.
@@ -19,13 +19,13 @@ pub struct Asked {
     pub(super) message: String,
     pub(super) payload: Value,
     pub(super) held: Held,
-    /// What it answers, if the run has paused.
+    /// Its answers, if the run has paused.
     pub(super) answers: Answers,
     /// Whether the client speaks at least version 1.0, which knows cancelled runs.
     pub(super) knows_cancelled: bool,
 }
 
-/// What the client already has of the run's messages.
+/// The part of the run's messages that the client already has.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held {
     /// Text and reasoning, by message id.
@@ -36,7 +36,7 @@ pub(super) struct Held {
     pub(super) results: BTreeSet<String>,
 }
 
-/// Why a body is no such request.
+/// Why a body is not such a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAsked {
     /// It is not a `RunAgentInput`, or a field is not valid.
@@ -64,7 +64,7 @@ struct Input {
     tools: Option<Vec<Value>>,
     context: Option<Vec<Value>>,
     forwarded_props: Option<Value>,
-    resume: Option<Vec<Entry>>,
+    resume: Option<Vec<ResumeEntry>>,
 }
 
 #[derive(Deserialize)]
@@ -89,7 +89,7 @@ struct Function {
 }
 
 impl Asked {
-    /// Reads a body. The message is the newest one of the user; what follows it is what the client has of the answer,
+    /// Reads a body. The message is the user's newest one. After it come the part of the answer that the client has,
     /// and the results of tools that it has run.
     ///
     /// # Errors
@@ -167,7 +167,7 @@ pub(super) fn result_id(call: &str) -> String {
 }
 
 impl Held {
-    /// What these messages show. The results of the client's own tools are added to `answers`.
+    /// The output in these messages. The results of the client's own tools are added to `answers`.
     fn of(messages: Vec<Message>, answers: &mut Answers) -> Self {
         let mut held = Self::default();
         for message in messages {

@@ -24,7 +24,7 @@ pub struct Place {
     pub within: usize,
 }
 
-/// A text is no place.
+/// A text is not a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAPlace;
 

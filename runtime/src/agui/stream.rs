@@ -91,8 +91,9 @@ pub struct Cut(
 );
 
 impl Cut {
-    /// The last event of a stream that is cut: a `RUN_ERROR` with the code `disconnected` and without an id. A body that
-    /// just ends looks whole to AG-UI clients, and one that breaks ends programs that use `@ag-ui/client` 1.0 in Node.
+    /// The last event of a stream that is cut: a `RUN_ERROR` with the code `disconnected` and without an id. To AG-UI
+    /// clients, a body that just ends looks whole. A body that breaks ends programs that use `@ag-ui/client` 1.0 in
+    /// Node.
     #[must_use]
     pub fn event(&self) -> String {
         let message = "The connection ended, and the answer goes on: repeat the request.";
@@ -118,8 +119,8 @@ enum Answer {
 
 impl Manager {
     /// Begins the run that a front end asks for, or finds the run that the same message has begun, and returns its
-    /// events: from the beginning, or behind the place that the client has seen. If the run waits for what the request
-    /// answers, it goes on. Cancel safe: the message may then have begun a run.
+    /// events: from the beginning, or behind the place that the client has seen. If the run waits for the request's
+    /// answers, it continues. Cancel safe: the message may then have begun a run.
     ///
     /// # Errors
     ///
@@ -127,7 +128,7 @@ impl Manager {
     pub async fn agui(&self, token: &Token, asked: &Asked, seen: Option<Place>) -> Result<Events, NotBegun> {
         let (mut connection, ready) =
             Connection::open(self, token, ReadFrom::Latest).await.map_err(NotBegun::Closed)?;
-        // What a request with answers has seen is in its messages.
+        // A request with answers has the earlier output in its messages.
         let seen = seen.filter(|_| asked.answers.is_empty());
         let repeat = seen.is_some() || !asked.answers.is_empty();
         let of = |(connection, head), translator, at, first| Events {
@@ -154,7 +155,7 @@ impl Manager {
                 let place = Place { epoch: ready.epoch, offset: offset.saturating_sub(1), within: 0 };
                 let mut translator = Translator::new(asked, &run, Reading::Again);
                 if seen.is_some() {
-                    // The place says what the client has.
+                    // The place tells how much the client has.
                     translator.forget_held();
                 }
                 if seen.is_some_and(|seen| seen.epoch != ready.epoch) {

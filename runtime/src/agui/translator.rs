@@ -30,7 +30,7 @@ pub(super) enum Reading {
     Again,
 }
 
-/// What follows once the stream has been read as far as it went when it was opened.
+/// The next step once the stream has been read up to its head at the time of opening.
 #[derive(Debug)]
 pub(super) enum Settled {
     /// Nothing yet.
@@ -129,8 +129,8 @@ impl Translator {
         events
     }
 
-    /// The client knows of nothing that is newer than what was taken. Decides what follows from its answers, and from a
-    /// pause that no reply has ended: the events are behind that pause.
+    /// The client knows of nothing newer than the frames that were taken. Decides the next step, from the answers and
+    /// from a pause that no reply has ended. The events come after that pause.
     pub(super) fn settle(&mut self) -> Settled {
         if self.is_over {
             return Settled::Nothing;
@@ -183,7 +183,7 @@ impl Translator {
         self.is_over = true;
     }
 
-    /// Ends what may not be open at the end of a run.
+    /// Ends everything that may not be open at the end of a run.
     fn finish_parts(&mut self, events: &mut Vec<Value>) {
         self.end_part(events);
         for step in core::mem::take(&mut self.steps) {
@@ -191,7 +191,7 @@ impl Translator {
         }
     }
 
-    /// Forgets what the client has of the messages: its place says so.
+    /// Forgets the client's part of the messages, because its place tells that.
     pub(super) fn forget_held(&mut self) {
         self.held = Held::default();
     }

@@ -7,7 +7,7 @@
 //!
 //! **Lock order.** The admission lock may be taken while a slot's lock is held, never the other way round. Under the
 //! admission lock, only inboxes are locked. The node's outputs for sessions are therefore dispatched after the
-//! admission lock is released, by the caller of [`Admission::steer`]: see [`Told`].
+//! admission lock is released, by the caller of [`Admission::steer`]: see [`Undelivered`].
 //!
 //! * **SH-4** Admission is a step of the node, and an admitted connection is on the list before the lock is released.
 //!   Draining is also a step, and it notifies every connection on the list in the same critical section. So earlier
@@ -49,7 +49,7 @@ pub enum NotAdmitted {
 /// What every session must still be told after a step of the node, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use = "sessions that are not told stay in the old mode"]
-pub struct Told(pub Vec<ToSessions>);
+pub struct Undelivered(pub Vec<ToSessions>);
 
 impl<P> Admission<P> {
     /// Creates the admission of a node that does not serve yet.
@@ -105,9 +105,9 @@ impl<P> Admission<P> {
         lock(&self.state).count(bounds, input, effects);
     }
 
-    /// Takes any other input of the node, and notifies the admitted connections. The caller must tell the sessions what
-    /// is returned.
-    pub fn steer(&self, bounds: &Bounds, input: Input, effects: &impl Effects<P>) -> (Handled, Told) {
+    /// Takes any other input of the node, and notifies the admitted connections. The caller must pass the returned
+    /// notices to the sessions.
+    pub fn steer(&self, bounds: &Bounds, input: Input, effects: &impl Effects<P>) -> (Handled, Undelivered) {
         lock(&self.state).step(bounds, input, effects)
     }
 
@@ -133,8 +133,8 @@ impl<P> Admission<P> {
 
 impl<P> State<P> {
     fn count(&mut self, bounds: &Bounds, input: Input, effects: &impl Effects<P>) {
-        let (_, told) = self.step(bounds, input, effects);
-        debug_assert_eq!(told, Told::default(), "a count changes no mode");
+        let (_, undelivered) = self.step(bounds, input, effects);
+        debug_assert_eq!(undelivered, Undelivered::default(), "a count changes no mode");
     }
 
     /// Steps the node. The caller dispatches the outputs.
@@ -146,8 +146,8 @@ impl<P> State<P> {
         handled
     }
 
-    fn step(&mut self, bounds: &Bounds, input: Input, effects: &impl Effects<P>) -> (Handled, Told) {
-        let mut told = Told::default();
+    fn step(&mut self, bounds: &Bounds, input: Input, effects: &impl Effects<P>) -> (Handled, Undelivered) {
+        let mut undelivered = Undelivered::default();
         let handled = self.take(bounds, input, effects);
         let Self { outputs, admitted, .. } = self;
         for output in outputs.drain(..) {
@@ -159,10 +159,10 @@ impl<P> State<P> {
                 admitted.values().for_each(|inbox| inbox.notify(notice));
             }
             if let Some(sessions) = sessions {
-                told.0.push(sessions);
+                undelivered.0.push(sessions);
             }
         }
-        (handled, told)
+        (handled, undelivered)
     }
 }
 

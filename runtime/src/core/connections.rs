@@ -1,4 +1,4 @@
-//! What a slot holds beside its session: the inbox of each of the session's connections, and the dispatch of its
+//! The rest of a slot, beside its session: the inbox of each of the session's connections, and the dispatch of its
 //! outputs.
 //!
 //! Everything here is inside the slot and is touched only under the slot's lock. An output goes to the inbox of the
@@ -114,7 +114,7 @@ impl<P: Piece, E: Effects<P>> Connections<P, E> {
     }
 
     /// The node no longer awaits this session. This call holds the slot's lock, so it cannot tell the other sessions
-    /// what follows. The driver does that: see [`Effects::quiet`].
+    /// the consequences. The driver does that: see [`Effects::quiet`].
     fn quiet(&mut self) {
         if core::mem::replace(&mut self.holding, false) {
             self.shared.effects.quiet();

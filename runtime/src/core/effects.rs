@@ -1,4 +1,4 @@
-//! What the core asks of the driver, and what all slots of a process share.
+//! The driver's interface to the core, and the state that all slots of a process share.
 
 use lockstep_model::fence::Verifications;
 use lockstep_model::{Bounds, ConnectionId, Generation, UserId, VerificationId, gateway};
@@ -34,7 +34,7 @@ pub trait Effects<P> {
     fn after(&self, _: watch::Taken<'_, P>) {}
 }
 
-/// What all slots of a process share.
+/// The state that all slots of a process share.
 pub(crate) struct Shared<P, E> {
     pub(super) bounds: Bounds,
     pub(super) admission: Admission<P>,

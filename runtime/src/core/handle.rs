@@ -8,7 +8,7 @@
 //!
 //! A connection's machine is unattached until its credential is verified. It is then attached to its user's session,
 //! and unattached again when it starts to close. The step in which a session releases the machine also puts it into the
-//! inbox. So a machine that is not in its session is in the inbox: an input can be late, but cannot be lost between the
+//! inbox. So a machine that has left its session is in the inbox: an input can be late, but cannot be lost between the
 //! two.
 //!
 //! Dropping a handle in any state closes the connection, so a task that is cancelled or panics leaves nothing behind.

@@ -2,8 +2,8 @@
 //!
 //! The machines are proved for every sequence of steps. This module makes a real process such a sequence: it puts each
 //! machine behind a lock, and lets all outputs of a step take effect before that lock is released. It contains no task,
-//! socket, clock or log, which belong to the driver ([`Effects`]). What is decided here, in which order several slots take
-//! a step, is compared with [`lockstep_model::Gateway`] in every interleaving of small scenarios.
+//! socket, clock or log, which belong to the driver ([`Effects`]). This module decides only in which order several
+//! slots take a step. That is compared with [`lockstep_model::Gateway`] in every interleaving of small scenarios.
 //!
 //! | file | what it holds | its lock | locks that may be taken under it |
 //! | --- | --- | --- | --- |

@@ -26,11 +26,11 @@ pub const CHECK_EVERY: u32 = if cfg!(debug_assertions) { 1 } else { 256 };
 
 /// A machine that a slot can hold.
 pub trait Machine: Sized {
-    /// What each step is given beside its input.
+    /// The context of each step, beside its input.
     type Bounds;
-    /// What the machine reacts to.
+    /// The inputs of the machine.
     type Input;
-    /// What the machine emits.
+    /// The outputs of the machine.
     type Output;
     /// The buffers that a step pushes its outputs into.
     type Outputs: Default;

@@ -1,4 +1,4 @@
-//! What a trace is told: each step of each machine, under the lock of that machine.
+//! The records for a trace: each step of each machine, under the lock of that machine.
 //!
 //! [`Effects::before`](super::Effects::before) is called just before a step, because the step consumes its input.
 //! [`Effects::after`](super::Effects::after) is called just after it, before any of its outputs is dispatched. So the

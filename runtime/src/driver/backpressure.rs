@@ -1,5 +1,5 @@
-//! Commands that a session has refused for lack of room, and that wait until there is room: emits of agents, notices and
-//! deletions. Where the user turns out to have another owner, they learn that instead.
+//! Commands that a session has refused for lack of room, and that wait until there is room: emits of agents, notices
+//! and deletions. If the user turns out to have another owner, they learn that instead.
 //!
 //! A session says in which step a refused command may be accepted: [`SessionOutput::Room`]. A command registers before
 //! the attempt that it waits for, so it misses no such step.
@@ -20,9 +20,9 @@ use tokio::sync::Notify;
 use crate::support::sharded::Sharded;
 
 /// The users for whom commands wait.
-pub(super) struct Backpressure(Sharded<UserId, Entry>);
+pub(super) struct Backpressure(Sharded<UserId, Waiters>);
 
-struct Entry {
+struct Waiters {
     /// How many commands wait. The last one removes the entry.
     waiting: usize,
     notify: Arc<Notify>,
@@ -77,7 +77,8 @@ impl Backpressure {
     pub(super) fn wait(self: &Arc<Self>, user: UserId) -> impl Future<Output = Answered> + Send + use<> {
         let notify = {
             let mut users = self.0.lock(&user);
-            let entry = users.entry(user).or_insert_with(|| Entry { waiting: 0, notify: Arc::default(), owner: None });
+            let entry =
+                users.entry(user).or_insert_with(|| Waiters { waiting: 0, notify: Arc::default(), owner: None });
             entry.waiting += 1;
             Arc::clone(&entry.notify)
         };

@@ -1,11 +1,11 @@
-//! Notices to everyone in a cluster. The log keeps for which users a notice is *due*
-//! ([`Members::broadcast`]), and each process delivers what is due for the users that it owns. Users whose owner is gone
-//! are delivered to by any process, which acquires them first.
+//! Notices to everyone in a cluster. The log keeps for which users a notice is *due* ([`Members::broadcast`]), and each
+//! process delivers what is due for the users that it owns. If a user's owner is gone, any process delivers the notice,
+//! after it has acquired the user.
 //!
-//! A notice is put into each stream once. The append that stores it ends that it is due, in the same step. A process
-//! reads what is due after it has acquired the user, so the answer covers what every earlier owner has appended. It
-//! delivers to that very session ([`Generation`]), hence under the tenure of that time. What it has delivered itself,
-//! and does not know to be durable yet, it does not deliver again.
+//! A notice is put into each stream once. The append that stores it also removes it from the due ones, in the same
+//! step. A process reads what is due after it has acquired the user, so the answer covers what every earlier owner has
+//! appended. It delivers to that very session ([`Generation`]), hence under the tenure of that time. It does not repeat
+//! a notice that it has delivered itself and that is not known to be durable yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use tokio::time::MissedTickBehavior;
 
 use super::Core;
-use super::membership::Membership;
+use super::membership::MembershipDriver;
 use super::notices::NotSent;
 use crate::agent::{Reports, Until};
 use crate::log::guarded::Guarded;
@@ -40,7 +40,7 @@ const MAX_DUE: usize = 4_096;
 const MAX_OPENED: usize = 256;
 
 /// Delivers what is due for users of this process, until the core is gone.
-pub(super) async fn serve(core: Weak<Core>, log: Arc<Guarded>, membership: Arc<Membership>) {
+pub(super) async fn serve(core: Weak<Core>, log: Arc<Guarded>, membership: Arc<MembershipDriver>) {
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // What was delivered here, until it is durable or its session is lost.
@@ -83,7 +83,7 @@ type Begun = (UserId, RunId, Reports);
 async fn look(
     core: &Weak<Core>,
     log: &Guarded,
-    membership: &Membership,
+    membership: &MembershipDriver,
     delivered: &BTreeSet<(UserId, RunId)>,
 ) -> Option<Result<Vec<Begun>, LogError>> {
     core.upgrade()?;
@@ -151,7 +151,7 @@ fn deliver(core: &Core, (user, generation): (UserId, Generation), run: RunId, da
 /// leases: the owner of a user who is left may have died twice meanwhile.
 pub(crate) async fn send(
     core: &Arc<Core>,
-    membership: &Membership,
+    membership: &MembershipDriver,
     notice: RunId,
     data: &RawValue,
 ) -> Result<Progress, NotSent> {

@@ -345,7 +345,7 @@ impl<S: Socket> ConnectionTask<S> {
         true
     }
 
-    /// What a text frame is for the machine. It is passed on, or kept, if the connection is or may be relayed.
+    /// Decodes a text frame for the machine. The frame is passed on or kept if the connection is relayed or may be.
     fn received(&mut self, text: Utf8Bytes) -> Input<Payload> {
         let Some(relay) = &mut self.relay else { return Input::Received(self.peer.decode(&text)) };
         if relay.is_begun() {

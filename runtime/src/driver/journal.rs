@@ -6,8 +6,8 @@
 //! that restores the user, or ends, replaces everything before. Anything that the log still does late is fenced by the
 //! tenure, or is at an offset that the log already has.
 //!
-//! The journal adds to each event what the machine does not know: the time, the run's thread, and the data of events
-//! that the machine makes by itself. Every reader gets the resulting record ([`session::Input::Persisted`]).
+//! The journal adds data to each event that the machine does not know: the time, the run's thread, and the data of
+//! events that the machine makes by itself. Every reader gets the resulting record ([`session::Input::Persisted`]).
 
 use core::future::poll_fn;
 use core::task::{Context, Poll};
@@ -28,7 +28,7 @@ use self::queue::{Batch, Job, Last, Pushed, Queue, Work};
 
 use super::Core;
 use super::instruments::Instruments;
-use super::membership::Membership;
+use super::membership::MembershipDriver;
 use crate::log::guarded::Guarded;
 use crate::log::{Acquired, Conversations, Held, Log, LogError, Written};
 use crate::payload::{Payload, Record, thread_id};
@@ -43,7 +43,7 @@ pub(super) struct Journal {
     runtime: Handle,
     queues: Sharded<UserId, Queue>,
     instruments: Arc<Instruments>,
-    membership: Option<Arc<Membership>>,
+    membership: Option<Arc<MembershipDriver>>,
     /// Notified when a queue has no work left.
     rested: Notify,
 }
@@ -52,7 +52,7 @@ impl Journal {
     pub(super) fn new(
         core: Weak<Core>,
         log: Arc<Guarded>,
-        membership: Option<Arc<Membership>>,
+        membership: Option<Arc<MembershipDriver>>,
         instruments: Arc<Instruments>,
         shards: usize,
     ) -> Self {

@@ -1,5 +1,5 @@
-//! What an operator sees of sessions: the states of their machines, without what users said. And connections that an
-//! operator closes.
+//! Descriptions of sessions for an operator: the states of their machines, without the content of messages. And
+//! connections that an operator closes.
 //!
 //! In a cluster, a user's owner is asked, in one hop: a member answers from its own sessions alone, and within a time.
 //!

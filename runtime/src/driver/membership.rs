@@ -26,7 +26,7 @@ use crate::verify::{NotRevoked, Revocation};
 const NONE: u64 = 0;
 
 /// The membership of this process.
-pub(crate) struct Membership {
+pub(crate) struct MembershipDriver {
     cluster: Cluster,
     state: Mutex<State>,
     /// The incarnation under which users are acquired.
@@ -68,7 +68,7 @@ enum Call {
     Look(Incarnation),
 }
 
-impl Membership {
+impl MembershipDriver {
     pub(crate) fn new(cluster: Cluster) -> Self {
         let state = State { machine: member::Membership::new(), renewal: None, lease: None, calls: Vec::new() };
         Self {
@@ -85,7 +85,7 @@ impl Membership {
         }
     }
 
-    /// What this process is in its cluster.
+    /// This process's part in its cluster.
     pub(crate) const fn cluster(&self) -> &Cluster {
         &self.cluster
     }
@@ -115,7 +115,7 @@ impl Membership {
         self.step(core, Input::Leave);
     }
 
-    /// Leaves the cluster, and returns when it has, or when the lease has not long to go. Cancel safe.
+    /// Leaves the cluster, and returns when it has left, or shortly before the lease ends. Cancel safe.
     pub(super) async fn leaves(&self, core: &Core) {
         let mut left = self.left.subscribe();
         self.leave(core);

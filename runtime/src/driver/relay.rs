@@ -71,7 +71,7 @@ impl Drop for Counted {
     }
 }
 
-/// What a relay's step brings about.
+/// The result of a relay's step.
 pub(super) enum Progress {
     /// Nothing now. The task is woken when there is something.
     None,

@@ -47,7 +47,7 @@ struct Kept {
     floor: RevocationGeneration,
 }
 
-/// What must happen before a verdict is delivered.
+/// The action that must precede the delivery of a verdict.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Before {
     /// The user's session must take these revocations.
@@ -57,7 +57,7 @@ pub(crate) enum Before {
 }
 
 impl Revocations {
-    /// Returns what must happen before a verdict about this user, if its verification began at this generation.
+    /// Returns the action that must precede a verdict about this user, if its verification began at this generation.
     pub(crate) fn before(&self, subject: &str, began: RevocationGeneration) -> Before {
         let kept = lock(&self.kept);
         if began < kept.floor {
@@ -78,8 +78,8 @@ impl Revocations {
     }
 }
 
-/// Revokes what `revocation` names. When this returns, none of it is live in this process, and none can become live by
-/// a verification that began before.
+/// Revokes the credentials that `revocation` names. When this returns, none of them is live in this process, and none
+/// can become live by a verification that began before.
 pub(crate) fn apply(core: &Core, revocation: &Revocation) {
     let generation = core.revokes();
     let (subject, scope) = match revocation {

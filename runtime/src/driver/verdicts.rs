@@ -14,7 +14,7 @@ use crate::sync::lock;
 use crate::verify::Redeem;
 use crate::verify::{Identity, NotVerified, Reports, Verifier};
 
-/// What finds out whose a presented credential is.
+/// Finds the user of a presented credential.
 #[derive(Clone)]
 pub(crate) struct Credentials {
     pub(crate) verifier: Arc<dyn Verifier>,

@@ -3,10 +3,10 @@
 //! **Why no embedded database.** For this load, small appends of many users behind one group commit, redb writes thirty
 //! times and SQLite forty times what is appended, and both take several times the processor time. fjall comes close
 //! (the command in `tests/stores` prints all figures). But after one failed write or sync, fjall refuses every write
-//! until it is opened again, and then treats what the failed sync left in memory as durable. It cuts a damaged journal
-//! at the damage, whatever was committed after it. Deleted data stays until some compaction. A log needs the opposite
-//! in each case, and few of a database's other features. So this is a log and nothing else, small enough that its tests
-//! can cut, flip and fill it at every byte.
+//! until it is opened again, and then treats data that the failed sync left in memory as durable. It cuts a damaged
+//! journal at the damage, even if more was committed after it. Deleted data stays until some compaction. A log needs
+//! the opposite in each case, and few of a database's other features. So this is a log and nothing else, small enough
+//! that its tests can cut, flip and fill it at every byte.
 //!
 //! # Files
 //!
@@ -37,10 +37,10 @@
 //! | process killed | everything is there | everything is there |
 //! | machine stopped | everything; a new epoch if the last group is not whole | a new epoch: some may be lost |
 //!
-//! If the end is shorter than what was acknowledged, a new epoch begins, and the log says so. If damage is followed by
-//! data that was acknowledged later, or a file is missing, the log does not open, and says what to do:
-//! [`Damage::Repair`] keeps what can be read, and begins a new epoch. A log that is replaced by an older copy of
-//! itself cannot detect this: start a new log in that case.
+//! If acknowledged data is missing at the end, a new epoch begins, and the log says so. If damage is followed by data
+//! that was acknowledged later, or a file is missing, the log does not open, and says what to do: [`Damage::Repair`]
+//! keeps the readable data, and begins a new epoch. A log that is replaced by an older copy of itself cannot detect
+//! this: start a new log in that case.
 //!
 //! All reads are checked, and each entry names the one before it: a user with missing entries is refused.
 //!
@@ -130,7 +130,7 @@ pub enum Durability {
 pub enum Damage {
     /// It is not opened.
     Refuse,
-    /// What can be read is kept, in a new epoch.
+    /// The readable data is kept, in a new epoch.
     Repair,
 }
 
@@ -344,8 +344,8 @@ fn found(user: UserId, places: &Places, whole: bool) -> Result<Between, LogError
     let (mut entries, mut gone) = (Vec::with_capacity(found.len()), Vec::new());
     for entry in found {
         match format::entry(&entry.content) {
-            Some(format::Entry::There(written)) => entries.push((entry.offset, written)),
-            Some(format::Entry::Gone(message)) => gone.extend(message.map(|message| (entry.offset, message))),
+            Some(format::Decoded::There(written)) => entries.push((entry.offset, written)),
+            Some(format::Decoded::Gone(message)) => gone.extend(message.map(|message| (entry.offset, message))),
             None => return Err(unavailable(format!("the entry at offset {} is not an event", entry.offset.0))),
         }
     }

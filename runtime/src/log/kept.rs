@@ -1,11 +1,11 @@
-//! A log on disk that keeps conversations: what runs have said is copied to a database, and conversations are read from
+//! A log on disk that keeps conversations: the output of runs is copied to a database, and conversations are read from
 //! there.
 //!
 //! The log is designed for appending and resuming. Finding a thread's newest turns among a million, and deleting a
 //! user's data permanently, are tasks for a database, so each does its own part. Sessions append to the log. Soon after
 //! a run has ended, its new entries are copied to `conversations.db`, together with those of other runs. The log never
 //! forgets an entry that was not copied. Entries that are *not* copied yet are read from the log. The offset between
-//! the two is committed with the copy, so an entry is read exactly once, wherever a crash interrupts this.
+//! the two is committed with the copy, so an entry is read exactly once, even after a crash at any point.
 //! | event | result |
 //! | --- | --- |
 //! | a crash, or an error of the store, before the commit | nothing was copied; the copy is retried |
@@ -22,7 +22,7 @@
 //! its rows are not read, because the log has the deletion. When the log is opened, users of whom it has more than was
 //! copied are copied soon, because that may include a deletion.
 //!
-//! *Erasing* a user deletes from the store first, then from the log, and then what was copied in between.
+//! *Erasing* a user deletes from the store first, then from the log, and then entries that were copied in between.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -277,7 +277,7 @@ impl Log for KeptLog {
         Box::pin(async move {
             self.erase_kept(user).await?;
             self.log.erase(user).await?;
-            // Deletes what was copied in between.
+            // Deletes entries that were copied in between.
             self.erase_kept(user).await
         })
     }

@@ -14,8 +14,8 @@ use crate::verify::Revocation;
 /// [`member`](lockstep_model::member). The log counts leases by a clock of its own. A lease that has ended never comes
 /// back: its process joins again under another incarnation.
 ///
-/// A lease decides only when another process may acquire a user. Which process may *write* is decided by the tenure,
-/// whatever the clocks say.
+/// A lease decides only when another process may acquire a user. The tenure decides which process may *write*, even if
+/// clocks are wrong.
 ///
 /// Each call may be repeated, may be dropped before its answer and still take effect later, and may never be answered.
 pub trait Members: Send + Sync {
@@ -88,9 +88,9 @@ pub trait Members: Send + Sync {
 
     /// Stores a notice for every user who has an owner with a lease. From then on it is *due* for each of these users,
     /// with a random run of its own ([`Due::run`]), until an append has put a
-    /// [`Kind::Notice`](lockstep_model::run::Kind::Notice) of that run into the user's stream: what makes that entry
-    /// durable ends this, in the same step. So a process that has acquired a user and then reads that a notice is due
-    /// knows that the user's stream does not have it. If the log knows the id `notice`, nothing changes.
+    /// [`Kind::Notice`](lockstep_model::run::Kind::Notice) of that run into the user's stream: the step that makes that
+    /// entry durable also ends this. So a process that has acquired a user and then reads that a notice is due knows
+    /// that the user's stream does not have it. If the log knows the id `notice`, nothing changes.
     ///
     /// # Errors
     ///
@@ -126,7 +126,7 @@ pub struct Due {
     pub data: Arc<RawValue>,
 }
 
-/// How far a broadcast is.
+/// The progress of a broadcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// The users for whom it was stored.

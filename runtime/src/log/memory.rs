@@ -306,7 +306,7 @@ impl Log for MemoryLog {
     }
 }
 
-/// The conversations of what is retained.
+/// The conversations of the retained entries.
 impl Conversations for MemoryLog {
     /// Only retained entries are available.
     fn keeps(&self) -> bool {

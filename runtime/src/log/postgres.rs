@@ -3,7 +3,7 @@
 //! Each user's stream is rows of one table, and its ownership is a row of another: the epoch, the fencing token (column
 //! `generation`), the owner's incarnation and the head. Every statement is a transaction of its own and locks at most
 //! rows of streams, so a process that stops in the middle holds up no other. The statement that appends compares epoch
-//! and token in the newest version of that row: an earlier owner changes nothing, however late its statement arrives.
+//! and token in the newest version of that row: an earlier owner changes nothing, even if its statement arrives late.
 //!
 //! | event | result |
 //! | --- | --- |
@@ -59,7 +59,7 @@ crate::sentence! {
     NotConnected
 }
 
-/// How often a read is repeated that meets a deletion in progress.
+/// How often a read is repeated because of a deletion in progress.
 const MAX_READS: usize = 5;
 
 /// A log in PostgreSQL.
@@ -274,7 +274,7 @@ impl Log for PostgresLog {
     fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>> {
         Box::pin(async move {
             self.execute(statements::ERASE, &[&signed(user.0)]).await?;
-            // What was appended before the erasure is committed: the next statement sees all of it.
+            // Everything that was appended before the erasure is committed: the next statement sees all of it.
             self.pool.execute(statements::PURGE, &[&signed(user.0)], Some(SLOW)).await.map(drop)
         })
     }

@@ -1,4 +1,4 @@
-//! What the process around a manager needs: how far it is, a successor that takes over, files that must be closed, and
+//! Methods for the process around a manager: its progress, a successor that takes over, files that must be closed, and
 //! the state of its sessions.
 
 use core::future::Future;
@@ -33,7 +33,7 @@ impl Draining {
 }
 
 impl Manager {
-    /// Returns the log, with which agents and HTTP routes read what users said. Calls after [`Manager::close_log`] are
+    /// Returns the log, from which agents and HTTP routes read conversations. Calls after [`Manager::close_log`] are
     /// refused.
     #[must_use]
     pub fn log(&self) -> &dyn Log {
@@ -76,9 +76,9 @@ impl Manager {
         self.reached(Phase::Released).await;
     }
 
-    /// Waits until the log has what sessions have left for it, such as the release of their users, and until this process
-    /// has left its cluster. Then drops the log, so that another process can open it. Later calls are refused. The log
-    /// bounds how long this takes. For after [`Phase::Released`].
+    /// Waits until the log has done the remaining work of sessions, such as the release of their users, and until this
+    /// process has left its cluster. Then drops the log, so that another process can open it. Later calls are refused.
+    /// The log bounds how long this takes. For after [`Phase::Released`].
     pub async fn close_log(&self) {
         let driver = self.inner.core.effects();
         driver.rests().await;
@@ -109,8 +109,8 @@ impl Manager {
     }
 
     /// Returns the address of a connection's client, if the server of its upgrade has told it
-    /// ([`ClientAddress`](crate::upgrade::ClientAddress)). For a relayed connection, this is what the process has told
-    /// that accepted it.
+    /// ([`ClientAddress`](crate::upgrade::ClientAddress)). For a relayed connection, the process that accepted it has
+    /// reported the address.
     #[must_use]
     pub fn client(&self, connection: ConnectionId) -> Option<IpAddr> {
         self.inner.core.effects().client(connection)

@@ -1,7 +1,7 @@
 //! The retention policy: deletes threads that are too old, or more than a user may keep, as their user would.
 //!
-//! The log finds these threads ([`Conversations::stale`](crate::log::Conversations::stale)). Whether a thread has
-//! changed since then is decided by its user's session: it refuses a deletion that would end ongoing activity.
+//! The log finds these threads ([`Conversations::stale`](crate::log::Conversations::stale)). Its user's session decides
+//! whether a thread has changed since then: it refuses a deletion that would end ongoing activity.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;

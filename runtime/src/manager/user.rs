@@ -51,7 +51,7 @@ impl User {
     }
 
     /// Puts a `notice` into the user's stream, in order with everything else. `data` is a JSON object. Returns when the
-    /// log has stored it; waits while the log is behind or unavailable. What each reader gets:
+    /// log has stored it; waits while the log is behind or unavailable. Each reader gets this:
     ///
     /// * A live connection reads it, exactly once. The result counts these.
     /// * A client that comes back with its place reads it, if that is before the notice, exactly once.

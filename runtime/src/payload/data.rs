@@ -1,4 +1,4 @@
-//! The `data` of events: what the gateway itself writes, and the pieces of parts.
+//! The `data` of events: the gateway's own, and the pieces of parts.
 
 use std::borrow::Cow;
 use std::ops::Deref;

@@ -128,7 +128,7 @@ impl Log for SharedLog {
                     return Ok(Acquired::Elsewhere(*owner));
                 }
             }
-            // Two that get here raise the generation one after the other, and the newest owns the user.
+            // Two callers raise the generation one after the other, and the newest owns the user.
             let acquired = self.log.acquire(user, who).await?;
             if let Acquired::Owner(tenure) = acquired {
                 let mut owners = lock(&self.owners);

@@ -1,4 +1,4 @@
-//! The request of a WebSocket upgrade (RFC 6455 §4.2.1), whichever server read it.
+//! The request of a WebSocket upgrade (RFC 6455 §4.2.1), read by any server.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +15,7 @@ use tungstenite::handshake::derive_accept_key;
 pub struct NotUpgraded {
     /// The status of the response.
     pub status: StatusCode,
-    /// What is wrong with the request, and what is expected.
+    /// The fault of the request, and the expected form.
     pub reason: &'static str,
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct Memory {
 }
 
 /// A socket, and the client's ends of it. Beyond `buffer` messages that the client has not read, the gateway sees a
-/// full socket. What the client sends is not bounded. The connection is lost once the client drops its sender.
+/// full socket. The client's own messages are not bounded. The connection is lost once the client drops its sender.
 pub(crate) fn pair(buffer: usize) -> (mpsc::UnboundedSender<Incoming>, mpsc::Receiver<Outgoing>, Memory) {
     let (up, heard) = mpsc::unbounded_channel();
     let (said, down) = mpsc::channel(buffer);

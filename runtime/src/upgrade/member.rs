@@ -18,8 +18,7 @@ use crate::wire::{Codec, resume_from_query};
 impl Manager {
     /// Answers a request of another member of the cluster: serves a connection that it relays, executes a command for a
     /// user of this process, or answers an operator's question about one. If the request is wrong, the response's body
-    /// says what is: 403 without the cluster's key, 404 for an unknown path, or if this process is no member of a
-    /// cluster.
+    /// says why: 403 without the cluster's key, 404 for an unknown path, or if this process is no member of a cluster.
     pub async fn serve_member<B>(&self, mut request: Request<B>) -> Response<String>
     where
         B: Body<Data: Buf> + Unpin,
@@ -67,7 +66,7 @@ impl Manager {
     }
 }
 
-/// What a relayed connection asks for, and the answer to its key.
+/// The parameters of a relayed connection, and the answer to its key.
 fn relayed<B>(request: &Request<B>) -> Result<(Opening, HeaderValue), NotUpgraded> {
     let (headers, accept) = (request.headers(), handshake(request)?);
     let codec = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).next().and_then(Codec::of_subprotocol);

@@ -23,7 +23,7 @@ use lockstep_model::{CredentialId, Handled};
 use tokio::sync::oneshot;
 
 use super::clock::{Clock, millis};
-use super::journal::{FileError, Journal};
+use super::line_file::{FileError, LineFile};
 use super::{NotRevoked, Revocation};
 use crate::sentence;
 use crate::sync::lock;
@@ -109,16 +109,16 @@ impl Revocations {
     /// [`NotOpened`], with the file and the invalid line.
     pub fn open(directory: &Path, retention: Duration, clock: Clock) -> Result<Self, NotOpened> {
         let mut machine = Logins::new();
-        let mut journal = file::open(directory, &mut machine)?;
+        let mut file = file::open(directory, &mut machine)?;
         let limits = limits(retention);
         machine.sweep(&limits);
-        journal.rewrite(&file::lines(&machine.records()))?;
+        file.rewrite(&file::lines(&machine.records()))?;
         file::remove_old(directory);
         let (writer, jobs) = mpsc::channel();
         let core = Arc::new(Core::new(machine, limits, clock, Some(writer)));
         let weak = Arc::downgrade(&core);
         let thread = std::thread::Builder::new().name("lockstep-logins".into());
-        let spawned = thread.spawn(move || write(&weak, journal, &jobs));
+        let spawned = thread.spawn(move || write(&weak, file, &jobs));
         spawned.map_err(|error| {
             NotOpened::because(format!("cannot start a thread for the file of logins: {error}"), error)
         })?;
@@ -141,8 +141,8 @@ impl Revocations {
     ///
     /// # Errors
     ///
-    /// [`NotRevoked`], if it is not on the disk yet. It is in effect all the same, and is written as soon
-    /// as possible; a crash before that undoes it.
+    /// [`NotRevoked`], if it is not on the disk yet. It is still in effect, and is written as soon as possible; a crash
+    /// before that undoes it.
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), NotRevoked> {
         self.revoke_as_of(revocation, u64::MAX).await
     }
@@ -331,7 +331,7 @@ impl Core {
 }
 
 /// Runs jobs until the file is closed or the core is gone.
-fn write(core: &Weak<Core>, mut journal: Journal, jobs: &Receiver<Job>) {
+fn write(core: &Weak<Core>, mut file: LineFile, jobs: &Receiver<Job>) {
     let mut rests: Option<Instant> = None;
     loop {
         let job = match rests {
@@ -339,10 +339,10 @@ fn write(core: &Weak<Core>, mut journal: Journal, jobs: &Receiver<Job>) {
             Some(until) => jobs.recv_timeout(until.saturating_duration_since(Instant::now())),
         };
         let written = match job {
-            Ok(Job::Append(records)) => journal.append(&file::lines(&records)),
-            Ok(Job::Replace(records)) => journal.rewrite(&file::lines(&records)),
+            Ok(Job::Append(records)) => file.append(&file::lines(&records)),
+            Ok(Job::Replace(records)) => file.rewrite(&file::lines(&records)),
             Ok(Job::Close(closed)) => {
-                drop(journal);
+                drop(file);
                 let _ = closed.send(());
                 return;
             }

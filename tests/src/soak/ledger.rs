@@ -38,7 +38,7 @@ pub struct Reader {
 /// What is known of a user, over all of its tabs.
 #[derive(Debug, Default)]
 pub struct User {
-    runs: BTreeMap<RunId, Run>,
+    runs: BTreeMap<RunId, RunRecord>,
     /// Runs that began and have not ended, oldest first.
     open: Vec<RunId>,
     /// Runs that wait for a reply.
@@ -89,7 +89,7 @@ pub fn digest(data: &str) -> u64 {
 }
 
 #[derive(Debug, Default)]
-struct Run {
+struct RunRecord {
     begun: Option<Position>,
     ended: bool,
 }
@@ -336,7 +336,7 @@ impl User {
     /// Removes what precedes this position: its runs have ended, whether their end was read or not.
     fn delete(&mut self, place: Position) {
         self.deleted = self.deleted.max(Some(place));
-        let gone = |run: &Run| run.begun.is_none_or(|begun| begun < place);
+        let gone = |run: &RunRecord| run.begun.is_none_or(|begun| begun < place);
         for run in self.runs.values_mut().filter(|run| gone(run)) {
             run.ended = true;
         }

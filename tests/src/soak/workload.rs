@@ -66,13 +66,13 @@ enum Done {
         old: String,
         answer: Result<(u16, String), String>,
     },
-    Told {
+    Noticed {
         user: usize,
         number: u64,
         sequence: Option<u64>,
         answer: Result<(u16, String), String>,
     },
-    ToldAll {
+    NoticedAll {
         sequence: Option<u64>,
         answer: Result<(u16, String), String>,
     },
@@ -371,19 +371,21 @@ impl Workload {
                 }
             }
             // A process that received the notice and died before it answered may have written it.
-            Done::Told { user, number, answer: Ok((200, _)), .. } => self.ledger.told(user, number),
+            Done::Noticed { user, number, answer: Ok((200, _)), .. } => self.ledger.told(user, number),
             // On a machine with too much to do, a lease of a cluster may end without a fault of the plan.
-            Done::Told { answer: Ok((503, why)), .. } if !self.settles.is_zero() && why.contains("\"not_sent\"") => {
+            Done::Noticed { answer: Ok((503, why)), .. } if !self.settles.is_zero() && why.contains("\"not_sent\"") => {
                 self.ledger.count("notices whose owner was lost");
             }
-            Done::Told { user, sequence, answer, .. } => {
+            Done::Noticed { user, sequence, answer, .. } => {
                 if self.undisturbed_since(sequence) {
                     self.ledger.find(format!("the operator could not tell {}: {answer:?}", user_name(user)));
                 }
             }
-            Done::ToldAll { answer: Ok((200, _)), .. } => self.ledger.count("notices to everyone that were answered"),
+            Done::NoticedAll { answer: Ok((200, _)), .. } => {
+                self.ledger.count("notices to everyone that were answered");
+            }
             // In a cluster, the tables are judged.
-            Done::ToldAll { sequence, answer } => {
+            Done::NoticedAll { sequence, answer } => {
                 if self.settles.is_zero() && self.undisturbed_since(sequence) {
                     self.ledger.find(format!("the operator could not tell all: {answer:?}"));
                 }

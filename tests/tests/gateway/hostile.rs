@@ -15,7 +15,7 @@ use lockstep::testing::{AnyToken, Echo};
 use lockstep::verify::Verifier;
 use lockstep::verify::clock::Clock;
 use lockstep_gateway::config::{Config, LogKind};
-use lockstep_gateway::login::{TicketDesk, ticket_routes};
+use lockstep_gateway::login::{TicketService, ticket_routes};
 use lockstep_gateway::serve::{Serving, accept, bind};
 use lockstep_tests::agent::noted;
 use lockstep_tests::history::History;
@@ -75,8 +75,8 @@ impl Gateway {
         // All peers are on loopback.
         config.bounds.close_ms = 1_500;
         change(&mut config);
-        let desk = Arc::new(TicketDesk::new(Arc::clone(&parts.verifier), Clock::monotonic()));
-        let redeem = Arc::clone(&desk);
+        let tickets = Arc::new(TicketService::new(Arc::clone(&parts.verifier), Clock::monotonic()));
+        let redeem = Arc::clone(&tickets);
         config.bounds.pong_ms = config.bounds.pong_ms.min(config.bounds.heartbeat_ms);
         let bounds = (&config.bounds).into();
         let agent = noted(parts.history.clone(), parts.agent);
@@ -97,7 +97,7 @@ impl Gateway {
         let router = Router::new()
             .route("/ws", get(async move |request: Request| socket.upgrade(request).map(Body::from)))
             .route("/body", post(async |body: String| body))
-            .merge(ticket_routes(desk));
+            .merge(ticket_routes(tickets));
         let listener = bind(config.listen).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         record.serves(address);

@@ -10,6 +10,7 @@
 //! | property ids and their table | [`properties`] |
 //! | who may hold users, connections and the core | [`owners`] |
 //! | names of members on the wire | [`members`] |
+//! | one meaning for a name | [`names`] |
 //! | what the README and the guide promise | [`readme`] |
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 mod layers;
 mod members;
+mod names;
 mod owners;
 mod packages;
 mod properties;

@@ -18,7 +18,7 @@ pub const ALL: &[Scenario] = &[
         about: "steps emit two outputs each: all outputs take effect, in the order of the steps",
         exhaustible: Some(Size { actors: 2, rounds: 2 }),
         scales: true,
-        run: outputs::<Journals>,
+        run: outputs::<Sequences>,
     },
     Scenario {
         obligation: "SH-2",
@@ -26,7 +26,7 @@ pub const ALL: &[Scenario] = &[
         about: "a reader looks while writers step: the head and the entries that it sees belong together (B20)",
         exhaustible: Some(Size { actors: 3, rounds: 1 }),
         scales: true,
-        run: one_look::<Journals>,
+        run: one_look::<Sequences>,
     },
     Scenario {
         obligation: "SH-2",
@@ -42,11 +42,11 @@ const USER: UserId = UserId(1);
 
 /// A machine that numbers its steps and emits two outputs in each.
 #[derive(Debug, Default)]
-pub struct Journal {
+pub struct Sequence {
     entries: Vec<u32>,
 }
 
-impl Journal {
+impl Sequence {
     /// The number of the newest entry.
     #[must_use]
     pub fn head(&self) -> u32 {
@@ -60,7 +60,7 @@ impl Journal {
     }
 }
 
-impl Machine for Journal {
+impl Machine for Sequence {
     type Bounds = ();
     type Input = ();
     type Output = (u32, u8);
@@ -97,19 +97,19 @@ impl Effect {
     }
 }
 
-impl Dispatch<Journal> for Effect {
+impl Dispatch<Sequence> for Effect {
     fn dispatch(&mut self, (): &(), output: (u32, u8)) {
         self.push(output);
     }
 
     fn abandon(&mut self, (): &(), fault: Fault) {
-        assert_eq!(fault, Fault::Panicked, "a journal broke");
+        assert_eq!(fault, Fault::Panicked, "a sequence broke");
     }
 }
 
-/// One journal with several writers.
+/// One sequence with several writers.
 pub trait Writing: Send + Sync + 'static {
-    /// Creates an empty journal whose outputs take effect there.
+    /// Creates an empty sequence whose outputs take effect there.
     fn new(effect: Effect) -> Self;
     /// Takes one step.
     fn write(&self);
@@ -119,21 +119,21 @@ pub trait Writing: Send + Sync + 'static {
 
 /// Production's implementation.
 #[derive(Debug)]
-pub struct Journals(Registry<Journal, Effect>, Effect);
+pub struct Sequences(Registry<Sequence, Effect>, Effect);
 
-impl Writing for Journals {
+impl Writing for Sequences {
     fn new(effect: Effect) -> Self {
         Self(Registry::new(NonZeroUsize::MIN), effect)
     }
 
     fn write(&self) {
-        self.0.with_or_open(&(), USER, |_, _| (Journal::default(), self.1.clone()), |journal| journal.step(()));
+        self.0.with_or_open(&(), USER, |_, _| (Sequence::default(), self.1.clone()), |sequence| sequence.step(()));
     }
 
     fn read(&self) -> (u32, Vec<u32>) {
         let slot = self.0.find(USER);
         let read = slot.and_then(|slot| {
-            self.0.with(&(), &slot, |journal| (journal.machine().head(), journal.machine().entries().to_vec()))
+            self.0.with(&(), &slot, |sequence| (sequence.machine().head(), sequence.machine().entries().to_vec()))
         });
         read.unwrap_or_default()
     }
@@ -142,10 +142,10 @@ impl Writing for Journals {
 /// Writers step; the order in which their outputs took effect is checked.
 pub fn outputs<W: Writing>(size: Size) {
     let effect = Effect::default();
-    let journal = Arc::new(W::new(effect.clone()));
+    let sequence = Arc::new(W::new(effect.clone()));
     race(size.actors, |_| {
-        let journal = Arc::clone(&journal);
-        move || (0..size.rounds).for_each(|_| journal.write())
+        let sequence = Arc::clone(&sequence);
+        move || (0..size.rounds).for_each(|_| sequence.write())
     });
     let expected: Vec<_> = (1..=(size.actors * size.rounds) as u32).flat_map(|n| [(n, 0), (n, 1)]).collect();
     assert_eq!(*lock(&effect.0), expected, "SH-2: outputs took effect out of order");
@@ -153,16 +153,16 @@ pub fn outputs<W: Writing>(size: Size) {
 
 /// Writers step while a reader looks.
 pub fn one_look<W: Writing>(size: Size) {
-    let journal = Arc::new(W::new(Effect::default()));
+    let sequence = Arc::new(W::new(Effect::default()));
     race(size.actors, |actor| {
-        let journal = Arc::clone(&journal);
+        let sequence = Arc::clone(&sequence);
         move || {
             for _ in 0..size.rounds {
                 if actor == 0 {
-                    let (head, entries) = journal.read();
+                    let (head, entries) = sequence.read();
                     assert_eq!(head, entries.last().copied().unwrap_or(0), "SH-2: head and entries of two moments");
                 } else {
-                    journal.write();
+                    sequence.write();
                 }
             }
         }

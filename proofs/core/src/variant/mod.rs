@@ -10,9 +10,9 @@ pub mod admission;
 pub mod bounded;
 pub mod guard;
 pub mod inbox;
-pub mod journal;
 pub mod reentrant;
 pub mod registries;
+pub mod sequence;
 
 /// One mistake.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +38,7 @@ pub struct Variant {
 /// Returns every variant.
 #[must_use]
 pub fn all() -> Vec<Variant> {
-    [REGISTRIES, JOURNALS, WAKE_UPS, ADMISSIONS, REVOCATIONS, INBOXES].concat()
+    [REGISTRIES, SEQUENCES, WAKE_UPS, ADMISSIONS, REVOCATIONS, INBOXES].concat()
 }
 
 const REGISTRIES: &[Variant] = &[
@@ -124,7 +124,7 @@ const REGISTRIES: &[Variant] = &[
     },
 ];
 
-const JOURNALS: &[Variant] = &[
+const SEQUENCES: &[Variant] = &[
     Variant {
         obligation: "SH-2",
         race: None,
@@ -133,7 +133,7 @@ const JOURNALS: &[Variant] = &[
         scenario: "orders",
         expected: "SH-2: outputs took effect out of order",
         size: Size::PAIR,
-        run: sh2::outputs::<journal::OrdersAfterUnlock>,
+        run: sh2::outputs::<sequence::OrdersAfterUnlock>,
     },
     Variant {
         obligation: "SH-2",
@@ -143,7 +143,7 @@ const JOURNALS: &[Variant] = &[
         scenario: "one-look",
         expected: "SH-2: head and entries of two moments",
         size: Size::PAIR,
-        run: sh2::one_look::<journal::TwoLooks>,
+        run: sh2::one_look::<sequence::TwoLooks>,
     },
     Variant {
         obligation: "SH-2",
@@ -153,7 +153,7 @@ const JOURNALS: &[Variant] = &[
         scenario: "bridge-look",
         expected: "SH-2: not linearizable",
         size: Size::ONE,
-        run: bridge::look::<journal::TornLook>,
+        run: bridge::look::<sequence::TornLook>,
     },
 ];
 

@@ -1,7 +1,7 @@
 //! Records what liveness needs while stateright explores.
 //!
-//! Any thread may expand a state, and states are identified by their fingerprints. Each state's row is therefore kept
-//! under its fingerprint. The rows are numbered and linked when the exploration has ended.
+//! Any thread may expand a state, so each state's row is kept under its fingerprint. The rows are numbered and linked
+//! after the exploration.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::engine::fairness::{self, Links};
 use crate::engine::proof::{Promise, Proof};
-use crate::engine::search::{Identity, Node};
+use crate::engine::search::{Identity, StateId};
 
 /// Keeps a row for each state in which a promise is pending. Other states are part of no component.
 pub(super) struct Recorder<M: Proof> {
@@ -81,14 +81,14 @@ impl<M: Proof> Recorder<M> {
             .map(|shard| std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)))
             .collect();
         let heads = || shards.iter().flat_map(|rows| &rows.heads);
-        let nodes: HashMap<u64, Node, BuildHasherDefault<Identity>> =
+        let ids: HashMap<u64, StateId, BuildHasherDefault<Identity>> =
             heads().map(|head| head.fingerprint).zip(0..).collect();
         let mut links = Links::new(heads().map(|head| head.pending).collect());
         for rows in &shards {
             let mut steps = rows.targets.iter().zip(&rows.classes);
             for head in &rows.heads {
                 for (target, class) in steps.by_ref().take(head.steps as usize) {
-                    if let Some(target) = nodes.get(target) {
+                    if let Some(target) = ids.get(target) {
                         links.push(*target, *class);
                     }
                 }

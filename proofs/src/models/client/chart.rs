@@ -179,7 +179,7 @@ impl Proof for Alone {
     fn promises(&self) -> Vec<Promise<Self>> {
         let pending =
             |_: &Self, state: &State| state.broken.is_none() && state.dead && state.observed.link.has_socket();
-        // For each message separately: while one is resent again and again, one is always unanswered.
+        // For each message separately, because while messages are resent, some message is always unanswered.
         let unanswered = |_: &Self, state: &State| {
             let Observed { link, messages, .. } = &state.observed;
             let first = messages.queue.iter().find(|queued| queued.message.0 == 1);

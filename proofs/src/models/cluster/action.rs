@@ -25,7 +25,7 @@ pub enum Action {
     EndLease(usize),
     /// The process learns of that.
     Learn(usize),
-    /// The log ends the leases of processes that are no more.
+    /// The log ends the leases of processes that have ended.
     ExpireDead,
     /// The process ends, and another begins in its place.
     Crash(usize),
@@ -138,7 +138,7 @@ impl State {
                 (Place::Session(..), Timer::LogAnswer) => at.calls.is_empty(),
                 // A session without connections stays, unless its process is about to leave.
                 (Place::Session(..), Timer::Linger) => at.is_draining(),
-                // It also repeats a confirmation, which needs it only if its call was lost.
+                // It also repeats a confirmation. That is necessary only if the call was lost.
                 (Place::Session(..), Timer::Restore) => {
                     !at.calls.iter().any(|(call, _)| matches!(call, Call::Confirm { .. }))
                 }

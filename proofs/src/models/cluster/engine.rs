@@ -117,7 +117,7 @@ impl Engine {
         }
     }
 
-    /// Appends what is not there yet. What is there must be the same owner's.
+    /// Appends the entries that the log does not have. Those that it has must be the same owner's.
     fn append(&mut self, token: FencingToken, after: u64, events: &[Event<Payload>]) -> Answer {
         for (at, event) in (after..).zip(events) {
             let at = usize::try_from(at).unwrap_or(usize::MAX);

@@ -16,7 +16,7 @@ impl State {
         let Some(link) = &mut self.side.link else { return };
         let (order, property) = match frame {
             Frame::Control(Control::Ready { offset, resumed, .. }) => {
-                // Nothing is ever trimmed, so a position that the log has is one from which reading goes on.
+                // Nothing is ever trimmed, so reading goes on from any position that the log has.
                 let right = presented.is_none_or(|position| *resumed && position.offset == *offset);
                 (link.reader.ready(*offset, *resumed), (!right).then_some("OWN-3"))
             }
@@ -51,7 +51,7 @@ impl State {
         !events.any(|(_, event)| event.kind.is_terminal())
     }
 
-    /// The log has carried out a call: what it now has.
+    /// The log has carried out a call, and has these entries now.
     pub(super) fn check_log(&mut self, before: usize) {
         let entries = &self.log.entries;
         let rising = entries.is_sorted_by_key(|(token, _)| *token);
@@ -95,7 +95,7 @@ impl State {
         self.expect(there, "STR-2");
     }
 
-    /// OWN-2, RUN-3: what an agent is told is durable is in the log.
+    /// OWN-2, RUN-3: if an agent is told that an event is durable, the log has it.
     pub(super) fn check_durable(&mut self, run: RunId, Offset(offset): Offset) {
         let there = self.log.entries.get(usize::try_from(offset - 1).unwrap_or(usize::MAX));
         let there = there.is_some_and(|(_, event)| event.run == run);
@@ -121,7 +121,7 @@ impl State {
         self.expect(ended, "LIVE-2");
     }
 
-    /// LIVE-6: a session that has lost its user has no connection, no run, no agent and nothing that waits.
+    /// LIVE-6: a session that has lost its user has no connection, no run, no agent, and no pending event.
     pub(super) fn check_lost(&mut self, node: usize, lost: Generation) {
         let agents = self.nodes[node].agents.values().any(|generation| *generation == lost);
         self.expect(!agents, "LIVE-6");

@@ -12,7 +12,7 @@ pub enum Mistake {
     ConfirmsItself,
     /// The driver restores what it read before it acquired the user.
     ReadsFirst,
-    /// A relay begins at the newest entry, and not at the position that the client presented.
+    /// A relay begins at the newest entry instead of the position that the client presented.
     ForgetsPosition,
 }
 
@@ -36,7 +36,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// One message, a client that is cut once, and nothing wrong.
+    /// One message, a client that is cut once, and no fault.
     pub const CALM: Self = Self { messages: 1, cuts: 1, losses: 0, expiries: 0, crashes: 0, drains: 0, sockets: 3 };
 }
 

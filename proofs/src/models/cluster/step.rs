@@ -22,7 +22,7 @@ use crate::models::world::action::run_id;
 /// The client's credential.
 pub(super) const TOKEN: Payload = 0;
 
-/// What a step has still to do, in this order.
+/// The rest of a step, in this order.
 #[derive(Default)]
 pub(super) struct Work {
     pub(super) inputs: VecDeque<(usize, ConnectionId, connection::Input<Payload>)>,
@@ -163,7 +163,7 @@ impl State {
         }
     }
 
-    /// Does what the step has caused, until nothing is left.
+    /// Does the rest of the step, until nothing is left.
     fn settle(&mut self, pair: &Pair, work: &mut Work) {
         while self.broken.is_none() {
             if let Some((node, connection, input)) = work.inputs.pop_front() {

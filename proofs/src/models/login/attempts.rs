@@ -31,7 +31,7 @@ impl Mistake {
 
 /// The model.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Desk {
+pub(crate) struct PasswordAttempts {
     pub(crate) networks: u8,
     pub(crate) accounts: u8,
     pub(crate) attempts: u8,
@@ -40,23 +40,23 @@ pub(crate) struct Desk {
 }
 
 /// Returns the model at the bounds of a profile.
-pub(crate) fn model(profile: Profile) -> Desk {
+pub(crate) fn model(profile: Profile) -> PasswordAttempts {
     let (networks, accounts, attempts, ticks) = match profile {
         Profile::Quick => (2, 2, 4, 3),
         Profile::Ci => (3, 2, 5, 3),
         Profile::Deep => (3, 3, 6, 4),
     };
-    Desk { networks, accounts, attempts, ticks, mistake: Mistake::NONE }
+    PasswordAttempts { networks, accounts, attempts, ticks, mistake: Mistake::NONE }
 }
 
 /// Returns the model at bounds for long random walks, with twice as many keys as are kept.
-pub(crate) fn long() -> Desk {
-    Desk { networks: 4, accounts: 4, attempts: 200, ticks: 200, mistake: Mistake::NONE }
+pub(crate) fn long() -> PasswordAttempts {
+    PasswordAttempts { networks: 4, accounts: 4, attempts: 200, ticks: 200, mistake: Mistake::NONE }
 }
 
 /// The smallest model that a mistake needs.
-pub(crate) fn small(mistake: Mistake) -> Desk {
-    Desk { networks: 2, accounts: 2, attempts: 4, ticks: 1, mistake }
+pub(crate) fn small(mistake: Mistake) -> PasswordAttempts {
+    PasswordAttempts { networks: 2, accounts: 2, attempts: 4, ticks: 1, mistake }
 }
 
 /// Rates that differ, and room for two keys of each kind.
@@ -75,7 +75,7 @@ pub(crate) struct State {
     broken: Option<&'static str>,
 }
 
-checked![Desk, State; "ISO-1", "LIM-1"];
+checked![PasswordAttempts, State; "ISO-1", "LIM-1"];
 
 /// An action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,10 +96,10 @@ pub(crate) enum Action {
 }
 
 impl State {
-    fn begin(&mut self, desk: &Desk, attempt: Attempt, socket: u8) {
-        let network = (desk.mistake.network)(attempt.network, socket);
-        let account = (desk.mistake.account)(attempt.account);
-        (desk.mistake.found)(&mut self.attempts);
+    fn begin(&mut self, model: &PasswordAttempts, attempt: Attempt, socket: u8) {
+        let network = (model.mistake.network)(attempt.network, socket);
+        let account = (model.mistake.account)(attempt.account);
+        (model.mistake.found)(&mut self.attempts);
         let now = self.observed.now;
         let begun = self.attempts.begin(&tries(), &network, Some(&account), now);
         let full = self.observed.full(&tries(), &attempt);
@@ -108,7 +108,7 @@ impl State {
             Err(wait) => {
                 self.refused = true;
                 self.expect(full.contains(&true), "ISO-1");
-                // With nothing in progress, the stated time is enough, and nothing less is.
+                // With nothing in progress, the stated time is enough, and a shorter one is not.
                 if self.observed.open.is_empty() {
                     let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     let later = |after: u64| {
@@ -132,7 +132,7 @@ impl State {
     }
 }
 
-impl Model for Desk {
+impl Model for PasswordAttempts {
     type State = State;
     type Action = Action;
 
@@ -198,7 +198,7 @@ impl Model for Desk {
     }
 }
 
-impl Proof for Desk {
+impl Proof for PasswordAttempts {
     fn name(&self) -> &'static str {
         "attempts"
     }

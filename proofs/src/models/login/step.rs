@@ -249,7 +249,7 @@ impl State {
         }
     }
 
-    /// What a gateway does at its start.
+    /// The start of a gateway.
     fn restart(&mut self, gateway: &Gateway) {
         let mut logins = self.disk.clone();
         logins.sweep(&gateway.limits);
@@ -334,7 +334,7 @@ impl State {
         }
     }
 
-    /// Whether a login is like this.
+    /// Whether some login satisfies this.
     pub(super) fn any(&self, is: impl Fn(&Login<Subject>) -> bool) -> bool {
         self.observed.logins.values().any(is)
     }
@@ -372,7 +372,7 @@ impl State {
         })
     }
 
-    /// Whether a cookie would be accepted, if the wall clock does not speak against it.
+    /// Whether a cookie would be accepted, unless the wall clock is against it.
     fn takes(&self, gateway: &Gateway, logins: &Logins<Subject>, cookie: Cookie, up: u64) -> bool {
         let (mut logins, mut outputs, ask) = (logins.clone(), Vec::new(), Ask(9));
         let now = Now { wall: 0, up };

@@ -24,7 +24,7 @@ pub(crate) struct Tokens {
     pub(crate) tokens: usize,
     /// Revocations, disk faults, crashes, time steps and clock jumps.
     pub(crate) trouble: u8,
-    /// What a gateway does with the state that it has read.
+    /// How a gateway changes the state that it has read.
     pub(crate) begins: fn(&mut Logins<u8>, u64),
 }
 

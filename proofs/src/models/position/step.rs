@@ -200,7 +200,7 @@ impl State {
         reader.awake = true;
         let mut next = None;
         let right = match frame {
-            // Without a position, reading begins no later than what was sent before ends.
+            // Without a position, reading begins no later than the end of what was sent before.
             Frame::Control(Control::Ready { offset, resumed, .. }) => {
                 reader.at = if reader.named { reader.at } else { offset.0 };
                 reader.owes = (!resumed).then_some(offset.0);
@@ -210,7 +210,7 @@ impl State {
                 next = Some((to.0, if reader.named { reader.at } else { to.0 }));
                 reader.owes.take() == Some(to.0) && from.0 <= self.sent
             }
-            // Reading continues where the newest position that the client has named says.
+            // Reading continues at the newest position that the client has named.
             Frame::Control(Control::StreamReset { from, to }) if !reader.resets.is_empty() => {
                 next = Some((to.0, reader.at));
                 reader.resets.remove(0) == (from.0, to.0)

@@ -61,8 +61,8 @@ impl State {
         oldest.min(self.tail(bounds))
     }
 
-    /// Where the run of a remembered message began: what follows can be read, or the run is open. Of any other message
-    /// nothing is known to a connection that has not resumed.
+    /// Where the run of a remembered message began: the entries after it can be read, or the run is open. A connection
+    /// that has not resumed knows of no other message.
     pub(super) fn known(&self, bounds: &Bounds, message: u64) -> Option<Offset> {
         let begun = usize::try_from(message - 1).ok().and_then(|index| self.begun.get(index)).copied().unwrap_or(0);
         (begun > self.tail(bounds) || self.runs.contains(&run_of(message))).then_some(Offset(begun))

@@ -14,7 +14,7 @@ use super::environment::{asked, attaching, past, run_of, wanted};
 use super::{Action, End, Member, Seen, State, USER};
 use crate::models::harness::deadline;
 
-/// What a step is compared with.
+/// The expected effects of a step.
 struct Before {
     phase: Phase,
     needless: u64,
@@ -155,7 +155,7 @@ impl State {
         match scope {
             Scope::All(_) => self.oldest = self.oldest.max(Some(raised)),
             Scope::One(CredentialId(credential), _) if self.single.contains(&credential) => {}
-            // One more than can be remembered counts as all.
+            // One revocation more than can be remembered counts as a revocation of all.
             Scope::One(..) if self.single.len() == bounds.revoked => {
                 self.oldest = self.oldest.max(Some(raised));
             }
@@ -209,7 +209,7 @@ impl State {
         let mut written = self.session.stream().map_or(0, |stream| stream.head().0);
         for output in outputs.list.drain(..) {
             match output {
-                // The time for the answer to a confirmation, which comes at once.
+                // The deadline for the answer to a confirmation. The answer comes at once.
                 Output::Arm(Owner::Session, Timer::Restore, after) if confirming => {
                     self.armed.arm(Timer::Restore);
                     self.expect(after == bounds.log_answer, "OWN-3");

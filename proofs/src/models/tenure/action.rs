@@ -33,7 +33,7 @@ pub enum Action {
     Failover,
     /// Something happens to a node's lease.
     Lease(usize, Lease),
-    /// The log ends the leases of all processes that are no more.
+    /// The log ends the leases of all processes that have ended.
     ExpireDead,
     /// The session ends by a fault of ours.
     Fault(usize),

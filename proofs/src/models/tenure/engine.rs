@@ -1,7 +1,7 @@
 //! The shared log: one user's rows on a primary, which a standby follows.
 //!
-//! Acquisitions, releases and entries are records of one sequence, each of them one transaction. The standby has the
-//! first `durable` of them. With a synchronous standby an answer leaves once the standby has everything that the answer
+//! Acquisitions, releases and entries are records of one sequence. Each is one transaction. The standby has the first
+//! `durable` of them. With a synchronous standby an answer leaves once the standby has everything that the answer
 //! depends on; a fail-over forgets the rest. With an asynchronous one it leaves at once, and a fail-over begins a new
 //! epoch.
 //!
@@ -176,7 +176,7 @@ impl Engine {
         self.push(tenure, after, batch, taken, mistake == Some(Mistake::LooksUp))
     }
 
-    /// Appends what is not there yet. A repeated call waits for the standby, too, unless it only looks.
+    /// Appends the entries that the log does not have. A repeated call waits for the standby too, unless it only looks.
     fn push(&mut self, tenure: Tenure, after: u64, batch: &[u8], taken: usize, looks: bool) -> (Answer, usize) {
         let entry = |content: &u8| Record::Entry { token: tenure.token, content: *content };
         self.records.extend(batch[taken..].iter().map(entry));

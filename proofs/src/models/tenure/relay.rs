@@ -65,7 +65,7 @@ impl State {
         self.client.rejected = true;
     }
 
-    /// The node does what it can for a connection that is not ready.
+    /// The node brings a connection that is not ready as far as it can.
     pub(super) fn serve(&mut self, cluster: &Cluster, node: usize) {
         let at = &self.nodes[node];
         let Some(place) = &self.client.place else { return };
@@ -155,7 +155,7 @@ impl State {
         self.show(under, &entry);
     }
 
-    /// Someone is shown an entry by the owner of this tenure, or told that it is durable.
+    /// The owner of this tenure shows an entry, or reports it as durable.
     pub(super) fn show(&mut self, under: Tenure, entry: &Entry<u8>) {
         let (Some(content), true) = (entry.event.payload, under.epoch.0 == self.log.epoch) else { return };
         let (shown, token) = self.shown.entry(entry.offset.0).or_insert((content, under.token.0));

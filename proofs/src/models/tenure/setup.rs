@@ -24,7 +24,7 @@ pub enum Mistake {
     SameEpoch,
     /// A node that drains releases a user whose run is open, or whose events are not durable.
     LeavesEarly,
-    /// A client that is ahead of its owner is told that what it has is gone.
+    /// A client that is ahead of its owner is told that its newest entries are gone.
     Denies,
     /// A fence is treated as a failure: the call is repeated.
     FencedIsFailed,
@@ -42,7 +42,7 @@ pub enum Mistake {
     DrainRefuses,
     /// A message is known only to the owner that took it.
     ForgetsMessages,
-    /// A release is carried out whatever token it names.
+    /// A release is carried out with any token.
     ReleasesAny,
     /// The lease of a process that crashed never ends.
     LeaseForever,
@@ -94,7 +94,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Two messages, a client that moves once, and nothing wrong.
+    /// Two messages, a client that moves once, and no fault.
     pub const CALM: Self = Self {
         messages: 2,
         losses: 0,

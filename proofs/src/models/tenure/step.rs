@@ -17,7 +17,7 @@ pub(super) const FINISHED: u8 = 16;
 /// The end of a message's run, by a later owner.
 pub(super) const INTERRUPTED: u8 = 32;
 
-/// The end of a lease costs a margin, and its renewal no time.
+/// A lease ends a margin early, and its renewal takes no time.
 const LIMITS: member::LeaseTimes = member::LeaseTimes::DEFAULT;
 
 pub(super) fn bounds() -> Bounds {
@@ -203,7 +203,7 @@ impl State {
 
     fn fenced(&mut self, cluster: &Cluster, node: usize, call: &Call) {
         match call {
-            // The newer owner may be an earlier request of this node, which was taken late.
+            // The newer owner may be an earlier request of this node, which the log carried out late.
             Call::Acquire { .. } | Call::Restore { .. } => self.failed(cluster, node, call),
             Call::Append { .. } | Call::Confirm { .. } | Call::Release { .. } => {
                 if cluster.mistake == Some(Mistake::FencedIsFailed) {

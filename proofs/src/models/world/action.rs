@@ -431,7 +431,7 @@ impl World {
             (Place::Connection(id), Timer::Credential) => self.left.expiries > 0 && self.gateway.user_of(id).is_some(),
             (Place::Connection(id), Timer::Warning) => self.left.warnings > 0 && self.gateway.user_of(id).is_some(),
             (Place::Connection(_), Timer::Verification) => self.left.silences > 0,
-            // A log that is fair enough fails to answer in time only this often.
+            // A fair log fails to answer in time only this often.
             (_, Timer::LogAnswer | Timer::Lookup) => self.left.unanswered > 0,
             // A responsive peer is heard in time.
             (Place::Connection(id), Timer::Idle | Timer::Handshake) => {
@@ -441,7 +441,7 @@ impl World {
             (Place::Connection(_), Timer::Close | Timer::Grace) => true,
             (Place::Session(..), Timer::Linger) => self.left.lingers > 0 || self.oracle.drained,
             (Place::Run(_, _, run), Timer::Silence) => self.agents.get(&run).is_none_or(|agent| agent.silent),
-            // It ends a run as silence does, and later. The model of one run has both.
+            // It ends a run later than silence would, and in the same way. The model of one run has both.
             (Place::Run(..), Timer::Deadline) => false,
             _ => true,
         }

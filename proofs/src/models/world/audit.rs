@@ -122,9 +122,9 @@ impl World {
     }
 
     /// RUN-2: the session's memory of a message agrees with the log. It remembers every message whose beginning can be
-    /// read or is being written, and of every other message that the log ever took it remembers that it ran. LIM-1: a
-    /// message is known while that holds or until its run's end is durable, and the log retains exactly what is
-    /// readable or needed.
+    /// read or is being written. For every other message that the log ever took, it remembers that the message ran.
+    /// LIM-1: a message is known while that holds or until its run's end is durable, and the log retains exactly what
+    /// is readable or needed.
     fn audit_memory(&self, user: UserId, slot: &Slot) -> Result<(), &'static str> {
         let session = &slot.session;
         let Some(stream) = session.stream() else { return Ok(()) };

@@ -1,5 +1,5 @@
-//! The part of the oracle that counts: each socket against its connection, its timers and its client, and each end
-//! against what was known of the peer. See [`oracle`](super::oracle).
+//! The part of the oracle that counts. It compares each socket with its connection, its timers and its client, and each
+//! end with the gateway's knowledge of the peer. See [`oracle`](super::oracle).
 
 use lockstep_model::connection::State;
 use lockstep_model::gateway::Place;
@@ -102,7 +102,8 @@ impl World {
         self.expect(cause != Cause::GoingAway || !ready || !open || self.oracle.overdue, "NODE-2");
     }
 
-    /// NODE-2: when the node begins to leave, no client that was ready is closed for it: it was told to go, and has time.
+    /// NODE-2: when the node begins to leave, it closes no client that was ready: the client was told to go, and has
+    /// time.
     pub fn check_leaving(&mut self) {
         let closed = |id| {
             let state = self.gateway.connection(id).map(lockstep_model::Connection::state);

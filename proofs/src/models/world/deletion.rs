@@ -1,5 +1,5 @@
-//! RET-1, checked against the log: from the moment at which a session learns that a deletion is durable, nothing that
-//! the thread had before is read. See [`oracle`](super::oracle).
+//! RET-1, checked against the log: once a session learns that a deletion is durable, no earlier entry of the thread is
+//! read. See [`oracle`](super::oracle).
 
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};

@@ -16,7 +16,7 @@ use super::state::{Log, Payload, Scratch, Sought, World};
 pub(super) const QUERY: Payload = 0x30;
 
 impl Log {
-    /// The readable entries after one offset and through another, as far as these first deletions leave them.
+    /// The readable entries after one offset and through another, if only the first of the deletions are known.
     fn page(&self, after: Offset, through: Offset, deletions: usize, few: bool) -> Page<Payload> {
         let known = &self.deletions[..deletions.min(self.deletions.len())];
         let deleted = |offset: u64, thread| known.iter().any(|(at, of)| *at > offset && Some(*of) == thread);

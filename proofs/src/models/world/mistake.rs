@@ -31,12 +31,12 @@ impl Mistake {
         Self { feed, ..Self::NONE }
     }
 
-    /// A mistake in how the gateway's outputs are dispatched.
+    /// A mistake in the dispatch of the gateway's outputs.
     pub const fn tampering(tamper: fn(&World, &mut Vec<Output>)) -> Self {
         Self { tamper, ..Self::NONE }
     }
 
-    /// Returns what the gateway is fed in place of `input`.
+    /// Returns the gateway's inputs in place of `input`.
     pub fn fed(self, world: &World, input: Input) -> Vec<Input> {
         let mut fed = Vec::new();
         (self.feed)(world, input, &mut fed);

@@ -1,5 +1,5 @@
-//! The oracle: it decides from outside whether a step is correct, from what was presented, written and sent, and never
-//! from a machine's own state. The first violation ends a run.
+//! The oracle decides from outside whether a step is correct: from the credentials, writes and frames, and never from a
+//! machine's own state. The first violation ends a run.
 
 use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::run::Kind;
@@ -53,7 +53,7 @@ impl World {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         match timer {
             Timer::Credential => socket.observed.valid = None,
-            // The attempt was given up, and a verdict that still comes counts for nothing.
+            // The attempt was given up, and a later verdict does not count.
             Timer::Verification => socket.observed.newest = VerificationId(0),
             // A peer that is gone sends nothing, even if it is probed.
             Timer::Idle if socket.cut || socket.client_gone => {
@@ -166,7 +166,7 @@ impl World {
     fn check_ready(&mut self, setup: &Setup, id: ConnectionId, offset: Offset, resumed: bool) {
         let socket = self.socket_at(id);
         let wanted = self.peers[usize::from(socket.peer)].client.position();
-        // A client that has let go of the socket may have moved on, and does not read this frame.
+        // A client that has let go of the socket does not read this frame, and may already use another.
         let there = !self.socket_at(id).client_gone;
         let right = wanted.is_none_or(|wanted| !resumed || wanted.offset == offset) && (resumed || !setup.keeps);
         self.expect(!there || right, "STR-1");

@@ -201,7 +201,7 @@ impl World {
                 self.check_successor(setup, user, session, attempt);
             }
             SessionOutput::Elsewhere { .. } => self.violated("OWN-6"),
-            // Only a client that knows more than this log makes its session ask.
+            // Only a client that knows more than this log makes its session ask the log.
             SessionOutput::Confirm { attempt, .. } => self.log(index).confirm = Some((session, attempt)),
             SessionOutput::Lookup { connection, attempt, lookup } => {
                 self.seek(index, session, connection, attempt, lookup);

@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    /// RUN-5: a reply that counts resumes its run at once.
+    /// RUN-5: an accepted reply resumes its run at once.
     pub(super) fn check_reply(&mut self, user: UserId, run: RunId) {
         let session = self.gateway.slots().get(&user).map(|slot| &slot.session);
         let resumed = session.and_then(|session| session.runs().get(&run)).is_some_and(lockstep_model::Run::has_agent);
@@ -128,8 +128,7 @@ impl World {
         }
     }
 
-    /// LIVE-2: a run waits for a reply exactly as long as the timer runs that ends it, and for its agent as long as
-    /// that one's does.
+    /// LIVE-2: a run waits for a reply or for its agent exactly while the timer that ends this wait is armed.
     pub(super) fn audit_runs(&self, user: UserId, slot: &Slot) -> Result<(), &'static str> {
         for (id, run) in slot.session.runs() {
             let armed = |timer| self.timers.binary_search(&(Place::Run(user, slot.generation, *id), timer)).is_ok();

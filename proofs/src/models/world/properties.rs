@@ -341,8 +341,8 @@ fn wrote(world: &World, kind: Kind) -> bool {
     world.logs.iter().any(|log| log.entries.iter().any(|event| event.kind == kind))
 }
 
-/// The liveness promises. If the log may be mute, nothing is promised that depends on the log alone: that a run ends,
-/// that a reader reaches the head, or that a session with something to write retires.
+/// The liveness promises. If the log may be mute, the promises that depend on the log alone are left out: that a run
+/// ends, that a reader reaches the head, and that a session with something to write retires.
 pub fn promises(setup: &Setup) -> Vec<Promise<Explored>> {
     let whatever = |promise: &Promise<_>| matches!(promise.id, "LIVE-1" | "LIVE-4");
     let mut all: Vec<Promise<Explored>> = vec![

@@ -1,9 +1,9 @@
 //! The part of the oracle that judges refused messages. See [`oracle`](super::oracle).
 //!
-//! A message is refused in the step in which it arrives, or in which its connection joins its session, and the frame that
-//! says so may leave much later. Only such steps are searched for refusals. What the refusal claims must be true when
-//! it is decided. "Forgotten" alone is judged when it leaves, because it depends on where the connection began to read,
-//! which the client is told before.
+//! A message is refused in the step in which it arrives, or in which its connection joins its session. The frame that
+//! says so may leave much later. Only such steps are searched for refusals. The reason of a refusal must be true when
+//! the session decides. Only "forgotten" is judged when it leaves, because it depends on where the connection began to
+//! read, and the client is told that first.
 
 use lockstep_model::gateway::Input;
 use lockstep_model::{Code, Connection, ConnectionId, Control, Frame, UserId, session};
@@ -13,8 +13,8 @@ use super::setup::Setup;
 use super::state::{Payload, World};
 use super::turns::begun;
 
-/// Whether a step with this input may refuse a message: it arrives, its connection joins, or what arrived early is
-/// handled because the stream is there, or the owner is confirmed.
+/// Whether a step with this input may refuse a message: the message arrives, its connection joins, or early messages
+/// are handled because the stream was restored or the owner confirmed.
 pub(super) const fn may_refuse(input: &Input<Payload>) -> bool {
     match input {
         Input::Connection { .. } => true,
@@ -54,7 +54,7 @@ pub(super) const fn may_refuse(input: &Input<Payload>) -> bool {
 }
 
 impl World {
-    /// The number of refused messages that each connection will be told of, where there are any.
+    /// For each connection that will be told of refused messages, their number.
     pub(super) fn refused(&self) -> Vec<(ConnectionId, usize)> {
         let refused = |id: &ConnectionId| refusals(self.gateway.connection(*id)?).map(|told| (*id, told.count()));
         self.sockets.keys().filter_map(refused).collect()
@@ -84,7 +84,7 @@ impl World {
         let runs = slot.map_or(0, |slot| begun(&slot.session));
         match code {
             Code::BreakerOpen => {
-                // Open for another user's failures, or still open when its own time is over.
+                // Open because of another user's failures, or still open after its own time.
                 let others = self.oracle.failures.iter().any(|failures| *failures >= setup.bounds.failures);
                 let property = if others { "ISO-1" } else { "LIM-1" };
                 self.expect(self.oracle.failures[index] >= setup.bounds.failures, property);

@@ -13,7 +13,7 @@ pub struct ClientSetup {
     pub messages: u8,
     /// Sockets that it may open: one more than its reconnects.
     pub sockets: u8,
-    /// Whether it begins with everything retained, or with what happens from now on.
+    /// Whether it begins with everything retained, or with the next event.
     pub earliest: bool,
     /// Whether it reads everything immediately. No step involves two cursors, so one lagging reader is enough.
     pub fast: bool,
@@ -72,7 +72,7 @@ pub struct Setup {
     /// Cancels.
     pub cancels: u8,
     /// Connections that are cut with everything in flight. Only connections of clients that can come back are cut: to
-    /// the gateway, a client that cannot is a reader that lags forever.
+    /// the gateway, a client that cannot come back is a reader that lags forever.
     pub cuts: u8,
     /// Crashes, each followed by a restart from the durable prefix.
     pub crashes: u8,
@@ -184,7 +184,7 @@ impl Setup {
         }
     }
 
-    /// Whether the verifier answers immediately and truthfully, because nothing that happens meanwhile could matter.
+    /// Whether the verifier answers immediately and truthfully, because nothing in between could matter.
     pub fn verifies_at_once(&self) -> bool {
         self.wire == Wire::Instant && self.rejections + self.silences + self.expiries + self.revocations == 0
     }

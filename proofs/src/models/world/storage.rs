@@ -104,8 +104,7 @@ impl World {
         }
     }
 
-    /// LIVE-2: runs that were open when the process died are interrupted before anything else happens to them. RUN-4:
-    /// queued runs are not lost.
+    /// LIVE-2: runs that were open when the process died are first of all interrupted. RUN-4: queued runs are not lost.
     pub(super) fn restore(&mut self, setup: &Setup, user: usize, scrubbed: bool, scratch: &mut Scratch) {
         let log = self.log(user);
         let Some((generation, attempt)) = log.restore.take() else { return };
@@ -356,7 +355,7 @@ impl Log {
     pub fn accepts(&self, event: &Event<Payload>) -> bool {
         let mut grammar = Grammar::default();
         for earlier in self.entries.iter().filter(|earlier| earlier.run == event.run) {
-            // What the log has was judged when it came. Of an ended run it may have the end alone.
+            // Each event was judged when the log took it. Of an ended run the log may have the end alone.
             let _ = grammar.take(earlier.kind.into());
         }
         grammar.allows(event.kind.into()).is_ok()

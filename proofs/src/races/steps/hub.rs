@@ -76,10 +76,10 @@ enum At {
     Sending,
 }
 
-/// What can happen.
+/// An action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// A participant takes its next lock, or does the work that it holds them for.
+    /// A participant takes its next lock, or, with both locks, does its work.
     Go(Who),
     /// A reader's socket takes what was pulled.
     Take(Who),

@@ -1,6 +1,6 @@
-//! One session whose log trims, and a client that repeats any of its messages at any moment, including one that can no
-//! longer be read, on a connection that resumes where the last one ended, and without marking it as a repetition. The
-//! process may restart in between.
+//! One session whose log trims, and a client that repeats any of its messages at any moment, even one that can no
+//! longer be read. Its connection resumes where the last one ended, and the message need not be marked as a repetition.
+//! The process may restart in between.
 //!
 //! The number of ids that a session remembers is bounded by [`MAX_PAST`](lockstep_model::session::MAX_PAST), far beyond
 //! this model.
@@ -62,7 +62,7 @@ const MESSAGES: u64 = 3;
 const CONNECTIONS: u64 = 3;
 /// Restarts of the process.
 const RESTARTS: u32 = 1;
-/// Marks an id that is taken for another.
+/// Marks an id that is mistaken for another.
 const OTHER: u64 = 8;
 
 /// The window holds one run.

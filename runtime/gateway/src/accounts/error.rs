@@ -1,4 +1,4 @@
-//! What can go wrong with accounts.
+//! The errors of accounts.
 
 use core::fmt;
 

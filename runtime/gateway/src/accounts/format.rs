@@ -1,12 +1,12 @@
 //! The file format of the accounts.
 //!
-//! The file has a checksum of its content, so that a changed byte is detected when the file is read, and does not
-//! become another account, password or subject. The checksum covers the content and not the bytes: different white
-//! space does not change it.
+//! The file has a checksum of its content. So a changed byte is detected when the file is read, and does not become
+//! another account, password or subject. The checksum covers the content and not the bytes: different white space does
+//! not change it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_model::login::roster::Account as Entry;
+use lockstep_model::login::roster::Account as RosterAccount;
 use lockstep_model::login::{Holder, Roster};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 #[serde(deny_unknown_fields)]
 pub(super) struct AccountsFile {
     version: u32,
-    /// SHA-256 of the rest as compact JSON, in hexadecimal. It is on a line of its own after another, so that an
+    /// SHA-256 of the rest as compact JSON, in hexadecimal. It has its own line, which is not the first, so that an
     /// operator who knows that the content is right can remove it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     checksum: Option<String>,
@@ -57,7 +57,7 @@ const SUMMED: u32 = 3;
 ///
 /// # Errors
 ///
-/// What is wrong with them, without quoting them, because they may include a hash.
+/// The mistake, without a quotation of the bytes, because they may include a hash.
 pub(super) fn read(bytes: &[u8]) -> Result<Names, String> {
     let place = |error: serde_json::Error| {
         format!("it is not a valid file of accounts: line {}, column {}", error.line(), error.column())
@@ -100,7 +100,7 @@ impl AccountsFile {
 
 impl From<AccountsFile> for Names {
     fn from(file: AccountsFile) -> Self {
-        let entry = |Line { hash, changed, incarnation }| Entry { hash, version: changed, incarnation };
+        let entry = |Line { hash, changed, incarnation }| RosterAccount { hash, version: changed, incarnation };
         let accounts = file.accounts.into_iter().map(|(name, line)| (name, entry(line))).collect();
         let holder = |(name, incarnation)| Holder { name, incarnation };
         Self::new(accounts, file.past, file.erase.into_iter().map(holder).collect())
@@ -109,8 +109,8 @@ impl From<AccountsFile> for Names {
 
 impl From<&Names> for AccountsFile {
     fn from(roster: &Names) -> Self {
-        let line = |(name, entry): (&String, &Entry<String>)| {
-            let Entry { hash, version, incarnation } = entry.clone();
+        let line = |(name, entry): (&String, &RosterAccount<String>)| {
+            let RosterAccount { hash, version, incarnation } = entry.clone();
             (name.clone(), Line { hash, changed: version, incarnation })
         };
         let holder = |holder: &Holder<String>| (holder.name.clone(), holder.incarnation);

@@ -1,4 +1,4 @@
-//! Password hashing with reused memory: one password needs a lot of it, and what is freed stays with the freeing
+//! Password hashing with reused memory: one password needs a lot of it, and freed memory stays with the freeing
 //! thread's allocator.
 
 use std::sync::Mutex;

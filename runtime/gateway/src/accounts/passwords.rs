@@ -1,9 +1,9 @@
-//! Hashing and verifying passwords, a few at a time, wherever the accounts are kept.
+//! Hashing and verifying passwords, a few at a time, for accounts in a file or in an engine.
 
 use std::sync::Arc;
 
 use argon2::{Argon2, Params, PasswordHash};
-use lockstep_model::login::roster::Account as Entry;
+use lockstep_model::login::roster::Account as RosterAccount;
 use tokio::sync::Semaphore;
 
 use super::hash::Hasher;
@@ -11,7 +11,7 @@ use super::{
     Account, AccountError, Cost, MAX_HASHING, MAX_PASSWORD, MAX_WAITING, MIN_PASSWORD, SALT, Snapshot, is_name, subject,
 };
 
-/// What passwords are hashed with.
+/// The cost, the memory and the queue of password hashing.
 pub(super) struct Passwords {
     cost: Cost,
     /// A hash that no password has. It is compared with if there is no account.
@@ -49,7 +49,7 @@ impl Passwords {
         if password.len() > MAX_PASSWORD {
             return Ok(None);
         }
-        let entry: Option<Entry<String>> = accounts.0.accounts().get(name).cloned();
+        let entry: Option<RosterAccount<String>> = accounts.0.accounts().get(name).cloned();
         let hash = entry.as_ref().map_or_else(|| self.unknown.clone(), |entry| entry.hash.clone());
         let password = password.to_owned();
         let right = self.work(move |hasher| {

@@ -1,7 +1,7 @@
-//! The accounts of a cluster, in the engine of its log: one row with what the file of a data directory has.
+//! The accounts of a cluster, in the engine of its log: one row with the same content as the file of a data directory.
 //!
-//! A change is of the version that was read, so of several commands at a time each sees what the others did. Gateways
-//! read the row again whenever its version has changed.
+//! A change applies only to the version that was read, so each of several simultaneous commands sees the others'
+//! changes. Gateways read the row again whenever its version has changed.
 
 use core::fmt;
 use std::sync::Mutex;
@@ -16,14 +16,14 @@ use super::format::{self, Names};
 use super::passwords::Passwords;
 use super::{Account, AccountError, Cost, Snapshot, erase};
 
-/// How often a change is repeated that meets another one.
+/// How often a change is repeated because of another one.
 const MAX_TRIES: usize = 10;
 
 /// The accounts that all gateways of a cluster share.
 pub struct SharedAccounts {
     engine: Shared,
     passwords: Passwords,
-    /// What was last read, and its version.
+    /// The accounts that were last read, and their version.
     known: Mutex<Option<(u64, Snapshot)>>,
 }
 

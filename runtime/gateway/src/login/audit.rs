@@ -18,7 +18,7 @@ const LINES: Rate = Rate { burst: 20, refill: Duration::from_secs(3) };
 /// The most kinds of lines.
 const KINDS: usize = 32;
 
-/// Counts everything, and decides what is logged.
+/// Counts every request, and decides which are logged.
 pub(crate) struct Audit {
     lines: Limiter<&'static str>,
     skipped: Mutex<BTreeMap<&'static str, u64>>,

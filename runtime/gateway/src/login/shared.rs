@@ -1,9 +1,9 @@
 //! The logins of a cluster, in the engine of its log, so that each gateway serves each of them.
 //!
-//! A request is decided by the same machine as in one gateway, [`lockstep_model::login`]: it is given what the engine
-//! has of one subject, as if the process had just started, then the request, and what it writes is stored before its
-//! answer is sent. The write is of the versions that were read, of the subject's logins and of the accounts. If either
-//! has changed meanwhile, nothing is written, and the request is decided again.
+//! The same machine as in one gateway, [`lockstep_model::login`], decides a request. It first gets the engine's records
+//! of one subject, as if the process had just started, and then the request. Its records are stored before its answer
+//! is sent. The write names the versions of the subject's logins and of the accounts that were read. If either has
+//! changed meanwhile, nothing is written, and the request is decided again.
 //!
 //! | event | result |
 //! | --- | --- |
@@ -12,9 +12,9 @@
 //! | the engine does not answer | the request is unavailable, and may take effect: the client repeats it |
 //! | a process stops in the middle | what was written holds, and nothing else |
 //!
-//! Tokens are verified without the engine: they are valid until they expire, unless their login was revoked. Two clocks
-//! decide when a login has expired, as in one gateway: the engine's, which may be wrong, can only refuse it; the time for
-//! which gateways have run, which they add up in the engine, ends it.
+//! Tokens are verified without the engine: they are valid until they expire, unless their login was revoked. As in one
+//! gateway, two clocks decide when a login has expired. The engine's clock may be wrong and can only refuse it. The
+//! time that gateways have run, which they add up in the engine, ends it.
 
 use core::fmt;
 use core::time::Duration;
@@ -37,13 +37,13 @@ use super::audit::Audit;
 use super::reason;
 use crate::accounts::{SharedAccounts, Snapshot};
 
-/// How often a request is decided again because others have changed the same logins or the accounts.
+/// How often a request is decided again because another one has changed the same logins or the accounts.
 const MAX_TRIES: usize = 16;
 /// The pause between two ticks of the clock of logins.
 const TICK: Duration = Duration::from_secs(10);
 /// The pause between two searches for logins to forget.
 const FORGET: Duration = Duration::from_secs(600);
-/// A tick that never was.
+/// The number of no tick.
 const NO_TICK: u64 = u64::MAX;
 /// The only request of a machine.
 const ASK: Ask = Ask(1);
@@ -63,7 +63,7 @@ pub(super) struct SharedLogins {
     failure: Mutex<String>,
 }
 
-/// What is done at intervals.
+/// The state of the work at intervals.
 struct Upkeep {
     /// The accounts that the logins were last compared with.
     compared: Option<Snapshot>,
@@ -81,7 +81,7 @@ enum Whose {
     With(CredentialId),
 }
 
-/// What a machine has decided, once it is written.
+/// A machine's decision, once it is written.
 struct Decided {
     answer: Option<Answer<Subject>>,
     ended: Vec<(Subject, Why)>,
@@ -120,14 +120,15 @@ impl SharedLogins {
         Self { engine, accounts, revocations, limits, audit, upkeep, failure }
     }
 
-    /// Decides a request, and answers it once that is in effect, within [`DEADLINE`]. A request that is dropped may take
-    /// effect all the same.
+    /// Decides a request, and answers it once the decision is in effect, within [`DEADLINE`]. A dropped request may
+    /// still take effect.
     pub(super) async fn ask(&self, input: impl Fn(Ask, Now) -> Input<Subject> + Send + Sync) -> Answer<Subject> {
         let answered = async {
             let Some(whose) = whose(&input(ASK, Now::default())) else { return Ok(Answer::Unavailable) };
             match (self.decide(&whose, Some(&input)).await?, whose) {
                 (Some(Answer::Ended), _) => {
-                    // What was read may not be kept yet, and other gateways may still serve what has ended.
+                    // The records that were read may not be durable yet, and other gateways may still serve a login
+                    // that has ended.
                     self.engine.settle().await?;
                     Ok(Answer::Ended)
                 }
@@ -155,14 +156,15 @@ impl SharedLogins {
         lock(&self.failure).clone()
     }
 
-    /// Decides, and writes that. Without a request, ends the logins that the accounts end.
+    /// Decides, and writes the decision. Without a request, ends the logins whose account is gone or has another
+    /// password.
     async fn decide(
         &self,
         whose: &Whose,
         input: Option<&(dyn Fn(Ask, Now) -> Input<Subject> + Send + Sync)>,
     ) -> Result<Option<Answer<Subject>>, LogError> {
         for _ in 0..MAX_TRIES {
-            // Both are compared by the write.
+            // The write compares both.
             let (roster, accounts) = self.accounts.look().await.map_err(|error| unavailable(&error))?;
             let held = match whose {
                 Whose::Of(subject) => self.engine.logins_of(subject).await?,
@@ -179,7 +181,7 @@ impl SharedLogins {
         Err(LogError::Unavailable("other requests change the user's logins all the time".to_owned()))
     }
 
-    /// Decides with what was read. `None` if that has changed.
+    /// Decides with the records that were read. `None` if they have changed.
     async fn attempt(
         &self,
         roster: u64,
@@ -220,7 +222,8 @@ impl SharedLogins {
         Ok(Some(decided))
     }
 
-    /// Writes records of one subject. Returns the version of its logins from now on; `None` if what was read has changed.
+    /// Writes records of one subject. Returns the new version of its logins; `None` if the records that were read have
+    /// changed.
     async fn write(
         &self,
         subject: &str,
@@ -243,7 +246,8 @@ impl SharedLogins {
         self.engine.write(&Change { subject, from, roster, kept: &kept, ended: &ended }).await
     }
 
-    /// Ends the logins that the accounts end, lets the clock advance, and forgets what has expired. Called each second.
+    /// Ends the logins whose account is gone or has another password, lets the clock advance, and forgets expired
+    /// logins. Called each second.
     pub(super) async fn keep(&self) -> Result<Snapshot, LogError> {
         let (_, accounts) = self.accounts.look().await.map_err(|error| unavailable(&error))?;
         let mut upkeep = self.upkeep.lock().await;

@@ -1,8 +1,8 @@
-//! `POST /ws/ticket` or `/websocket/ticket`: exchanges a token for a single-use ticket. It is for clients that cannot send a header when they
-//! connect and must not put the token where it could be logged.
+//! `POST /ws/ticket` or `/websocket/ticket`: exchanges a token for a single-use ticket. It is for clients that cannot
+//! send a header when they connect, and must not put the token in a URL, which may be logged.
 //!
-//! In a cluster, tickets are in the engine of its log, and each gateway redeems them. The engine has a ticket's digest and
-//! the token, masked with a digest of the ticket: who reads the tables, or a backup of them, learns no token.
+//! In a cluster, tickets are in the engine of its log, and each gateway redeems them. The engine has a ticket's digest
+//! and the token, masked with a digest of the ticket. So the tables and their backups reveal no token.
 
 use core::fmt;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub const RATE: Rate = Rate { burst: 32, refill: Duration::from_secs(1) };
 const TICKET: usize = 32;
 
 /// Issues and redeems tickets.
-pub struct TicketDesk {
+pub struct TicketService {
     /// The open tickets; with an engine, those that were issued here, to count them.
     tickets: Tickets<Token>,
     engine: Option<Shared>,
@@ -54,7 +54,7 @@ struct Issued<'a> {
     expires_in: u64,
 }
 
-impl Redeem for TicketDesk {
+impl Redeem for TicketService {
     fn redeem<'a>(&'a self, ticket: &'a str) -> BoxFuture<'a, Result<Option<Token>, NotVerified>> {
         Box::pin(async move {
             match &self.engine {
@@ -65,8 +65,8 @@ impl Redeem for TicketDesk {
     }
 }
 
-impl TicketDesk {
-    /// A desk that issues tickets for tokens that `verifier` accepts. `clock` must not go back, such as
+impl TicketService {
+    /// A service that issues tickets for tokens that `verifier` accepts. `clock` must not go back, such as
     /// [`Clock::monotonic`].
     #[must_use]
     pub fn new(verifier: Arc<dyn Verifier>, clock: Clock) -> Self {
@@ -114,11 +114,11 @@ impl TicketDesk {
 }
 
 /// `POST /ws/ticket` and `POST /websocket/ticket`.
-pub fn ticket_routes<S>(desk: Arc<TicketDesk>) -> Router<S> {
-    async fn issue(State(desk): State<Arc<TicketDesk>>, headers: HeaderMap) -> Result<Response, Problem> {
-        desk.issue(&headers).await
+pub fn ticket_routes<S>(service: Arc<TicketService>) -> Router<S> {
+    async fn issue(State(service): State<Arc<TicketService>>, headers: HeaderMap) -> Result<Response, Problem> {
+        service.issue(&headers).await
     }
-    Router::new().route("/ws/ticket", post(issue)).route("/websocket/ticket", post(issue)).with_state(desk)
+    Router::new().route("/ws/ticket", post(issue)).route("/websocket/ticket", post(issue)).with_state(service)
 }
 
 /// Redeems a ticket of the cluster.
@@ -151,8 +151,8 @@ fn digest(ticket: &[u8; TICKET]) -> TicketDigest {
     TicketDigest(Sha256::digest(ticket).into())
 }
 
-impl fmt::Debug for TicketDesk {
+impl fmt::Debug for TicketService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TicketDesk(..)")
+        f.write_str("TicketService(..)")
     }
 }

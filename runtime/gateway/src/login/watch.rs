@@ -41,7 +41,7 @@ impl Login {
         }
     }
 
-    /// Reads the accounts, and ends the logins that they end.
+    /// Reads the accounts, and ends the logins whose account is gone or has another password.
     async fn keep(&self) -> Result<Snapshot, String> {
         match &self.keeper {
             Keeper::Directory(directory) => look(directory).await.map(|()| lock(&directory.last).clone()),
@@ -97,7 +97,7 @@ impl Login {
         self.keeper.last()?.meant(text)
     }
 
-    /// Reads the accounts, so that the machine decides with them. That of a cluster reads them itself.
+    /// Reads the accounts, so that the machine decides with them. A cluster's logins read them themselves.
     pub(super) async fn look(&self) -> Result<(), String> {
         match &self.keeper {
             Keeper::Directory(directory) => look(directory).await,

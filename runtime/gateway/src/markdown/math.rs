@@ -109,7 +109,7 @@ pub(super) fn of(source: &str, is_display: bool) -> Option<String> {
     }
     let tex = known(source, is_display);
     let display = if is_display { MathDisplay::Block } else { MathDisplay::Inline };
-    // If the library panics, only the formula cannot be shown, and not the whole answer.
+    // If the library panics, only this formula cannot be shown; the rest of the answer can.
     let made = catch_unwind(AssertUnwindSafe(|| LIBRARY.convert_with_local_state(&tex, display)));
     let made = made.ok()?.ok()?.mathml;
     let inner = made.split_once('>')?.1.strip_suffix("</math>")?;

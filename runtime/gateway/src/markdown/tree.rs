@@ -295,7 +295,7 @@ impl<'a> Writer<'a> {
         self.linked(rest);
     }
 
-    /// One level below the heading that it belongs to, whatever level the text gives it.
+    /// One level below the heading that it belongs to, independent of its level in the text.
     fn heading(&mut self, level: HeadingLevel) -> &'static str {
         while self.headings.pop_if(|above| *above >= level).is_some() {}
         let name = HEADINGS[self.headings.len().min(HEADINGS.len() - 1)];

@@ -1,6 +1,6 @@
 //! The limit of open files: raises it as far as possible, and computes how many sockets it allows.
 
-use super::slots::RESERVE;
+use super::permits::RESERVE;
 use crate::config::Limits;
 
 /// Raises the limit of open files to the process's hard limit, and returns the new value. `None` if there is no limit,
@@ -24,7 +24,7 @@ pub fn raise() -> Option<u64> {
 }
 
 lockstep::internal::sentence! {
-    /// That a limit was lowered: the new value, and what to do.
+    /// A limit was lowered: the new value, and advice for the operator.
     Lowered
 }
 

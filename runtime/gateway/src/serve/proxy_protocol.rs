@@ -48,7 +48,8 @@ pub(super) async fn read(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Source
         if line.len() == MAX_LINE {
             return Err(wrong("the PROXY protocol line is too long"));
         }
-        // Byte by byte, because what follows is not ours to read. There are few bytes, and only once.
+        // Byte by byte, because the bytes after the header belong to the next protocol. There are few bytes, and only
+        // once.
         line.push(io.read_u8().await?);
     }
     text(&line).ok_or_else(|| wrong("the connection does not begin with a PROXY protocol header"))

@@ -16,7 +16,7 @@ use lockstep::internal::lock;
 use lockstep::manager::Draining;
 
 use super::forwarded::{self, Client};
-use super::slots::{Limit, Slot, Slots};
+use super::permits::{Limit, Permit, Permits};
 use super::stream::Phase;
 use super::{Serving, refused};
 use crate::login::ClientAddress;
@@ -24,7 +24,7 @@ use crate::login::ClientAddress;
 /// The part of a connection that its requests need.
 pub(super) struct Connection {
     pub(super) serving: Arc<Serving>,
-    pub(super) slots: Arc<Slots>,
+    pub(super) permits: Arc<Permits>,
     /// The client's address: the socket's peer, or the one that the PROXY protocol names.
     pub(super) peer: IpAddr,
     /// Whether the socket's peer is a trusted proxy.
@@ -35,15 +35,15 @@ pub(super) struct Connection {
     pub(super) beyond: Option<Limit>,
     pub(super) phase: Arc<Phase>,
     pub(super) draining: Draining,
-    /// Its slot, the slot of the client that the connection belongs to, and the slot of the current request's client.
-    pub(super) _slot: Slot,
-    pub(super) _owner: Option<Slot>,
-    pub(super) claim: Mutex<Option<Slot>>,
+    /// Its permit, the permit of the client that the connection belongs to, and the permit of the current request's client.
+    pub(super) _permit: Permit,
+    pub(super) _owner: Option<Permit>,
+    pub(super) claim: Mutex<Option<Permit>>,
 }
 
 impl Connection {
-    /// Answers a request within the time limit, whatever the peer does. Otherwise a peer that never sends its announced
-    /// body would hold its slot forever.
+    /// Answers a request within the time limit, even if the peer never sends its announced body. Otherwise such a peer
+    /// would hold its permit forever.
     pub(super) async fn answer(
         self: Arc<Self>,
         router: Router,
@@ -63,7 +63,7 @@ impl Connection {
             Err(response) => *response,
         };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            // A finished request holds no slot of its client.
+            // A finished request holds no permit of its client.
             *lock(&self.claim) = None;
             if self.draining.has_begun() || self.beyond.is_some() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -91,7 +91,7 @@ impl Connection {
                 return Err(Box::new(full()));
             }
             if self.trusted {
-                let claim = Slots::claim(&self.slots, client.address).ok_or_else(|| {
+                let claim = Permits::claim(&self.permits, client.address).ok_or_else(|| {
                     refused(Limit::PerAddress);
                     Box::new(full())
                 })?;

@@ -1,5 +1,5 @@
-//! A connection's byte stream while it carries HTTP: reads a head before anything is built for it, limits how long a
-//! peer may make a response wait, and tracks whether a request is in progress.
+//! A connection's byte stream while it carries HTTP. It reads a head before the HTTP connection is created, limits how
+//! long a peer may delay a response, and tracks whether a request is in progress.
 
 use core::future::Future;
 use core::pin::Pin;
@@ -100,10 +100,10 @@ impl Phase {
     }
 }
 
-/// Limits how long a peer may make a response wait.
+/// Limits how long a peer may delay a response.
 struct Patience {
     most: Duration,
-    /// Runs from the first write that had to wait until no write waits, however little the peer reads meanwhile.
+    /// Runs from the first write that had to wait until no write waits, even if the peer reads a little meanwhile.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 

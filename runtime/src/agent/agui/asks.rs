@@ -1,5 +1,5 @@
-//! What a run waits for: from a server's interrupts and unanswered calls to a request, and from the user's reply back
-//! to what the server is told.
+//! Translates a server's interrupts and unanswered calls to a request for the user, and the user's reply to the
+//! server's input.
 //!
 //! | at the server | the ask |
 //! | --- | --- |
@@ -8,8 +8,8 @@
 //! | a call of a tool of the front end, without a result | `{id: its toolCallId, kind: "tool", tool, arguments}` |
 //!
 //! Members without a value are left out; `expires_at` and `metadata` are added where the interrupt has them. A reply is
-//! `{"answers": {id: answer}}`. An interrupt without an answer is cancelled, and so is everything that a reply without
-//! readable answers leaves open: nothing is approved by accident.
+//! `{"answers": {id: answer}}`. An interrupt without an answer is cancelled, and so are all interrupts if the reply has
+//! no readable answers: nothing is approved by accident.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ use crate::agent::{Paused, RemoteCall, Step, ToolCall, Turn, tool_named};
 
 /// The most bytes of a request.
 pub(super) const MAX_REQUEST: usize = 256 << 10;
-/// What is said of a tool that the front end has not run.
+/// The result of a tool that the front end has not run.
 const NO_ANSWER: &str = "no answer";
 
 /// Why an outcome is not valid, for the operator.
@@ -49,7 +49,7 @@ pub(super) fn interrupts(outcome: Option<&Value>) -> Result<Vec<Interrupt>, Wron
     listed.iter().map(read).collect()
 }
 
-/// What a run waits for, if it does: for these interrupts, and for the open calls of these tools.
+/// The request of a run that waits for these interrupts or for the open calls of these tools; `None` if there are none.
 pub(super) fn request(
     interrupts: Vec<Interrupt>,
     open: &[&RemoteCall],
@@ -100,7 +100,7 @@ fn ask(interrupt: Interrupt, open: &[&RemoteCall]) -> Value {
     Value::Object(given.collect::<Map<_, _>>())
 }
 
-/// What the user has replied to a request.
+/// The user's reply to a request.
 #[derive(Debug, PartialEq)]
 pub(super) struct Replied {
     /// The answer to each interrupt, by its id, in the order of the request.
@@ -170,7 +170,7 @@ fn result(answer: Value) -> Value {
     alone.cloned().unwrap_or(answer)
 }
 
-/// What an earlier request of the run has left.
+/// The result of the run's earlier requests.
 #[derive(Debug)]
 pub(super) struct Earlier {
     /// The calls whose results are awaited.

@@ -9,8 +9,8 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName};
 
 use crate::agent::http::{self, NotASecret, Secret};
 
-/// The events that are passed on unless [`Config::pass_on`] says otherwise: all that say something new. `RAW` and
-/// `MESSAGES_SNAPSHOT` repeat what other events say, and some servers send one with every piece of text.
+/// The events that are passed on unless [`Config::pass_on`] says otherwise: all with new content. `RAW` and
+/// `MESSAGES_SNAPSHOT` repeat other events, and some servers send one with every piece of text.
 pub const PASSED_ON: [&str; 10] = [
     "STATE_SNAPSHOT",
     "STATE_DELTA",
@@ -109,7 +109,7 @@ impl Config {
     }
 }
 
-/// The token that the agent's server knows the gateway by. It is shown only to that server.
+/// The gateway's token at the agent's server. It is shown only to that server.
 #[derive(Clone)]
 pub struct Token(pub(super) Secret);
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::agent::{EmitError, http};
 
-/// Why there is no answer. Its text is for the user and contains nothing that the server wrote except its short code,
-/// because a server may repeat in its errors what it was sent, including the token.
+/// Why there is no answer. Its text is for the user and contains no text of the server except its short code, because a
+/// server's errors may repeat the request, including the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// There was no connection.
@@ -36,7 +36,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// The failure that a server reports. A code is shown if it cannot be anything but a code.
+    /// The failure that a server reports. Its code is shown only if it has the form of a code.
     pub(super) fn reported(code: Option<&str>) -> Self {
         Self::Reported(code.filter(|code| http::is_code(code)).map(str::to_owned))
     }

@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 use super::Config;
 use super::asks::Replied;
 use crate::agent::http::{MAX_RESULT, head};
-use crate::agent::{Exchange, Message, Paused, Run, Step, ToolCall, Turn, told};
+use crate::agent::{Exchange, Message, Paused, Run, Step, ToolCall, Turn, transcript};
 use crate::wire::hex;
 
-/// What a message may have as `agui` in its payload: what an AG-UI front end sends besides messages.
+/// The member `agui` of a message's payload: the fields that an AG-UI front end sends besides messages.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Extras {
@@ -39,7 +39,7 @@ pub(super) fn front_end_tools(message: &Message) -> BTreeSet<String> {
     Extras::of(message).tools.iter().filter_map(|tool| tool["name"].as_str()).map(str::to_owned).collect()
 }
 
-/// The request that goes on with a run that paused. Its `runId` differs from those of the run's earlier requests.
+/// The request that continues a paused run. Its `runId` differs from those of the run's earlier requests.
 pub(super) fn resumption(config: &Config, history: &[Turn], paused: &Paused, replied: &Replied, run: &Run) -> Value {
     let mut body = request(config, history, &paused.message, run);
     let pauses = paused.turn.steps.iter().filter(|step| matches!(step, Step::Asked(_))).count();
@@ -59,7 +59,7 @@ pub(super) fn resumption(config: &Config, history: &[Turn], paused: &Paused, rep
 pub(super) fn request(config: &Config, history: &[Turn], message: &Message, run: &Run) -> Value {
     let limits = (config.max_turns, config.max_history_bytes);
     let history: Vec<Turn> = history.iter().map(without_approvals).collect();
-    let turns = told::turns(&history, limits, true).into_iter();
+    let turns = transcript::turns(&history, limits, true).into_iter();
     let mut messages: Vec<Value> = turns.flat_map(|(run, messages)| named(run, messages)).collect();
     let Extras { state, tools, context, forwarded_props, content } = Extras::of(message);
     // A model can read JSON too.
@@ -93,7 +93,7 @@ fn without_approvals(turn: &Turn) -> Turn {
     turn
 }
 
-/// Whether something else was asked than approvals and results of tools.
+/// Whether it contains a question other than approvals and results of tools.
 fn has_question(exchange: &Exchange) -> bool {
     let request: Value = serde_json::from_str(&exchange.request).unwrap_or_default();
     let is_question = |ask: &Value| !matches!(ask["kind"].as_str(), Some("approval" | "tool"));

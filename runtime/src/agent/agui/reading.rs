@@ -1,4 +1,4 @@
-//! What the events of an agent's run mean: a pure translation of AG-UI's events into the steps of a run.
+//! A pure translation of AG-UI's events into the steps of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,10 @@ use crate::agent::http::{self, MAX_LOGGED, MAX_RESULT, head};
 
 /// The most bytes of a tool call's arguments.
 const MAX_ARGUMENTS: usize = 256 << 10;
-/// The most bytes of an event that is passed on. Of a longer one, its type and its length are.
+/// The most bytes of an event that is passed on. Of a longer one, only its type and its length are passed on.
 const MAX_PASSED: usize = 64 << 10;
 
-/// What separates two messages of an answer.
+/// The separator of two messages of an answer.
 const BETWEEN: &str = "\n\n";
 
 /// How far a run is at its agent.
@@ -56,7 +56,7 @@ enum Chunked {
     Call(String),
 }
 
-/// What a run came to at its agent.
+/// The outcome of a run at its agent.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// An answer: the `data` of `agent_completed`.
@@ -78,9 +78,9 @@ pub(super) struct Reading {
     answer: (String, String),
     /// The answer in the newest `MESSAGES_SNAPSHOT`, for servers that do not stream it.
     snapshot: Option<String>,
-    /// What was said before the run paused, which a snapshot repeats.
+    /// The text from before the pause, which a snapshot repeats.
     said: Vec<String>,
-    /// What `RUN_FINISHED` says beside the answer.
+    /// The other content of `RUN_FINISHED`, beside the answer.
     end: Map<String, Value>,
     /// What the run waits for.
     request: Option<Value>,
@@ -373,7 +373,7 @@ impl Reading {
         open.collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
-    /// What the run came to.
+    /// The outcome of the run.
     pub(super) fn into_outcome(self) -> Outcome {
         if let Some(request) = self.request {
             return Outcome::Asked(request);

@@ -154,7 +154,7 @@ impl Steps {
     }
 }
 
-/// A run at its event limit can still end, so what is on the way there is left out.
+/// A run at its event limit can still end, so the events before its end are left out.
 fn left_out(emitted: Result<(), EmitError>) -> Result<Emitted, EmitError> {
     match emitted {
         Err(error) if !http::is_beyond(&error) => Err(error),

@@ -11,7 +11,7 @@ use crate::agent::http::{Emitting, causes, settled};
 use crate::agent::sse::Parser;
 use crate::agent::{EmitError, Run};
 
-/// Reads the events of a run up to its end, emits them on the way, and returns what the run came to.
+/// Reads the events of a run up to its end, emits them on the way, and returns the outcome.
 pub(super) async fn read(
     response: Response,
     config: &Config,
@@ -100,7 +100,7 @@ impl Source {
         for event in events.iter().map(|event| event.data.trim()).filter(|data| !data.is_empty()) {
             reading.take(event, config, steps)?;
             if reading.is_finished() {
-                // What follows the end says nothing about this run.
+                // Events after the end do not concern this run.
                 return Ok(());
             }
         }

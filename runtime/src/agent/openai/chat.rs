@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Config;
 use crate::agent::tools::Tools;
-use crate::agent::{Message, Turn, told};
+use crate::agent::{Message, Turn, transcript};
 
 /// Fields that a message must keep.
 const KEPT: [&str; 4] = ["role", "content", "tool_calls", "tool_call_id"];
@@ -14,7 +14,7 @@ const KEPT: [&str; 4] = ["role", "content", "tool_calls", "tool_call_id"];
 /// The conversation so far, in the endpoint's format.
 pub(super) fn conversation(config: &Config, tools: &Tools, history: &[Turn], message: &Message) -> Vec<Value> {
     let takes_tools = tools.iter().next().is_some() && !config.omit.iter().any(|field| field == "tools");
-    let turns = told::turns(history, (config.max_turns, config.max_history_bytes), takes_tools);
+    let turns = transcript::turns(history, (config.max_turns, config.max_history_bytes), takes_tools);
     let system = config.system.iter().map(|system| json!({ "role": "system", "content": system }));
     let mut messages: Vec<Value> = system.chain(turns.into_iter().flat_map(|(_, messages)| messages)).collect();
     name_calls(&mut messages);

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::agent::{EmitError, http};
 
-/// Why there is no answer. Its text is for the user and contains nothing that the server wrote except its short code,
-/// because a server may repeat what it was sent in its errors, including the key.
+/// Why there is no answer. Its text is for the user and contains no text of the server except its short code, because a
+/// server's errors may repeat the request, including the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// There was no connection, or it broke before the answer began.

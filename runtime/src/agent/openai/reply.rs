@@ -1,8 +1,7 @@
 //! Assembling a reply from its pieces, as servers send them.
 //!
 //! Everything that a server sends beside text and calls (thoughts, signatures, its own fields) is kept unchanged,
-//! because the server may require all of it in the next request of the same round of tools, and otherwise refuses the
-//! request.
+//! because the server may require it in the next request of the same round of tools.
 
 use serde_json::{Map, Value, json};
 
@@ -228,7 +227,7 @@ impl Reply {
         let arguments = match function.remove("arguments") {
             None | Some(Value::Null) => String::new(),
             Some(Value::String(arguments)) => arguments,
-            // Some servers send the value itself in place of its text.
+            // Some servers send the arguments as a JSON value instead of a string.
             Some(whole) => whole.to_string(),
         };
         let same = |call: &Call| {

@@ -1,7 +1,7 @@
 //! A run's progress, and the tasks that wait for it.
 //!
-//! A task is woken when what it waits for has happened, and not by the events before that: an agent that emits many
-//! events at once waits for each of them.
+//! A task is woken only when the event that it waits for has happened, and not by earlier events: an agent that emits
+//! many events at once waits for each of them.
 //!
 //! | what | who may touch it, and when |
 //! | --- | --- |
@@ -29,7 +29,7 @@ pub(crate) struct Progress {
     pub(crate) lost: bool,
 }
 
-/// What a task waits for. All of it has also happened when the session is lost.
+/// The condition that a task waits for. Each is met when the session is lost.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Until {
     /// That many events are durable, or the last one is.

@@ -16,7 +16,7 @@ use crate::payload::{self, Payload, Record, now_ms};
 /// The runs whose end is not written yet.
 type Open = HashMap<RunId, Followed>;
 
-/// What the events of a run contain that its machine does not know.
+/// The data in a run's events that its machine does not know.
 #[derive(Clone, Debug, Default)]
 struct Followed {
     thread: Option<Arc<str>>,
@@ -290,8 +290,8 @@ fn follow(open: &mut Open, run: RunId, kind: Kind, record: &Record) {
     }
 }
 
-/// Adds to the event what the machine does not know. A record that lacks nothing, and is not another entry's, is not
-/// copied.
+/// Adds the data that the machine does not know to the event. A record that lacks nothing, and is not another entry's,
+/// is not copied.
 fn complete(event: Event<Payload>, open: &mut Open) -> Written {
     let Event { run, kind, payload, .. } = event;
     let given = payload.as_ref().and_then(Payload::record);

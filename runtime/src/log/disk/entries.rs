@@ -75,7 +75,7 @@ impl<'a> Entries<'a> {
         }
     }
 
-    /// The bytes that [`iter`] reads; `None` if they do not match what was packed.
+    /// The bytes that [`iter`] reads; `None` if they do not match the packed ones.
     pub(super) fn content(&self) -> Option<Cow<'a, [u8]>> {
         match self.rest {
             Rest::Plain(rest) => Some(Cow::Borrowed(rest)),

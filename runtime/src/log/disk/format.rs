@@ -2,8 +2,8 @@
 //!
 //! A segment is a header and groups. A group is the result of one commit: a head with checksums of itself and of what
 //! follows, then records, each with its own checksum, so that a single record can be read. The checksums of headers and
-//! groups start from the log's id and the segment's number: bytes that another file or another log has left on the disk
-//! are not taken for this one's. Numbers are little-endian, or of variable length (7 bits per byte).
+//! groups start from the log's id and the segment's number, so bytes that another file or log has left on the disk are
+//! not mistaken for this one's. Numbers are little-endian, or of variable length (7 bits per byte).
 
 use std::sync::Arc;
 
@@ -282,8 +282,8 @@ enum Kept {
     Resumed(PauseId),
 }
 
-/// A stored entry.
-pub(in crate::log) enum Entry<T> {
+/// What a stored entry decodes to.
+pub(in crate::log) enum Decoded<T> {
     There(T),
     /// Gone with its thread; it may have been a message.
     Gone(Option<MessageId>),
@@ -316,9 +316,9 @@ impl Kept {
         }
     }
 
-    fn kind(self, thread: Option<&str>) -> Entry<Kind> {
-        Entry::There(match self {
-            Self::Gone(message) => return Entry::Gone(message),
+    fn kind(self, thread: Option<&str>) -> Decoded<Kind> {
+        Decoded::There(match self {
+            Self::Gone(message) => return Decoded::Gone(message),
             Self::Received(message) => Kind::Received(immediate(message, thread)),
             Self::ReceivedAs(message, thread, schedule) => {
                 Kind::Received(Received { message, thread, schedule, replaces: None })
@@ -371,32 +371,32 @@ pub(super) fn gone(message: Option<MessageId>) -> Vec<u8> {
 }
 
 /// Decodes the kind of an entry, and its thread.
-pub(super) fn kind(content: &[u8]) -> Option<(Entry<Kind>, Option<&str>)> {
+pub(super) fn kind(content: &[u8]) -> Option<(Decoded<Kind>, Option<&str>)> {
     let (about, _) = postcard::take_from_bytes::<About<'_>>(content).ok()?;
     Some((about.kind.kind(about.thread), about.thread))
 }
 
 /// Decodes an entry.
-pub(super) fn entry(content: &[u8]) -> Option<Entry<Written>> {
+pub(super) fn entry(content: &[u8]) -> Option<Decoded<Written>> {
     let (about, data) = postcard::take_from_bytes::<About<'_>>(content).ok()?;
     let kind = match about.kind.kind(about.thread) {
-        Entry::There(kind) => kind,
-        Entry::Gone(message) => return Some(Entry::Gone(message)),
+        Decoded::There(kind) => kind,
+        Decoded::Gone(message) => return Some(Decoded::Gone(message)),
     };
     let data = RawValue::from_string(String::from_utf8(data.to_vec()).ok()?).ok()?;
     let record = Content::written(about.thread.map(Arc::from), data, about.at);
-    Some(Entry::There(Written { run: RunId(about.run), kind, record: Arc::new(record) }))
+    Some(Decoded::There(Written { run: RunId(about.run), kind, record: Arc::new(record) }))
 }
 
 /// Decodes an entry that is not gone.
 pub(in crate::log) fn written(content: &[u8]) -> Option<Written> {
     match entry(content)? {
-        Entry::There(written) => Some(written),
-        Entry::Gone(_) => None,
+        Decoded::There(written) => Some(written),
+        Decoded::Gone(_) => None,
     }
 }
 
-/// The file `manifest`: the segments, and what is known of how the log last ended.
+/// The file `manifest`: the segments, and how the log last ended, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
     pub(super) version: u32,

@@ -1,4 +1,4 @@
-//! What the log knows without reading: its users, and the places of their entries.
+//! The index of a log, in memory: its users, and the places of their entries.
 //!
 //! The index is built from records only, by [`Index::take`]: recovery calls it for the segments' content, and the
 //! writer for what it has just written. A restart therefore finds the same state.

@@ -1,7 +1,7 @@
-//! Opening a log: which of the files' content was acknowledged, and whether any acknowledged content is gone.
+//! Opens a log: decides which of the files' content was acknowledged, and whether any of it is gone.
 //!
 //! Segments before the last were synced when they were left, so they are either whole or damaged. The last one may end
-//! with a write that a crash cut off. [`decide`] decides from what is known of its end; see the header of [`super`].
+//! with a write that a crash cut off. [`decide`] decides by the known facts about its end; see the header of [`super`].
 
 use std::collections::HashSet;
 use std::io;
@@ -44,7 +44,7 @@ pub(super) struct Found {
     pub(super) damaged: Vec<u32>,
 }
 
-/// What is known of the end of the last segment.
+/// The known facts about the end of the last segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
     /// The segment's length when the log was closed, if it was.
@@ -334,7 +334,7 @@ impl Replay<'_> {
         let nameless: Vec<UserId> = nameless.map(|(id, _)| *id).collect();
         for id in nameless {
             self.damage(&format!("the name of user {} is missing", id.0))?;
-            // No request can name this user. What is left of it is erased, and the next segment records that.
+            // No request can name this user. Its remaining data is erased, and the next segment records that.
             let at = self.index.segments.keys().next_back().copied().unwrap_or_default();
             self.index.erase(id, Tombstone { at, segment: UNTOLD });
         }

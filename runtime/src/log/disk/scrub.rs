@@ -4,9 +4,9 @@
 //!
 //! A group with a deletion has another record, which says which segments may hold content that is gone. Each of these
 //! is cleaned soon, as after an erasure. Until the last one is dropped, this is known even after a restart. If an entry
-//! is in two places, either may be read: readers leave out what is gone by the deletions that they find.
+//! is in two places, either may be read: readers apply the deletions that they find.
 
-use super::format::{self, Entry};
+use super::format::{self, Decoded};
 use super::read::{Found, Places};
 use super::segment::Segments;
 use crate::log::deletions::Deletions;
@@ -17,7 +17,7 @@ use lockstep_model::{FencingToken, UserId};
 impl Found {
     /// Whether the entry is gone with its thread.
     pub(super) fn is_gone(&self) -> bool {
-        matches!(format::kind(&self.content), Some((Entry::Gone(_), _)))
+        matches!(format::kind(&self.content), Some((Decoded::Gone(_), _)))
     }
 }
 
@@ -49,7 +49,7 @@ impl Segments {
         let found = if partly { places.readable() } else { places.all()? };
         let mut deletions = Deletions::default();
         for entry in &found {
-            if let Some((Entry::There(Kind::Deleted), thread)) = format::kind(&entry.content) {
+            if let Some((Decoded::There(Kind::Deleted), thread)) = format::kind(&entry.content) {
                 deletions.add(entry.offset, thread);
             }
         }
@@ -64,7 +64,7 @@ pub(super) fn scrub(found: &mut Vec<Found>, deletions: &Deletions, newest: Fenci
         return;
     }
     for entry in found.iter_mut() {
-        let Some((Entry::There(kind), thread)) = format::kind(&entry.content) else { continue };
+        let Some((Decoded::There(kind), thread)) = format::kind(&entry.content) else { continue };
         if deletions.is_gone(entry.offset, kind, thread) {
             let message = if let Kind::Received(received) = kind { Some(received.message) } else { None };
             entry.content = format::gone(message);

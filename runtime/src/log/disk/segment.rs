@@ -123,7 +123,7 @@ pub(super) struct Active {
 }
 
 impl Segments {
-    /// Begins a segment, and rewrites into it what cannot be trusted where it is.
+    /// Begins a segment, and rewrites the untrusted content into it.
     pub(super) fn open(
         storage: Arc<dyn Storage>,
         shared: Arc<Shared>,
@@ -239,7 +239,7 @@ impl Segments {
         self.publish_manifest(manifest)
     }
 
-    /// Begins the next segment. The previous one ends at its last synced byte. What was acknowledged after that is
+    /// Begins the next segment. The previous one ends at its last synced byte. Data that was acknowledged after that is
     /// written again, because after a failed sync it may not be on disk.
     pub(super) fn next(&mut self) -> io::Result<()> {
         let removed = self.removed();
@@ -262,7 +262,7 @@ impl Segments {
         files.into_iter().filter(|(_, file)| !file.is_there()).map(|(number, _)| number).collect()
     }
 
-    /// Rewrites what was removed while this process had it open. Returns true if there was anything.
+    /// Rewrites the content of files that were removed while this process had them open. Returns true if there was any.
     pub(super) fn restore(&mut self) -> io::Result<bool> {
         let removed = !self.removed().is_empty();
         if removed {

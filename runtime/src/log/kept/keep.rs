@@ -57,7 +57,7 @@ impl Store {
         erase.commit()
     }
 
-    /// Stores what was copied of these users, in one commit.
+    /// Stores the copied entries of these users, in one commit.
     pub(super) fn keep(&mut self, copied: Vec<Copied<'_>>) -> Result<()> {
         let keep = self.0.transaction()?;
         for of_user in copied {

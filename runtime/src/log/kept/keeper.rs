@@ -1,4 +1,4 @@
-//! The thread that copies from the log to the store, and lets the log forget what was copied.
+//! The thread that copies from the log to the store, and lets the log forget the copied entries.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

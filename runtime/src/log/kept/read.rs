@@ -128,7 +128,7 @@ impl Kept<'_> {
         Ok(Turns { entries: conversations::in_order(runs), next })
     }
 
-    /// Nothing is missing, because the log forgets only what was copied.
+    /// Nothing is missing, because the log forgets only copied entries.
     pub(super) fn page(&mut self, after: Offset, through: Offset, bytes: usize) -> Result<Page, rusqlite::Error> {
         let end = through.min(self.high);
         let (mut stored, mut reached, mut size) = (Vec::new(), after, 0);

@@ -27,7 +27,7 @@ impl Append {
         self.batch.iter().map(|entry| entry.record.data.get().len()).sum()
     }
 
-    /// Interprets what the statement has decided.
+    /// Interprets the statement's decision.
     fn decided(&self, row: &Row) -> Result<Vec<Offset>, LogError> {
         let after = self.after.0;
         match row.get::<_, &str>(1) {

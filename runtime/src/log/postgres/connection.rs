@@ -21,8 +21,8 @@ use super::settings::{Failover, Settings};
 use super::{NotConnected, refused, schema, statements};
 use crate::log::LogError;
 
-/// What each connection has set. The log relies on the isolation level: a statement that waited for a row sees its
-/// newest version. The engine looks whether a client that waits for a row is still there. Each statement is short:
+/// The settings of each connection. The log relies on the isolation level: a statement that waited for a row sees its
+/// newest version. The engine checks whether a client that waits for a row is still there. Each statement is short:
 /// compiling it (`jit`) would take longer than executing it.
 const SESSION: &str = "
     set default_transaction_isolation = 'read committed';
@@ -192,7 +192,7 @@ async fn check(connection: &Connection, settings: &Settings) -> Result<(), NotCo
     promise(&row, settings).map_err(|why| format!("PostgreSQL at {}: {why}", settings.place()).into())
 }
 
-/// Checks what the engine promises.
+/// Checks the engine's promise.
 pub(super) fn promise(row: &Row, settings: &Settings) -> Result<(), String> {
     let (version, encoding): (i32, &str) = (row.get(0), row.get(1));
     let (commit, standbys, fsync): (&str, &str, &str) = (row.get(2), row.get(3), row.get(4));

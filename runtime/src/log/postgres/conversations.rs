@@ -19,7 +19,7 @@ use crate::log::{Conversations, LogError, Written};
 const CHUNK: i64 = 256;
 
 impl PostgresLog {
-    /// Waits until the user has no content that is to go.
+    /// Waits until the user has no content that must be removed.
     async fn swept(&self, user: UserId) -> Result<(), LogError> {
         for _ in 0..MAX_READS {
             let rows = self.execute(statements::STANDING, &[&signed(user.0)]).await?;

@@ -1,5 +1,6 @@
-//! What several gateways keep beside the log: accounts, logins, keys and tickets. This module stores, and decides
-//! nothing: [`lockstep_model::login`] decides on what was read, and what it writes is compared with that.
+//! The state that several gateways keep beside the log: accounts, logins, keys and tickets. This module only stores.
+//! [`lockstep_model::login`] decides by the records that were read, and a write takes effect only if they have not
+//! changed.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use super::statements::logins as statements;
 use super::{NotConnected, PostgresLog, Settings};
 use crate::log::LogError;
 
-/// What gateways share in the engine of their log. Each call is one statement, a transaction of its own. A call that is
-/// unavailable may have taken effect, or may still do so.
+/// The state that gateways share in the engine of their log. Each call is one statement, a transaction of its own. A
+/// call that is unavailable may have taken effect, or may still do so.
 #[derive(Clone)]
 pub struct Shared(Arc<Pool>);
 
@@ -206,8 +207,8 @@ impl Shared {
         rows.first().map(|row| unsigned(row, 0)).ok_or_else(nothing)
     }
 
-    /// Waits until everything that was read until now is kept, and each process with a lease has applied every revocation
-    /// until now. Never returns while one does not.
+    /// Waits until everything that was read until now is durable, and each process with a lease has applied every
+    /// revocation until now. Never returns while one does not.
     ///
     /// # Errors
     ///
@@ -245,7 +246,7 @@ impl Shared {
     }
 }
 
-/// How often it is looked whether all processes have a revocation.
+/// The interval between two checks whether all processes have a revocation.
 const LOOK: Duration = Duration::from_millis(50);
 
 fn text(bytes: &[u8]) -> Result<Arc<str>, LogError> {

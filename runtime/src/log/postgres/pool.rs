@@ -1,7 +1,7 @@
 //! The connections: some append, as many others do everything else.
 //!
 //! A task for each connection opens it, and opens it again after it has ended. A task that appends takes all appends
-//! that wait, at most one of each user, and executes them as one statement. What arrives meanwhile waits for the next.
+//! that wait, at most one of each user, and executes them as one statement. Later ones wait for the next statement.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -39,12 +39,12 @@ pub(super) const SLOW: Duration = Duration::from_secs(60);
 /// The connections to one engine. Dropping it closes them.
 pub(super) struct Pool {
     shared: Arc<Shared>,
-    slots: Vec<watch::Receiver<Slot>>,
+    for_calls: Vec<watch::Receiver<CallConnection>>,
     next: AtomicUsize,
     tasks: Vec<AbortHandle>,
 }
 
-/// What the tasks share. `waiting` is locked only to put or take appends.
+/// The state that the tasks share. `waiting` is locked only to put or take appends.
 struct Shared {
     settings: Settings,
     waiting: Mutex<VecDeque<Append>>,
@@ -58,7 +58,7 @@ struct Shared {
 
 /// A connection for calls that are not appends, or why there is none.
 #[derive(Clone)]
-enum Slot {
+enum CallConnection {
     Open(Arc<Connection>),
     Closed(String),
 }
@@ -81,14 +81,14 @@ impl Pool {
         for connection in opened.drain(..count) {
             tasks.push(tokio::spawn(Arc::clone(&shared).append(connection)).abort_handle());
         }
-        let mut slots = Vec::with_capacity(count);
+        let mut for_calls = Vec::with_capacity(count);
         for connection in opened {
             let connection = Arc::new(connection);
-            let (slot, of_slot) = watch::channel(Slot::Open(Arc::clone(&connection)));
-            slots.push(of_slot);
+            let (slot, of_slot) = watch::channel(CallConnection::Open(Arc::clone(&connection)));
+            for_calls.push(of_slot);
             tasks.push(tokio::spawn(Arc::clone(&shared).keep(connection, slot)).abort_handle());
         }
-        Ok(Self { shared, slots, next: AtomicUsize::new(0), tasks })
+        Ok(Self { shared, for_calls, next: AtomicUsize::new(0), tasks })
     }
 
     /// Queues an append.
@@ -120,11 +120,13 @@ impl Pool {
     ) -> Result<Vec<Row>, LogError> {
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let mut why = String::new();
-        for turn in 0..self.slots.len() {
-            let slot = self.slots[(first + turn) % self.slots.len()].borrow().clone();
+        for turn in 0..self.for_calls.len() {
+            let slot = self.for_calls[(first + turn) % self.for_calls.len()].borrow().clone();
             match slot {
-                Slot::Open(connection) => return Ok(connection.execute(statement, parameters, timeout).await?),
-                Slot::Closed(reason) => why = reason,
+                CallConnection::Open(connection) => {
+                    return Ok(connection.execute(statement, parameters, timeout).await?);
+                }
+                CallConnection::Closed(reason) => why = reason,
             }
         }
         Err(LogError::Unavailable(why))
@@ -149,7 +151,7 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// Opens a connection, however often that fails. `failed` is told why.
+    /// Opens a connection, and retries until it succeeds. `failed` is called with the reason of each failure.
     async fn reopen(&self, failed: impl Fn(&NotConnected)) -> Connection {
         let mut pause = PAUSES.0;
         loop {
@@ -168,13 +170,13 @@ impl Shared {
     }
 
     /// Keeps a connection for calls open.
-    async fn keep(self: Arc<Self>, mut connection: Arc<Connection>, slot: watch::Sender<Slot>) {
+    async fn keep(self: Arc<Self>, mut connection: Arc<Connection>, slot: watch::Sender<CallConnection>) {
         loop {
             connection.ended().await;
-            let closed = |why: String| slot.send_replace(Slot::Closed(why));
+            let closed = |why: String| slot.send_replace(CallConnection::Closed(why));
             closed("the connection to PostgreSQL is lost".to_owned());
             connection = Arc::new(self.reopen(|error| drop(closed(error.to_string()))).await);
-            slot.send_replace(Slot::Open(Arc::clone(&connection)));
+            slot.send_replace(CallConnection::Open(Arc::clone(&connection)));
         }
     }
 
@@ -205,8 +207,8 @@ impl Shared {
                 () = self.arrived.notified() => {}
             }
             loop {
-                // The task that has appended first wakes this one. Others are about to append, because one answer has
-                // woken them all: what they append belongs into the same statement.
+                // The task that has appended first wakes this one. One answer has woken other tasks too, which are
+                // about to append: their appends belong into the same statement.
                 tokio::task::yield_now().await;
                 let group = self.take();
                 if group.is_empty() {

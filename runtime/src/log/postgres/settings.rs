@@ -1,4 +1,4 @@
-//! How the engine is reached, and what a failover of it keeps.
+//! The address of the engine, and the effect of a failover.
 
 use core::fmt;
 use core::num::NonZeroUsize;
@@ -16,7 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::NotConnected;
 
-/// What a failover of the engine does to acknowledged appends.
+/// The effect of a failover of the engine on acknowledged appends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failover {
@@ -24,7 +24,7 @@ pub enum Failover {
     /// unless the engine has `synchronous_standby_names`, and `synchronous_commit` is `on` or `remote_apply`.
     Keeps,
     /// A failover may lose the end of a stream. Each stream begins a new epoch when it is next acquired, so clients
-    /// learn that what they saw may be gone. Earlier owners are fenced at once.
+    /// learn that entries that they saw may be gone. Earlier owners are fenced at once.
     #[default]
     NewEpoch,
 }

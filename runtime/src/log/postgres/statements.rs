@@ -150,7 +150,8 @@ pub const APPEND: &str = "
     )
     select user_id, verdict, trimmed, head from locked";
 
-/// Removes the content of deleted threads. What an append committed after this began is left to the next time.
+/// Removes the content of deleted threads. Content that an append commits after this has begun is left to the next
+/// time.
 pub(super) const SWEEP: &str = "
     with locked as (
         select user_id from lockstep.stream where user_id = $1 and subject is not null for update
@@ -204,7 +205,8 @@ pub(super) const PURGE: &str = "
     due as (delete from lockstep.due d using erased where d.user_id = erased.user_id)
     delete from lockstep.past p using erased where p.user_id = erased.user_id";
 
-/// Returns users whose content is to go: erased, or with a deleted thread. A process may have stopped before.
+/// Returns users whose content must be removed: erased, or with a deleted thread. A process may have stopped before it
+/// did.
 pub(super) const LEFT: &str = "
     (select user_id, true from lockstep.stream where erasing limit $1)
     union all

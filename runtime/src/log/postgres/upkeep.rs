@@ -1,5 +1,5 @@
-//! What a process that stopped has left: content of erased users and deleted threads, tickets, and leases that ended long
-//! ago.
+//! Removes the leftovers of processes that stopped: content of erased users and deleted threads, tickets, and leases
+//! that ended long ago.
 
 use std::sync::Weak;
 use std::time::Duration;

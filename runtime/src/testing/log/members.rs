@@ -168,7 +168,7 @@ async fn raced(log: &dyn Log, members: &dyn Members) {
     assert!(answers.iter().all(is_told), "the others are told who owns the user: {answers:?}");
 }
 
-/// A revocation has a mark, every reader gets it once and in order, and it is known who has applied it.
+/// A revocation has a mark, every reader gets it once and in order, and the log knows which processes have applied it.
 async fn revocations(members: &dyn Members) {
     let (a, b) = (joined(members, "a").await, joined(members, "b").await);
     let revoked = [

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{NotOpened, Subject};
 use crate::verify::credential_id;
-use crate::verify::journal::{FileError, Journal, read_old};
+use crate::verify::line_file::{FileError, LineFile, read_old};
 
 /// The file in the data directory.
 pub const FILE: &str = "logins.jsonl";
@@ -102,7 +102,7 @@ pub(super) fn lines(records: &[Record<Subject>]) -> Vec<String> {
 }
 
 /// Opens the file, or reads the files that it replaces.
-pub(super) fn open(directory: &Path, machine: &mut Logins<Subject>) -> Result<Journal, NotOpened> {
+pub(super) fn open(directory: &Path, machine: &mut Logins<Subject>) -> Result<LineFile, NotOpened> {
     let path = directory.join(FILE);
     let is_new =
         !path.try_exists().map_err(|error| NotOpened::because(format!("{}: {error}", path.display()), error))?;
@@ -110,7 +110,7 @@ pub(super) fn open(directory: &Path, machine: &mut Logins<Subject>) -> Result<Jo
     if is_new {
         old_sessions(directory, machine)?;
     }
-    Ok(Journal::open(path, |line: Line| machine.note(line.into()))?)
+    Ok(LineFile::open(path, |line: Line| machine.note(line.into()))?)
 }
 
 /// A login, or its end.

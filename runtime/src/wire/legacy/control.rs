@@ -59,7 +59,7 @@ fn plain(r#type: &'static str, subject: &str, payload: &impl Serialize) -> Utf8B
     text(&Envelope { r#type, user_id: subject, timestamp: now_ms(), thread_id: None, payload, data: payload })
 }
 
-/// A frame whose payload's members, or some of them, are at its top level too.
+/// A frame with some or all members of its payload at its top level too.
 fn doubled(r#type: &'static str, subject: &str, payload: &Value, outer: &[&str]) -> Utf8Bytes {
     let mut frame = json!({
         "type": r#type, "user_id": subject, "timestamp": now_ms(), "payload": payload, "data": payload,
@@ -102,7 +102,7 @@ fn failed(subject: &str, code: Code, message: &str, message_id: Option<&str>) ->
     doubled("error", subject, &payload, &["error_code", "error_message", "details", "recovery_suggestions"])
 }
 
-/// What a person can do.
+/// Advice for the user.
 const fn advice(code: Code) -> &'static str {
     match code {
         Code::Malformed | Code::UnknownType | Code::InvalidField => "Reload the page, or update the client.",

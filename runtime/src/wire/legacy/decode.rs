@@ -1,4 +1,4 @@
-//! What legacy clients say.
+//! Decodes the frames of legacy clients.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the codec remembers of a connection, bounded.
+//! The codec's memory of a connection, bounded.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -68,7 +68,7 @@ impl Memory {
         self.heartbeats.push_back(how);
     }
 
-    /// How the client asked for what is answered now. Answers are in the order of the requests.
+    /// How the client asked for the present answer. Answers are in the order of the requests.
     pub(in crate::wire) fn answered(&mut self) -> Heartbeat {
         self.heartbeats.pop_front().unwrap_or(Heartbeat::Ping)
     }
@@ -117,7 +117,7 @@ impl Memory {
         Some(open)
     }
 
-    /// Entries were skipped: of no open run is the whole text known.
+    /// Entries were skipped: the whole text of each open run is no longer known.
     pub(in crate::wire) fn skip(&mut self) {
         for (_, open) in &mut self.runs {
             open.text = None;

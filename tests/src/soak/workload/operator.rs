@@ -39,7 +39,7 @@ impl Workload {
         self.done.spawn(async move {
             let body = json!({ "subject": user_name(user), "data": { "number": number } }).to_string();
             let answer = watch::ask(address, "POST", "/operator/notice", &operator, &body).await;
-            Done::Told { user, number, sequence, answer }
+            Done::Noticed { user, number, sequence, answer }
         });
     }
 
@@ -57,7 +57,7 @@ impl Workload {
             if in_cluster {
                 answer = watch::ask(address, "POST", "/operator/notice", &operator, &body.to_string()).await;
             }
-            Done::ToldAll { sequence, answer }
+            Done::NoticedAll { sequence, answer }
         });
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lockstep::agent::agui::{AgUi, Config, ConfigError, Token};
 use lockstep::agent::testing::{Event, Recorder};
-use lockstep::agent::{Agent, End, Step as Told, ToolCall, Turn};
+use lockstep::agent::{Agent, End, Step as HistoryStep, ToolCall, Turn};
 use lockstep_model::run::{Ending, Kind, Reason, ToolEnd};
 use lockstep_model::{Bounds, RunId};
 use serde_json::value::{RawValue, to_raw_value};
@@ -191,7 +191,7 @@ async fn an_answer_may_come_in_a_snapshot() {
     assert_eq!(*data, json!({ "text": "Yes.", "usage": usage, "result": { "ok": true } }));
 }
 
-fn said(text: &str, run: u64, steps: Vec<Told>) -> Turn {
+fn said(text: &str, run: u64, steps: Vec<HistoryStep>) -> Turn {
     let end = End::Completed(to_raw_value(&json!({ "text": "It is 2." })).expect("JSON"));
     let mut turn = Turn::new(RunId(run), to_raw_value(text).expect("JSON"));
     (turn.steps, turn.end) = (steps, Some(end));
@@ -202,7 +202,7 @@ fn said(text: &str, run: u64, steps: Vec<Told>) -> Turn {
 async fn the_request_is_what_the_protocol_wants_with_ids_that_stay() {
     let mut call = ToolCall::new("t1".into(), "calculator".into(), r#"{"expression":"1+1"}"#.into());
     (call.call_id, call.result) = (Some("call-7".into()), Some(Ok("2".into())));
-    let history = vec![said("what is 1+1?", 0xab, vec![Told::Tool(call), Told::Text("It is 2.".into())])];
+    let history = vec![said("what is 1+1?", 0xab, vec![HistoryStep::Tool(call), HistoryStep::Text("It is 2.".into())])];
     let server = Server::start(vec![run(&[]), run(&[])]).await;
     let agent = AgUi::new(config(&server)).expect("a configuration");
     let payload = json!({ "text": "and 2+2?", "agui": { "state": { "a": 1 }, "context": [{ "description": "d", "value": "v" }],

@@ -4,7 +4,7 @@ use lockstep::BoxFuture;
 use lockstep::agent::openai::{ApiKey, Config, ConfigError, OpenAi};
 use lockstep::agent::testing::{Event, Recorder};
 use lockstep::agent::tools::{CallError, Invocation, Tool, Tools};
-use lockstep::agent::{Agent, End, Step as Told, ToolCall, Turn};
+use lockstep::agent::{Agent, End, Step as HistoryStep, ToolCall, Turn};
 use lockstep_model::RunId;
 use lockstep_model::run::{Kind, Reason, ToolEnd};
 use serde_json::value::to_raw_value;
@@ -66,7 +66,7 @@ async fn an_answer_is_shown_as_it_comes_and_completed_whole() {
     assert_eq!((completed(&events).as_str(), data), ("Good evening", &expected));
 }
 
-fn turn(text: &str, steps: Vec<Told>, end: End) -> Turn {
+fn turn(text: &str, steps: Vec<HistoryStep>, end: End) -> Turn {
     let mut turn = Turn::new(RunId(7), to_raw_value(text).expect("JSON"));
     (turn.steps, turn.end) = (steps, Some(end));
     turn
@@ -76,12 +76,12 @@ fn answered(text: &str) -> End {
     End::Completed(to_raw_value(&json!({ "text": text })).expect("JSON"))
 }
 
-fn called(id: &str, result: Option<Result<&str, &str>>) -> Told {
+fn called(id: &str, result: Option<Result<&str, &str>>) -> HistoryStep {
     let result = result.map(|result| result.map(str::to_owned).map_err(str::to_owned));
     let (name, arguments) = ("calculator".into(), r#"{"expression":"1"}"#.into());
     let mut call = ToolCall::new(id.into(), name, arguments);
     call.result = result;
-    Told::Tool(call)
+    HistoryStep::Tool(call)
 }
 
 const STOPPED: End = End::Failed(Reason::Cancelled);
@@ -89,7 +89,7 @@ const STOPPED: End = End::Failed(Reason::Cancelled);
 /// What a model is told of earlier turns: calls and their results in its own format, and partial answers.
 #[tokio::test]
 async fn earlier_turns_are_told_with_their_tools_and_as_far_as_they_came() {
-    let says = |text: &str| Told::Text(text.into());
+    let says = |text: &str| HistoryStep::Text(text.into());
     let history = || {
         let calls = vec![says("I look."), called("t1", Some(Ok("2"))), called("t2", Some(Err("no"))), says("It is 2.")];
         vec![

@@ -197,9 +197,9 @@ async fn a_cookie_whose_successor_was_used_ends_the_login_for_both_holders() {
 }
 
 #[derive(Default)]
-struct Told(Mutex<Vec<Revocation>>);
+struct RevocationRecorder(Mutex<Vec<Revocation>>);
 
-impl Revoker for Told {
+impl Revoker for RevocationRecorder {
     fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), RevokeError>> {
         self.0.lock().expect("a list").push(revocation);
         Box::pin(async { Ok(()) })
@@ -237,12 +237,12 @@ async fn logging_out_ends_this_login_and_everywhere_ends_all_of_them() {
     assert_eq!(gateway.refresh(&second.cookie()).await.status, 200);
     assert_eq!(gateway.log_out("", false).await.status, 204, "who is not logged in is logged out");
 
-    let told = Arc::new(Told::default());
-    gateway.login.revoke_through(Arc::<Told>::clone(&told));
+    let recorder = Arc::new(RevocationRecorder::default());
+    gateway.login.revoke_through(Arc::<RevocationRecorder>::clone(&recorder));
     let identity = verify(&*gateway.login.verifier(), &bob.token()).await.expect("good");
     assert_eq!(gateway.log_out(&bob.cookie(), false).await.status, 204);
-    let told = told.0.lock().expect("a list").clone();
-    assert_eq!(told, [Revocation::Credential("bob".into(), identity.credential)]);
+    let recorded = recorder.0.lock().expect("a list").clone();
+    assert_eq!(recorded, [Revocation::Credential("bob".into(), identity.credential)]);
 }
 
 /// Requests a permit before each revocation, and reports when it is done.

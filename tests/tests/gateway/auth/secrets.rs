@@ -8,7 +8,7 @@ use lockstep::verify::jwt::JwtConfig;
 use lockstep::verify::keys::{Keys, Secret};
 use lockstep::verify::revoked::Revocations;
 use lockstep_gateway::accounts::Accounts;
-use lockstep_gateway::login::{Issuer, KEY_FILE, Login, LoginConfig, TicketDesk};
+use lockstep_gateway::login::{Issuer, KEY_FILE, Login, LoginConfig, TicketService};
 
 use super::accounts::CHEAP;
 use super::http::config;
@@ -49,11 +49,11 @@ async fn debug_output_holds_no_secret() {
         hands.clock(),
     );
     let login = login.expect("a login");
-    let desk = TicketDesk::new(login.verifier(), Clock::monotonic());
+    let tickets = TicketService::new(login.verifier(), Clock::monotonic());
     let shown = [
         format!("{config:?} {config:#?} {verifier:?} {verifier:#?}"),
         format!("{own:?} {own:#?} {issuer:?} {issuer:#?} {token:?} {token:#?}"),
-        format!("{accounts:?} {accounts:#?} {revocations:?} {login:?} {login:#?} {desk:?} {:?}", hands.clock()),
+        format!("{accounts:?} {accounts:#?} {revocations:?} {login:?} {login:#?} {tickets:?} {:?}", hands.clock()),
         files.concat(),
     ]
     .concat();

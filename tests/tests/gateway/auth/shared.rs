@@ -12,7 +12,7 @@ use lockstep::verify::Verifier as _;
 use lockstep::verify::clock::Clock;
 use lockstep::verify::revoked::Revocations;
 use lockstep_gateway::accounts::{AccountError, SharedAccounts};
-use lockstep_gateway::login::{Login, LoginConfig, Rate, TicketDesk, routes, ticket_routes};
+use lockstep_gateway::login::{Login, LoginConfig, Rate, TicketService, routes, ticket_routes};
 use lockstep_tests::postgres::Server;
 use serde_json::json;
 
@@ -43,7 +43,7 @@ impl Database {
 struct Node {
     login: Arc<Login>,
     accounts: Arc<SharedAccounts>,
-    desk: Arc<TicketDesk>,
+    tickets: Arc<TicketService>,
     address: std::net::SocketAddr,
 }
 
@@ -55,9 +55,9 @@ impl Node {
         let revocations = Arc::new(Revocations::in_memory(MONTH, Clock::system()));
         let login = Login::shared(config, engine.clone(), Arc::clone(&accounts), revocations, Clock::system()).await;
         let login = Arc::new(login.expect("a login"));
-        let desk = Arc::new(TicketDesk::new(login.judge(), Clock::monotonic()).shared(engine));
-        let router = routes(Arc::clone(&login)).merge(ticket_routes(Arc::clone(&desk)));
-        Self { login, accounts, desk, address: serve(router, None).await }
+        let tickets = Arc::new(TicketService::new(login.judge(), Clock::monotonic()).shared(engine));
+        let router = routes(Arc::clone(&login)).merge(ticket_routes(Arc::clone(&tickets)));
+        Self { login, accounts, tickets, address: serve(router, None).await }
     }
 
     async fn log_in(&self, user: &str, password: &str) -> Answer {
@@ -84,7 +84,7 @@ impl Node {
     }
 
     async fn redeem(&self, ticket: &str) -> Option<String> {
-        let token = Redeem::redeem(&*self.desk, ticket).await.expect("an answer");
+        let token = Redeem::redeem(&*self.tickets, ticket).await.expect("an answer");
         token.map(|token| token.expose().to_owned())
     }
 }
@@ -328,7 +328,7 @@ async fn tables_and_debug_output_hold_no_password() {
     one.log_in("ann", "correct horse").await.token();
     let key = database.sql("select encode(key, 'base64') from lockstep.secret");
     assert_eq!(key.len(), 44, "32 bytes");
-    let shown = format!("{:?} {:?} {:?}", one.login, one.accounts, one.desk);
+    let shown = format!("{:?} {:?} {:?}", one.login, one.accounts, one.tickets);
     let roster = database.sql("select encode(content, 'escape') from lockstep.roster");
     assert!(roster.contains("$argon2id$") && !roster.contains("correct horse"), "{roster}");
     assert!(!shown.contains("correct horse") && !shown.contains(&key) && !shown.contains("argon2"), "{shown}");

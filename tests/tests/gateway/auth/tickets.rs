@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 use lockstep_gateway::login::ticket::{LIFETIME, RATE};
-use lockstep_gateway::login::{TicketDesk, ticket_routes};
+use lockstep_gateway::login::{TicketService, ticket_routes};
 use serde_json::{Value, json};
 
 use super::http::{Answer, post, serve};
 use super::support::*;
 
 struct Fixture {
-    desk: Arc<TicketDesk>,
+    service: Arc<TicketService>,
     address: std::net::SocketAddr,
     hands: Hands,
 }
@@ -20,9 +20,9 @@ struct Fixture {
 impl Fixture {
     async fn open() -> Self {
         let (verifier, hands) = strict();
-        let desk = Arc::new(TicketDesk::new(Arc::new(verifier), hands.clock()));
-        let address = serve(ticket_routes(Arc::clone(&desk)), None).await;
-        Self { desk, address, hands }
+        let service = Arc::new(TicketService::new(Arc::new(verifier), hands.clock()));
+        let address = serve(ticket_routes(Arc::clone(&service)), None).await;
+        Self { service, address, hands }
     }
 
     async fn ask(&self, authorization: &str) -> Answer {
@@ -44,13 +44,13 @@ async fn a_ticket_stands_for_its_token_once_and_for_half_a_minute() {
     assert_eq!(answer.body["expires_in"], json!(30));
     let ticket = answer.body["ticket"].as_str().expect("a ticket");
     assert_eq!(ticket.len(), 43, "256 bits");
-    assert_eq!(fixture.desk.redeem(ticket).expect("open").expose(), token);
-    assert_eq!(fixture.desk.redeem(ticket), None);
+    assert_eq!(fixture.service.redeem(ticket).expect("open").expose(), token);
+    assert_eq!(fixture.service.redeem(ticket), None);
     let ticket = fixture.ticket(&claims()).await;
     fixture.hands.forward(LIFETIME);
-    assert_eq!(fixture.desk.redeem(&ticket), None, "expired");
+    assert_eq!(fixture.service.redeem(&ticket), None, "expired");
     for garbage in ["", "AAAA", &"A".repeat(43), &"=".repeat(43), "🦀"] {
-        assert_eq!(fixture.desk.redeem(garbage), None);
+        assert_eq!(fixture.service.redeem(garbage), None);
     }
 }
 
@@ -61,7 +61,7 @@ async fn a_ticket_does_not_outlive_its_token() {
     let answer = fixture.ask(&format!("Bearer {short}")).await;
     assert_eq!(answer.body["expires_in"], json!(5), "within the leeway");
     fixture.hands.forward(Duration::from_secs(5));
-    assert_eq!(fixture.desk.redeem(answer.body["ticket"].as_str().expect("a ticket")), None);
+    assert_eq!(fixture.service.redeem(answer.body["ticket"].as_str().expect("a ticket")), None);
 }
 
 #[tokio::test]
@@ -102,10 +102,10 @@ async fn of_many_concurrent_redemptions_of_a_ticket_one_succeeds() {
         let start = Arc::new(tokio::sync::Barrier::new(8));
         let redeeming: Vec<_> = (0..8)
             .map(|_| {
-                let (desk, ticket, start) = (Arc::clone(&fixture.desk), Arc::clone(&ticket), Arc::clone(&start));
+                let (service, ticket, start) = (Arc::clone(&fixture.service), Arc::clone(&ticket), Arc::clone(&start));
                 tokio::spawn(async move {
                     start.wait().await;
-                    desk.redeem(&ticket).is_some()
+                    service.redeem(&ticket).is_some()
                 })
             })
             .collect();

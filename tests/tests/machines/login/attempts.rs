@@ -11,65 +11,65 @@ const fn rate(burst: u32, refill: u64) -> Rate {
 /// Three wrong passwords a network and two an account; one more every 20 and every 50 milliseconds.
 const TRIES: Tries = Tries { per_network: rate(3, 20), per_account: rate(2, 50), keys: 4 };
 
-type Desk = Attempts<u8, &'static str>;
+type TestAttempts = Attempts<u8, &'static str>;
 
-fn wrong(desk: &mut Desk, network: u8, account: &'static str, now: u64) -> Result<(), Duration> {
-    desk.begin(&TRIES, &network, Some(&account), now)?;
-    desk.end(&TRIES, &network, Some(&account), Outcome::Wrong, now);
-    assert_eq!(desk.check(&TRIES), Ok(()));
+fn wrong(attempts: &mut TestAttempts, network: u8, account: &'static str, now: u64) -> Result<(), Duration> {
+    attempts.begin(&TRIES, &network, Some(&account), now)?;
+    attempts.end(&TRIES, &network, Some(&account), Outcome::Wrong, now);
+    assert_eq!(attempts.check(&TRIES), Ok(()));
     Ok(())
 }
 
 /// LIM-1: the stated time is exactly the time until another attempt may begin.
 #[test]
 fn an_account_has_its_burst_and_one_more_per_refill() {
-    let mut desk = Desk::new();
-    assert_eq!([wrong(&mut desk, 1, "ann", 0), wrong(&mut desk, 2, "ann", 0)], [Ok(()), Ok(())]);
-    assert_eq!(wrong(&mut desk, 3, "ann", 0), Err(Duration::from_millis(50)));
-    assert_eq!(wrong(&mut desk, 3, "ann", 49), Err(Duration::from_millis(1)));
-    assert_eq!(wrong(&mut desk, 3, "ann", 50), Ok(()));
-    assert_eq!(wrong(&mut desk, 3, "ann", 50), Err(Duration::from_millis(50)));
+    let mut attempts = TestAttempts::new();
+    assert_eq!([wrong(&mut attempts, 1, "ann", 0), wrong(&mut attempts, 2, "ann", 0)], [Ok(()), Ok(())]);
+    assert_eq!(wrong(&mut attempts, 3, "ann", 0), Err(Duration::from_millis(50)));
+    assert_eq!(wrong(&mut attempts, 3, "ann", 49), Err(Duration::from_millis(1)));
+    assert_eq!(wrong(&mut attempts, 3, "ann", 50), Ok(()));
+    assert_eq!(wrong(&mut attempts, 3, "ann", 50), Err(Duration::from_millis(50)));
 }
 
 /// ISO-1: what one account is refused does not count against the network, where others log in.
 #[test]
 fn a_refused_attempt_spends_nothing() {
-    let mut desk = Desk::new();
+    let mut attempts = TestAttempts::new();
     for _ in 0..2 {
-        assert_eq!(wrong(&mut desk, 1, "ann", 0), Ok(()));
+        assert_eq!(wrong(&mut attempts, 1, "ann", 0), Ok(()));
     }
     for _ in 0..9 {
-        assert_eq!(wrong(&mut desk, 1, "ann", 0), Err(Duration::from_millis(50)));
+        assert_eq!(wrong(&mut attempts, 1, "ann", 0), Err(Duration::from_millis(50)));
     }
-    assert_eq!(wrong(&mut desk, 1, "bob", 0), Ok(()), "the network's third");
-    assert_eq!(wrong(&mut desk, 1, "bob", 0), Err(Duration::from_millis(20)));
-    assert_eq!(wrong(&mut desk, 2, "bob", 0), Ok(()), "the network's refusal did not count against the account");
+    assert_eq!(wrong(&mut attempts, 1, "bob", 0), Ok(()), "the network's third");
+    assert_eq!(wrong(&mut attempts, 1, "bob", 0), Err(Duration::from_millis(20)));
+    assert_eq!(wrong(&mut attempts, 2, "bob", 0), Ok(()), "the network's refusal did not count against the account");
 }
 
 /// LIM-1: a password that takes long to verify returns what it held, and not what has been refilled meanwhile.
 #[test]
 fn an_attempt_that_is_not_counted_leaves_no_trace_however_long_it_takes() {
-    let mut desk = Desk::new();
-    assert_eq!(desk.begin(&TRIES, &1, Some(&"ann"), 0), Ok(()));
-    assert_eq!(wrong(&mut desk, 1, "bob", 100), Ok(()));
-    desk.end(&TRIES, &1, Some(&"ann"), Outcome::Uncounted, 100);
-    let mut other = Desk::new();
+    let mut attempts = TestAttempts::new();
+    assert_eq!(attempts.begin(&TRIES, &1, Some(&"ann"), 0), Ok(()));
+    assert_eq!(wrong(&mut attempts, 1, "bob", 100), Ok(()));
+    attempts.end(&TRIES, &1, Some(&"ann"), Outcome::Uncounted, 100);
+    let mut other = TestAttempts::new();
     assert_eq!(wrong(&mut other, 1, "bob", 100), Ok(()));
-    for desk in [&mut desk, &mut other] {
-        assert_eq!([wrong(desk, 1, "cid", 100), wrong(desk, 1, "cid", 100)], [Ok(()), Ok(())]);
-        assert_eq!(wrong(desk, 1, "dan", 100), Err(Duration::from_millis(20)));
+    for attempts in [&mut attempts, &mut other] {
+        assert_eq!([wrong(attempts, 1, "cid", 100), wrong(attempts, 1, "cid", 100)], [Ok(()), Ok(())]);
+        assert_eq!(wrong(attempts, 1, "dan", 100), Err(Duration::from_millis(20)));
     }
 }
 
 /// LIM-1: attempts in progress count, so a hundred at once are no way around the bound.
 #[test]
 fn attempts_at_once_are_as_many_as_the_burst() {
-    let mut desk = Desk::new();
-    let began = (0..100).filter(|_| desk.begin(&TRIES, &1, None, 0).is_ok()).count();
+    let mut attempts = TestAttempts::new();
+    let began = (0..100).filter(|_| attempts.begin(&TRIES, &1, None, 0).is_ok()).count();
     assert_eq!(began, 3);
-    assert!(desk.begin(&TRIES, &1, None, 1_000).is_err(), "time alone returns no held token");
-    desk.end(&TRIES, &1, None, Outcome::Uncounted, 1_000);
-    assert_eq!(desk.begin(&TRIES, &1, None, 1_000), Ok(()));
+    assert!(attempts.begin(&TRIES, &1, None, 1_000).is_err(), "time alone returns no held token");
+    attempts.end(&TRIES, &1, None, Outcome::Uncounted, 1_000);
+    assert_eq!(attempts.begin(&TRIES, &1, None, 1_000), Ok(()));
 }
 
 /// LIM-1: with more keys than are kept, the one that is nearest to full is forgotten.

@@ -1,4 +1,4 @@
-//! The statements of what gateways keep beside the log: accounts, logins, keys and tickets.
+//! The statements for the state that gateways keep beside the log: accounts, logins, keys and tickets.
 //!
 //! | rule | where |
 //! | --- | --- |

@@ -52,7 +52,7 @@ fn said_in(turn: &Turn, takes_tools: bool) -> Vec<Value> {
         }
     }
     push_calls(&mut messages, &mut text, &mut calls);
-    // The agent's own statement of the answer; without one, what the user saw of it.
+    // The agent's own statement of the answer; without one, the text that the user saw.
     let answer = match &turn.end {
         Some(End::Completed(data)) => text_of(data).unwrap_or(text),
         Some(End::Failed(_)) => text,

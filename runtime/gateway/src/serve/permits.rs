@@ -13,7 +13,7 @@ pub(super) const RESERVE: u32 = 64;
 const RESERVE_PER_ADDRESS: u32 = 8;
 
 /// The limits and the current counts.
-pub(super) struct Slots {
+pub(super) struct Permits {
     most: u32,
     per_address: u32,
     taken: Mutex<Taken>,
@@ -53,24 +53,24 @@ impl Limit {
     }
 }
 
-impl Slots {
+impl Permits {
     pub(super) fn new(limits: &Limits) -> Self {
         Self { most: limits.sockets, per_address: limits.per_address, taken: Mutex::default() }
     }
 
-    /// Takes a slot for a socket. Without an address, for a trusted proxy, it counts only towards the total. A slot
+    /// Takes a permit for a socket. Without an address, for a trusted proxy, it counts only towards the total. A permit
     /// from the reserve comes with the limit that was reached.
     ///
     /// # Errors
     ///
     /// The limit that is reached, if the reserve is used up too.
-    pub(super) fn take(slots: &Arc<Self>, address: Option<IpAddr>) -> Result<(Slot, Option<Limit>), Limit> {
+    pub(super) fn take(permits: &Arc<Self>, address: Option<IpAddr>) -> Result<(Permit, Option<Limit>), Limit> {
         let address = address.map(counted);
-        let Taken { open, reserved, of_address } = &mut *lock(&slots.taken);
+        let Taken { open, reserved, of_address } = &mut *lock(&permits.taken);
         let count = address.and_then(|address| of_address.get(&address)).copied().unwrap_or_default();
-        let limit = if count.open >= slots.per_address {
+        let limit = if count.open >= permits.per_address {
             Some(Limit::PerAddress)
-        } else if *open >= slots.most {
+        } else if *open >= permits.most {
             Some(Limit::Sockets)
         } else {
             None
@@ -83,37 +83,37 @@ impl Slots {
         } else {
             *open += 1;
         }
-        let slot = Slot { slots: Arc::clone(slots), address, counts: true, reserved: limit.is_some() };
+        let permit = Permit { permits: Arc::clone(permits), address, counts: true, reserved: limit.is_some() };
         if let Some(address) = address {
-            slot.add(of_address.entry(address).or_default());
+            permit.add(of_address.entry(address).or_default());
         }
-        Ok((slot, limit))
+        Ok((permit, limit))
     }
 
-    /// Takes a slot for the client of a trusted proxy whose socket already has one. `None` if its address has none
+    /// Takes a permit for the client of a trusted proxy whose socket already has one. `None` if its address has none
     /// left.
-    pub(super) fn claim(slots: &Arc<Self>, address: IpAddr) -> Option<Slot> {
+    pub(super) fn claim(permits: &Arc<Self>, address: IpAddr) -> Option<Permit> {
         let address = counted(address);
-        let of_address = &mut lock(&slots.taken).of_address;
+        let of_address = &mut lock(&permits.taken).of_address;
         let count = of_address.entry(address).or_default();
-        if count.open >= slots.per_address {
+        if count.open >= permits.per_address {
             return None;
         }
         count.open += 1;
-        Some(Slot { slots: Arc::clone(slots), address: Some(address), counts: false, reserved: false })
+        Some(Permit { permits: Arc::clone(permits), address: Some(address), counts: false, reserved: false })
     }
 }
 
-/// A slot, released when dropped.
-pub(super) struct Slot {
-    slots: Arc<Slots>,
+/// A permit, released when dropped.
+pub(super) struct Permit {
+    permits: Arc<Permits>,
     address: Option<IpAddr>,
     /// Whether it counts towards the total.
     counts: bool,
     reserved: bool,
 }
 
-impl Slot {
+impl Permit {
     const fn add(&self, count: &mut Count) {
         if self.reserved {
             count.reserved += 1;
@@ -123,9 +123,9 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let Taken { open, reserved, of_address } = &mut *lock(&self.slots.taken);
+        let Taken { open, reserved, of_address } = &mut *lock(&self.permits.taken);
         match (self.counts, self.reserved) {
             (true, true) => *reserved -= 1,
             (true, false) => *open -= 1,

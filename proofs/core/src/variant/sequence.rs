@@ -7,16 +7,16 @@ use lockstep_model::UserId;
 use super::core::{Machine, Registry};
 use super::scenario::bridge::{Fresh, Looking, Seen};
 use super::scenario::fixture::Fixture;
-use super::scenario::sh2::{Effect, Journal, Writing};
+use super::scenario::sh2::{Effect, Sequence, Writing};
 use super::sync::{Mutex, lock};
 
 /// Dispatches a step's outputs after the lock has been released.
 #[derive(Debug)]
-pub struct OrdersAfterUnlock(Mutex<Journal>, Effect);
+pub struct OrdersAfterUnlock(Mutex<Sequence>, Effect);
 
 impl Writing for OrdersAfterUnlock {
     fn new(effect: Effect) -> Self {
-        Self(Mutex::new(Journal::default()), effect)
+        Self(Mutex::new(Sequence::default()), effect)
     }
 
     fn write(&self) {
@@ -28,21 +28,21 @@ impl Writing for OrdersAfterUnlock {
     }
 
     fn read(&self) -> (u32, Vec<u32>) {
-        let journal = lock(&self.0);
-        (journal.head(), journal.entries().to_vec())
+        let sequence = lock(&self.0);
+        (sequence.head(), sequence.entries().to_vec())
     }
 }
 
 /// Production's registry, locked once for the head and once for the entries (B20).
 #[derive(Debug)]
-pub struct TwoLooks(Registry<Journal, Effect>, Effect);
+pub struct TwoLooks(Registry<Sequence, Effect>, Effect);
 
 impl TwoLooks {
     const USER: UserId = UserId(1);
 
-    fn look<R>(&self, look: impl FnOnce(&Journal) -> R) -> Option<R> {
+    fn look<R>(&self, look: impl FnOnce(&Sequence) -> R) -> Option<R> {
         let slot = self.0.find(Self::USER)?;
-        self.0.with(&(), &slot, |journal| look(journal.machine()))
+        self.0.with(&(), &slot, |sequence| look(sequence.machine()))
     }
 }
 
@@ -52,12 +52,17 @@ impl Writing for TwoLooks {
     }
 
     fn write(&self) {
-        self.0.with_or_open(&(), Self::USER, |_, _| (Journal::default(), self.1.clone()), |journal| journal.step(()));
+        self.0.with_or_open(
+            &(),
+            Self::USER,
+            |_, _| (Sequence::default(), self.1.clone()),
+            |sequence| sequence.step(()),
+        );
     }
 
     fn read(&self) -> (u32, Vec<u32>) {
-        let head = self.look(Journal::head).unwrap_or_default();
-        let entries = self.look(|journal| journal.entries().to_vec()).unwrap_or_default();
+        let head = self.look(Sequence::head).unwrap_or_default();
+        let entries = self.look(|sequence| sequence.entries().to_vec()).unwrap_or_default();
         (head, entries)
     }
 }

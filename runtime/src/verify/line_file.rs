@@ -55,7 +55,7 @@ struct Head {
 ///
 /// A failed write may leave half a line, so the next write must replace the file.
 #[derive(Debug)]
-pub(crate) struct Journal {
+pub(crate) struct LineFile {
     path: PathBuf,
     /// Open while the file's content is intact.
     open: Option<Open>,
@@ -70,7 +70,7 @@ struct Open {
     length: u64,
 }
 
-impl Journal {
+impl LineFile {
     /// Opens the file, if there is one, and passes each line to `each`.
     ///
     /// # Errors
