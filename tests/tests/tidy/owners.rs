@@ -37,6 +37,7 @@ const HOLDERS: &[(&str, &str)] = &[
     ("runtime/src/log/deletions.rs", "deleted threads of one user, by name"),
     ("runtime/src/log/disk/index.rs", "the streams on the disk"),
     ("runtime/src/log/disk/writer.rs", "the users and names of one group of writes"),
+    ("runtime/src/log/disk/pace.rs", "the users who have written a moment ago, to tell whether they are many"),
     ("runtime/src/log/kept.rs", "positions up to which conversations were kept, at the start"),
     ("runtime/src/log/kept/keeper.rs", "conversations that are kept next"),
     ("runtime/src/log/memory.rs", "the streams in memory"),
