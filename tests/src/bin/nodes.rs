@@ -88,18 +88,19 @@ async fn measure(options: &Options) -> Result<(), String> {
         }
         What::Deploy { users } => {
             println!(
-                "{:>6} {:>7} {:>6} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8} {:>8} {:>24}",
+                "{:>6} {:>7} {:>6} {:>8} {:>8} {:>8} {:>7} {:>9} {:>9} {:>8} {:>8}  {}",
                 "users",
                 "gateway",
                 "moved",
                 "p50 ms",
                 "last ms",
                 "moved/s",
+                "closed",
                 "closed ms",
                 "opened ms",
                 "gone ms",
                 "new ms",
-                "ms of CPU for each moved"
+                "CPU ms for each moved"
             );
             for count in users {
                 deploys(&server, &binary, options.rounds, *count).await?;
@@ -114,7 +115,8 @@ fn directory(round: usize, what: &str) -> PathBuf {
     std::env::temp_dir().join(format!("lockstep-nodes-{}-{round}-{what}", std::process::id()))
 }
 
-fn median(values: &[f64]) -> [f64; 3] {
+/// The median, the least and the most.
+fn spread(values: &[f64]) -> [f64; 3] {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     [values[values.len() / 2], values[0], values[values.len() - 1]]
@@ -144,12 +146,12 @@ async fn shares(server: &Arc<Server>, binary: &Path, rounds: usize, load: Load) 
             found[case].push(measured.per_second);
         }
     }
-    let [one, least, most] = median(&found[0]);
+    let [one, least, most] = spread(&found[0]);
     println!("one gateway: {one:.0} events per CPU second ({least:.0} to {most:.0})");
     for (index, what) in [(1, "three gateways"), (2, "three gateways, each socket relayed")] {
-        let [middle, least, most] = median(&found[index]);
+        let [middle, least, most] = spread(&found[index]);
         let ratios: Vec<f64> = found[index].iter().zip(&found[0]).map(|(three, one)| three / one).collect();
-        let [_, lowest, highest] = median(&ratios);
+        let [_, lowest, highest] = spread(&ratios);
         println!(
             "{what}: {middle:.0} events per CPU second ({least:.0} to {most:.0}), {:.2} of one ({lowest:.2} to {highest:.2})",
             middle / one
@@ -169,11 +171,12 @@ async fn deploys(server: &Arc<Server>, binary: &Path, rounds: usize, users: usiz
             let last = ms(one.moved.last().copied().unwrap_or_default());
             let [gateways, engine, clients] = one.used.map(|used| ms(used) / count as f64);
             println!(
-                "{users:>6} {:>7} {count:>6} {:>8.0} {last:>8.0} {:>8.0} {:>9.0} {:>9.0} {:>8.0} {:>8.0}   {gateways:.2} + \
+                "{users:>6} {:>7} {count:>6} {:>8.0} {last:>8.0} {:>8.0} {:>7} {:>9.0} {:>9.0} {:>8.0} {:>8.0}  {gateways:.2} + \
                  engine {engine:.2} + clients {clients:.2}",
                 number + 1,
                 middle(&one.moved),
                 one.rate(),
+                one.closes,
                 middle(&one.closed),
                 middle(&one.opened),
                 ms(one.ended),
@@ -183,7 +186,7 @@ async fn deploys(server: &Arc<Server>, binary: &Path, rounds: usize, users: usiz
             lasts.push(last);
         }
     }
-    let ([rate, slowest, fastest], [last, soonest, latest]) = (median(&rates), median(&lasts));
+    let ([rate, slowest, fastest], [last, soonest, latest]) = (spread(&rates), spread(&lasts));
     println!(
         "{users} users: {rate:.0} moved a second ({slowest:.0} to {fastest:.0}), the last after {last:.0} ms \
          ({soonest:.0} to {latest:.0})"

@@ -20,6 +20,8 @@ const GATEWAYS: usize = 3;
 pub struct Found {
     /// From the signal until each user was served again, shortest first.
     pub moved: Vec<Duration>,
+    /// Connections that were closed meanwhile: more than one of a user whose owner has not released it yet.
+    pub closes: usize,
     /// From the signal until each user's connection was closed.
     pub closed: Vec<Duration>,
     /// From the start of each user's new connection until it was live.
@@ -121,7 +123,7 @@ async fn replace(nodes: &mut Nodes, number: usize, facts: &mut Facts) -> Result<
     let before = nodes.used();
     nodes.gateways[number].terminate();
     let moved = tokio::time::timeout(PATIENCE, moves(facts, here as usize, before.at)).await;
-    let [moved, closed, opened] = moved.map_err(|_| format!("{here} users do not move in time"))??;
+    let (closes, [moved, closed, opened]) = moved.map_err(|_| format!("{here} users do not move in time"))??;
     let after = nodes.used();
     let gateway = &mut nodes.gateways[number];
     gateway.ended(PATIENCE).await?;
@@ -129,17 +131,18 @@ async fn replace(nodes: &mut Nodes, number: usize, facts: &mut Facts) -> Result<
     gateway.start().await?;
     let replaced = before.at.elapsed();
     let used = [after.gateways - before.gateways, after.engine - before.engine, after.clients - before.clients];
-    Ok(Found { moved, closed, opened, ended, replaced, used })
+    Ok(Found { moved, closes, closed, opened, ended, replaced, used })
 }
 
 /// Waits until this number of users has left and is served again.
-async fn moves(facts: &mut Facts, users: usize, since: Instant) -> Result<[Vec<Duration>; 3], String> {
+async fn moves(facts: &mut Facts, users: usize, since: Instant) -> Result<(usize, [Vec<Duration>; 3]), String> {
     let mut last = std::collections::BTreeMap::new();
-    let mut served = 0;
+    let (mut served, mut closes) = (0, 0);
     while served < users {
         let (user, at, fact) = facts.recv().await.ok_or("the clients have ended")?;
         match fact {
             Fact::Closed => {
+                closes += 1;
                 let (_, now) = last.entry(user).or_insert((at, None));
                 served -= usize::from(now.take().is_some());
             }
@@ -157,5 +160,5 @@ async fn moves(facts: &mut Facts, users: usize, since: Instant) -> Result<[Vec<D
         times[2].push(after);
     }
     times.iter_mut().for_each(|times| times.sort_unstable());
-    Ok(times)
+    Ok((closes, times))
 }
