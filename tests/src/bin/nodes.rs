@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use lockstep_tests::nodes::share::{Load, Sockets};
+use lockstep_tests::nodes::share::{Found, Load, Sockets, Talking};
 use lockstep_tests::nodes::{deploy, share};
 use lockstep_tests::postgres::Server;
 
@@ -28,7 +28,7 @@ struct Options {
     /// The gateways' binary [default: beside this one].
     #[arg(long, value_name = "FILE", global = true)]
     gateway: Option<PathBuf>,
-    /// How often each measurement is repeated, in turns.
+    /// How often each measurement is repeated.
     #[arg(long, default_value_t = 3, global = true)]
     rounds: usize,
     /// PostgreSQL does not wait for its disk.
@@ -39,9 +39,9 @@ struct Options {
 #[derive(Subcommand)]
 enum What {
     /// Events for each second of processor time of all gateways: with one, with three, and with three of which none
-    /// owns the users of its sockets. Each user has one socket, and sends the next message when its answer has ended.
+    /// owns the users of its sockets; all at the same time. Each user has one socket, and sends the next message when its answer has ended.
     Share {
-        /// Users.
+        /// Users of each of the three.
         #[arg(long, default_value_t = 60)]
         users: usize,
         /// Milliseconds between two of the 60 pieces of an answer.
@@ -84,7 +84,7 @@ async fn measure(options: &Options) -> Result<(), String> {
     match &options.what {
         What::Share { users, pace, seconds } => {
             let (pace, time) = (Duration::from_millis(*pace), Duration::from_secs(*seconds));
-            shares(&server, &binary, options.rounds, Load { users: *users, pace, time }).await
+            shares(&server, &binary, options.rounds, Load { users: *users, pace }, time).await
         }
         What::Deploy { users } => {
             println!(
@@ -122,28 +122,23 @@ fn spread(values: &[f64]) -> [f64; 3] {
     [values[values.len() / 2], values[0], values[values.len() - 1]]
 }
 
-async fn shares(server: &Arc<Server>, binary: &Path, rounds: usize, load: Load) -> Result<(), String> {
+async fn shares(server: &Arc<Server>, binary: &Path, rounds: usize, load: Load, time: Duration) -> Result<(), String> {
     const CASES: [(&str, usize, Sockets); 3] =
         [("one", 1, Sockets::Local), ("three", 3, Sockets::Local), ("relayed", 3, Sockets::Relayed)];
-    println!(
-        "{:<8} {:>9} {:>14} {:>16} {:>16}",
-        "gateways", "events/s", "events/CPU s", "engine us/event", "events/batch"
-    );
+    println!("{:<8} {:>9} {:>14} {:>14}", "gateways", "events/s", "events/CPU s", "events/batch");
     let mut found = [const { Vec::new() }; CASES.len()];
     for round in 0..rounds {
-        // Each case is the first one of some round.
-        for turn in 0..CASES.len() {
-            let case = (round + turn) % CASES.len();
-            let (name, count, sockets) = CASES[case];
-            let measured = share::measure(server, binary, &directory(round, name), count, sockets, load).await?;
-            println!(
-                "{name:<8} {:>9.0} {:>14.0} {:>16.0} {:>16.1}",
-                measured.events,
-                measured.per_second,
-                measured.engine.as_secs_f64() * 1e6,
-                measured.batch
-            );
-            found[case].push(measured.per_second);
+        let mut all = Vec::new();
+        for (name, count, sockets) in CASES {
+            all.push(Talking::start(server, binary, &directory(round, name), count, sockets, load).await?);
+        }
+        for (case, measured) in share::measure(&all, time).await?.into_iter().enumerate() {
+            let Found { events, per_second, batch } = measured;
+            println!("{:<8} {events:>9.0} {per_second:>14.0} {batch:>14.2}", CASES[case].0);
+            found[case].push(per_second);
+        }
+        for talking in all {
+            talking.end().await?;
         }
     }
     let [one, least, most] = spread(&found[0]);
@@ -151,10 +146,9 @@ async fn shares(server: &Arc<Server>, binary: &Path, rounds: usize, load: Load) 
     for (index, what) in [(1, "three gateways"), (2, "three gateways, each socket relayed")] {
         let [middle, least, most] = spread(&found[index]);
         let ratios: Vec<f64> = found[index].iter().zip(&found[0]).map(|(three, one)| three / one).collect();
-        let [_, lowest, highest] = spread(&ratios);
+        let [ratio, lowest, highest] = spread(&ratios);
         println!(
-            "{what}: {middle:.0} events per CPU second ({least:.0} to {most:.0}), {:.2} of one ({lowest:.2} to {highest:.2})",
-            middle / one
+            "{what}: {middle:.0} events per CPU second ({least:.0} to {most:.0}), {ratio:.2} of one ({lowest:.2} to {highest:.2})"
         );
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{Nodes, User, WAVE, lasts, live};
+use super::{Nodes, Used, User, WAVE, lasts, live};
 use crate::postgres::Server;
 use crate::simulated_client::{Command, Seen};
 
@@ -31,8 +31,6 @@ pub struct Load {
     pub users: usize,
     /// The pause between two pieces of an answer.
     pub pace: Duration,
-    /// How long events are counted.
-    pub time: Duration,
 }
 
 /// What one measurement found.
@@ -42,54 +40,97 @@ pub struct Found {
     pub events: f64,
     /// Events for each second of processor time that the gateways used.
     pub per_second: f64,
-    /// Processor time that the engine used for an event.
-    pub engine: Duration,
     /// Events in a batch that the log made durable.
     pub batch: f64,
 }
 
-/// Measures `count` gateways.
+/// Gateways whose users talk.
+#[derive(Debug)]
+pub struct Talking {
+    nodes: Nodes,
+    sockets: Sockets,
+    users: Vec<User>,
+    events: Arc<AtomicU64>,
+}
+
+/// What was counted until a moment.
+struct Counted {
+    used: Used,
+    events: u64,
+    batches: f64,
+}
+
+impl Talking {
+    /// Starts `count` gateways, connects the users, and lets them talk.
+    ///
+    /// # Errors
+    ///
+    /// What failed.
+    pub async fn start(
+        server: &Arc<Server>,
+        binary: &Path,
+        directory: &Path,
+        count: usize,
+        sockets: Sockets,
+        load: Load,
+    ) -> Result<Self, String> {
+        let agent = format!("pace_ms = {}", load.pace.as_millis());
+        let nodes = Nodes::start(server, binary, directory.to_owned(), count, &agent).await?;
+        let events = Arc::new(AtomicU64::new(0));
+        let mut users = Vec::new();
+        for first in (0..load.users).step_by(WAVE) {
+            let wave = first..(first + WAVE).min(load.users);
+            users.extend(connect(&nodes, wave, sockets, &events).await?);
+        }
+        Ok(Self { nodes, sockets, users, events })
+    }
+
+    async fn counted(&self) -> Result<Counted, String> {
+        let batches = self.nodes.sum("lockstep_log_append_seconds_count").await?;
+        Ok(Counted { used: self.nodes.used(), events: self.events.load(Ordering::Relaxed), batches })
+    }
+
+    /// Ends the connections and the gateways.
+    ///
+    /// # Errors
+    ///
+    /// What failed, and if sockets are not where they should be.
+    pub async fn end(self) -> Result<(), String> {
+        let relays = self.nodes.sum("lockstep_relays").await?;
+        let expected = if self.sockets == Sockets::Relayed { self.users.len() as f64 } else { 0.0 };
+        if relays != expected {
+            return Err(format!("{relays} sockets are relayed, and not {expected}"));
+        }
+        for user in self.users {
+            user.end().await;
+        }
+        self.nodes.end().await
+    }
+}
+
+/// Measures for that long, all at the same time, so that what else the machine does is the same for all of them.
 ///
 /// # Errors
 ///
-/// What failed, and if sockets are not where they should be.
-pub async fn measure(
-    server: &Arc<Server>,
-    binary: &Path,
-    directory: &Path,
-    count: usize,
-    sockets: Sockets,
-    load: Load,
-) -> Result<Found, String> {
-    let agent = format!("pace_ms = {}", load.pace.as_millis());
-    let nodes = Nodes::start(server, binary, directory.to_owned(), count, &agent).await?;
-    let events = Arc::new(AtomicU64::new(0));
-    let mut users = Vec::new();
-    for first in (0..load.users).step_by(WAVE) {
-        let wave = first..(first + WAVE).min(load.users);
-        users.extend(connect(&nodes, wave, sockets, &events).await?);
-    }
+/// If a gateway does not answer.
+pub async fn measure(all: &[Talking], time: Duration) -> Result<Vec<Found>, String> {
     lasts(WARM_UP).await;
-    let batches = nodes.sum("lockstep_log_append_seconds_count").await?;
-    let (before, read_before) = (nodes.used(), events.load(Ordering::Relaxed));
-    lasts(load.time).await;
-    let (after, read) = (nodes.used(), events.load(Ordering::Relaxed) - read_before);
-    let batches = nodes.sum("lockstep_log_append_seconds_count").await? - batches;
-    let relays = nodes.sum("lockstep_relays").await?;
-    let expected = if sockets == Sockets::Relayed { load.users as f64 } else { 0.0 };
-    if relays != expected {
-        return Err(format!("{relays} sockets are relayed, and not {expected}"));
+    let mut before = Vec::new();
+    for talking in all {
+        before.push(talking.counted().await?);
     }
-    for user in users {
-        user.end().await;
+    lasts(time).await;
+    let mut found = Vec::new();
+    for (talking, before) in all.iter().zip(before) {
+        let after = talking.counted().await?;
+        let events = (after.events - before.events) as f64;
+        found.push(Found {
+            events: events / (after.used.at - before.used.at).as_secs_f64(),
+            per_second: events / (after.used.gateways - before.used.gateways).as_secs_f64(),
+            batch: events / (after.batches - before.batches),
+        });
     }
-    nodes.end().await?;
-    Ok(Found {
-        events: read as f64 / (after.at - before.at).as_secs_f64(),
-        per_second: read as f64 / (after.gateways - before.gateways).as_secs_f64(),
-        engine: (after.engine - before.engine).div_f64(read as f64),
-        batch: read as f64 / batches,
-    })
+    Ok(found)
 }
 
 /// Connects users, each to the next gateway, and lets them talk.
