@@ -38,10 +38,10 @@ struct Options {
 
 #[derive(Subcommand)]
 enum What {
-    /// Events for each second of processor time of all gateways: with one, with three, and with three of which none
-    /// owns the users of its sockets; all at the same time. Each user has one socket, and sends the next message when its answer has ended.
+    /// Events for each second of processor time of all gateways: with one, with three, with three of which none owns the
+    /// users of its sockets, and with one that has the load of one of three; all at the same time. Each user has one socket, and sends the next message when its answer has ended.
     Share {
-        /// Users of each of the three.
+        /// Users; a third of them in the last case.
         #[arg(long, default_value_t = 60)]
         users: usize,
         /// Milliseconds between two of the 60 pieces of an answer.
@@ -123,13 +123,18 @@ fn spread(values: &[f64]) -> [f64; 3] {
 }
 
 async fn shares(server: &Arc<Server>, binary: &Path, rounds: usize, load: Load, time: Duration) -> Result<(), String> {
-    const CASES: [(&str, usize, Sockets); 3] =
-        [("one", 1, Sockets::Local), ("three", 3, Sockets::Local), ("relayed", 3, Sockets::Relayed)];
+    const CASES: [(&str, usize, Sockets, usize); 4] = [
+        ("one", 1, Sockets::Local, 1),
+        ("three", 3, Sockets::Local, 1),
+        ("relayed", 3, Sockets::Relayed, 1),
+        ("third", 1, Sockets::Local, 3),
+    ];
     println!("{:<8} {:>9} {:>14} {:>14}", "gateways", "events/s", "events/CPU s", "events/batch");
     let mut found = [const { Vec::new() }; CASES.len()];
     for round in 0..rounds {
         let mut all = Vec::new();
-        for (name, count, sockets) in CASES {
+        for (name, count, sockets, part) in CASES {
+            let load = Load { users: load.users / part, ..load };
             all.push(Talking::start(server, binary, &directory(round, name), count, sockets, load).await?);
         }
         for (case, measured) in share::measure(&all, time).await?.into_iter().enumerate() {
@@ -143,7 +148,8 @@ async fn shares(server: &Arc<Server>, binary: &Path, rounds: usize, load: Load, 
     }
     let [one, least, most] = spread(&found[0]);
     println!("one gateway: {one:.0} events per CPU second ({least:.0} to {most:.0})");
-    for (index, what) in [(1, "three gateways"), (2, "three gateways, each socket relayed")] {
+    let others = ["three gateways", "three gateways, each socket relayed", "one gateway with a third of the users"];
+    for (index, what) in (1..).zip(others) {
         let [middle, least, most] = spread(&found[index]);
         let ratios: Vec<f64> = found[index].iter().zip(&found[0]).map(|(three, one)| three / one).collect();
         let [ratio, lowest, highest] = spread(&ratios);
