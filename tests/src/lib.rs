@@ -7,6 +7,7 @@ pub mod agent;
 pub mod frames;
 pub mod history;
 pub mod link;
+pub mod nodes;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::process::processor_times;
+
 /// How long a server may take until it can be written.
 const STARTS: Duration = Duration::from_secs(60);
 
@@ -168,6 +170,17 @@ impl Server {
             .args(["-p", &self.port.to_string(), "-d", database, "-c", sql])
             .output();
         succeeded("psql", output).trim_end().to_owned()
+    }
+
+    /// The processor time that all of its processes have used.
+    #[must_use]
+    pub fn processor_time(&self) -> Option<Duration> {
+        let file = std::fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
+        let first: u32 = file.lines().next()?.parse().ok()?;
+        let children = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children")).ok()?;
+        let children = children.split_whitespace().filter_map(|child| processor_times(child.parse().ok()?));
+        let [own, ended] = processor_times(first)?;
+        Some(own + ended + children.map(|[own, _]| own).sum::<Duration>())
     }
 
     /// Writes a file into the server's directory, which only the server can read.

@@ -29,6 +29,17 @@ pub enum Way {
 /// How long a supervisor waits before it restarts a process: `RestartSec` of systemd.
 const SUPERVISOR: Duration = Duration::from_millis(100);
 
+/// The processor times that a process has used (proc(5)), of itself and of its children that have ended.
+#[must_use]
+pub fn processor_times(process: u32) -> Option<[Duration; 2]> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(4);
+    // In ticks of a hundredth of a second.
+    let ticks: Vec<u64> = fields.map(|field| field.parse().ok()).collect::<Option<_>>()?;
+    let [user, system, user_of_children, system_of_children] = ticks[..] else { return None };
+    Some([user + system, user_of_children + system_of_children].map(|ticks| Duration::from_millis(10 * ticks)))
+}
+
 /// A gateway process and its address.
 #[derive(Debug)]
 pub struct Gateway {

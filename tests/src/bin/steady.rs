@@ -17,7 +17,7 @@ use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
 use lockstep_tests::frames::message_id;
 use lockstep_tests::history::History;
-use lockstep_tests::process::Gateway;
+use lockstep_tests::process::{Gateway, processor_times};
 use lockstep_tests::simulated_client::{self, Command, Seen, Who};
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -141,14 +141,6 @@ fn check(path: &Path) -> Result<bool, String> {
     Ok(contradictions == 0)
 }
 
-/// The processor time that a process has used (proc(5)), in ticks of a hundredth of a second.
-fn processor_time(process: u32) -> Option<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
-    Some(Duration::from_millis(10 * ticks))
-}
-
 /// A process's resident memory in KiB.
 fn resident(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
@@ -178,7 +170,7 @@ async fn with_clients(
             }
         }
     }
-    let used = || gateway.id().and_then(processor_time).unwrap_or_default();
+    let used = || gateway.id().and_then(processor_times).map_or(Duration::ZERO, |[own, _]| own);
     let before = used();
     let pause = Duration::from_secs(1) / options.runs.get();
     let total = usize::try_from(u64::from(options.runs.get()) * options.seconds).unwrap_or(usize::MAX);
