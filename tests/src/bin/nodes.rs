@@ -88,7 +88,7 @@ async fn measure(options: &Options) -> Result<(), String> {
         }
         What::Deploy { users } => {
             println!(
-                "{:>6} {:>7} {:>6} {:>8} {:>8} {:>8} {:>7} {:>9} {:>9} {:>8} {:>8}  {}",
+                "{:>6} {:>7} {:>6} {:>8} {:>8} {:>8} {:>7} {:>9} {:>9} {:>8} {:>8}  CPU ms for each moved",
                 "users",
                 "gateway",
                 "moved",
@@ -99,8 +99,7 @@ async fn measure(options: &Options) -> Result<(), String> {
                 "closed ms",
                 "opened ms",
                 "gone ms",
-                "new ms",
-                "CPU ms for each moved"
+                "new ms"
             );
             for count in users {
                 deploys(&server, &binary, options.rounds, *count).await?;
